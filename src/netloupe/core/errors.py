@@ -1,0 +1,49 @@
+"""What can go wrong by a user's doing, each in one plain line.
+
+    NetloupeError        the command line prints it as one line and exits with code 2
+    ├── UnknownName      a layer, channel, class, model or command that is not there
+    ├── InputError       an image, folder, list, tensor or option that can't be used
+    ├── NetworkError     a module or its weights: no logits, wrong shapes, non-finite activations
+    └── StoreError       an atlas store, checkpoint or disk that can't be read or written
+
+Anything else that escapes is our own fault and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class NetloupeError(Exception):
+    """A mistake that the user can mend; `str(error)` is one line."""
+
+
+class UnknownName(NetloupeError):
+    """A name that is not there; the message names the nearest that is."""
+
+
+class InputError(NetloupeError):
+    """An image, path, tensor or option that can't be used."""
+
+
+class NetworkError(NetloupeError):
+    """A module or weights file that can't be used."""
+
+
+class StoreError(NetloupeError):
+    """A store, checkpoint or disk that can't be read or written."""
+
+
+def unknown(kind: str, given: object, accepted: Iterable[str], *, shown: int = 8) -> UnknownName:
+    """The error for `given` not being one of `accepted`, with the nearest match.
+
+    `kind` is the noun of the message ("layer", "class"). At most `shown` names are listed.
+    """
+    names = list(accepted)
+    text = str(given)
+    lowered = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(text.lower(), lowered, n=1, cutoff=0.5)
+    listed = ", ".join(names[:shown]) + (f", ... ({len(names)} in all)" if len(names) > shown else "")
+    hint = f"; did you mean {lowered[near[0]]!r}?" if near else ""
+    return UnknownName(f"no {kind} {text!r}{hint} (accepted: {listed or 'none'})")

@@ -1,0 +1,111 @@
+"""What layers a module has: found by running it once on a blank image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from netloupe.core.inputs import InputSpec
+from netloupe.core.receptive_field import ReceptiveField, Tracker, measure
+from netloupe.core.taps import evaluating
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One addressable layer: a module whose output is a tensor (N, channels, ...).
+
+    name: as in `named_modules()`; `name~2` for the second call of a reused module.
+    kind: the module's class. shape: (C, H, W) or (C,), without the batch.
+    parameters: count, submodules included. receptive_field: what its neurons see of the input.
+    overwritten: an operation that follows writes into the output, so whoever keeps it must clone.
+    same_as: an earlier layer that hands on the very same tensor (a container and its last part), or None.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    parameters: int
+    receptive_field: ReceptiveField
+    overwritten: bool = False
+    same_as: str | None = None
+
+    @property
+    def channels(self) -> int:
+        return self.shape[0]
+
+    @property
+    def spatial(self) -> bool:
+        """Whether the output is a map over the image: (C, H, W)."""
+        return len(self.shape) == 3
+
+
+@dataclass
+class _Seen:
+    name: str
+    module: nn.Module
+    output: Tensor
+    version: int
+    shape: tuple[int, ...]
+    field: ReceptiveField | None
+    overwritten: bool = False
+    same_as: str | None = None
+
+
+def list_layers(module: nn.Module, inputs: InputSpec, forward: Callable[[Tensor], Any]) -> Mapping[str, Layer]:
+    """Name -> Layer in the order in which the layers finish, the root module left out.
+
+    A layer counts if every call gives one tensor of two or four dimensions with the batch first.
+    """
+    tracker = Tracker()
+    seen: list[_Seen] = []
+    calls: dict[str, int] = {}
+    handles = []
+
+    def hook_for(name: str) -> Callable[..., None]:
+        def hook(called: nn.Module, _args: Any, output: Any) -> None:
+            calls[name] = calls.get(name, 0) + 1
+            address = name if calls[name] == 1 else f"{name}~{calls[name]}"
+            if isinstance(output, Tensor) and output.ndim in (2, 4) and output.shape[0] == 1:
+                shape = tuple(output.shape[1:])
+                seen.append(_Seen(address, called, output, output._version, shape, tracker.field(output)))
+
+        return hook
+
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+    blank = inputs.normalize(torch.full((1, inputs.channels, *inputs.size), 0.5, device=device)).to(dtype)
+    try:
+        for name, submodule in module.named_modules():
+            if name:
+                handles.append(submodule.register_forward_hook(hook_for(name)))
+        with torch.no_grad(), evaluating(module), tracker.watching(blank):
+            forward(blank)
+    finally:
+        for handle in handles:
+            handle.remove()
+    first: dict[tuple[int, int], str] = {}
+    for entry in seen:
+        entry.overwritten = entry.output._version != entry.version
+        entry.same_as = first.get((id(entry.output), entry.version))
+        first.setdefault((id(entry.output), entry.version), entry.name)
+    missing = {e.name: e.shape for e in seen if e.field is None}
+    measured = measure(module, inputs, forward, missing) if missing else {}
+    return MappingProxyType(
+        {
+            e.name: Layer(
+                e.name,
+                type(e.module).__name__,
+                e.shape,
+                sum(p.numel() for p in e.module.parameters()),
+                e.field if e.field is not None else measured[e.name],
+                e.overwritten,
+                e.same_as,
+            )
+            for e in seen
+        }
+    )

@@ -1,0 +1,213 @@
+"""Objectives: scores of one forward pass, one number per image, always to be maximized.
+
+An objective reads named layers. Objectives add, subtract and scale:
+`logit("koala") - 1e-3 * l2()` is the class model of Simonyan et al. (2013). A regularizer is an objective on the
+input, positive where there is much of what it measures, so subtract it. `repr` is complete, because results are keyed by it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from netloupe.core.errors import InputError, UnknownName
+from netloupe.core.units import Unit
+
+if TYPE_CHECKING:
+    from netloupe.core.network import Network
+
+LOGITS = ""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What an objective sees: the images (N, C, H, W) and the outputs of the layers it named."""
+
+    net: Network
+    images: Tensor
+    outputs: Mapping[str, Tensor]
+
+    def layer(self, name: str) -> Tensor:
+        return self.outputs[name]
+
+    @property
+    def logits(self) -> Tensor:
+        return self.outputs[LOGITS]
+
+    def channel(self, layer: str, channel: int) -> Tensor:
+        """One channel's output: (N, H, W) or (N,). Raises UnknownName if the layer has fewer channels."""
+        maps = self.outputs[layer]
+        if not 0 <= channel < maps.shape[1]:
+            raise UnknownName(f"no channel {channel} in layer {layer!r} (accepted: 0 to {maps.shape[1] - 1})")
+        return maps[:, channel]
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """A score of one forward pass. `layers`: what it reads; `score`: Reading -> (N,); `text`: its complete repr."""
+
+    layers: tuple[str, ...]
+    score: Callable[[Reading], Tensor]
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def __add__(self, other: Objective) -> Objective:
+        if not isinstance(other, Objective):
+            return NotImplemented
+        layers = tuple(dict.fromkeys(self.layers + other.layers))
+        return Objective(layers, lambda r: self.score(r) + other.score(r), f"({self!r} + {other!r})")
+
+    def __mul__(self, factor: float) -> Objective:
+        if not isinstance(factor, int | float):
+            return NotImplemented
+        return Objective(self.layers, lambda r: self.score(r) * factor, f"{factor!r} * {self!r}")
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Objective:
+        return self * -1
+
+    def __sub__(self, other: Objective) -> Objective:
+        return self + -other
+
+
+def logit(name: str | int) -> Objective:
+    """The unnormalized score of a class (Simonyan et al. 2013)."""
+    return Objective((LOGITS,), lambda r: r.logits[:, r.net.class_index(name)], f"logit({name!r})")
+
+
+def probability(name: str | int) -> Objective:
+    """The softmax probability of a class, in [0, 1]."""
+    return Objective((LOGITS,), lambda r: r.logits.softmax(1)[:, r.net.class_index(name)], f"probability({name!r})")
+
+
+def channel(layer: str, index: int) -> Objective:
+    """The mean of a channel over all positions; of a layer without positions, the channel itself."""
+    return Objective((layer,), lambda r: r.channel(layer, index).flatten(1).mean(1) if r.layer(layer).ndim > 2
+                     else r.channel(layer, index), f"channel({layer!r}, {index})")
+
+
+def neuron(layer: str, index: int, y: int | None = None, x: int | None = None) -> Objective:
+    """One channel at position (y, x) of its map; without a position, at the center."""
+
+    def score(r: Reading) -> Tensor:
+        maps = r.channel(layer, index)
+        if maps.ndim != 3:
+            raise InputError(f"layer {layer!r} has no positions; use channel({layer!r}, {index})")
+        height, width = maps.shape[1:]
+        row, column = height // 2 if y is None else y, width // 2 if x is None else x
+        if not (0 <= row < height and 0 <= column < width):
+            raise UnknownName(f"no position ({row}, {column}) in layer {layer!r} (accepted: (0, 0) to ({height - 1}, {width - 1}))")
+        return maps[:, row, column]
+
+    return Objective((layer,), score, f"neuron({layer!r}, {index}, {y}, {x})")
+
+
+def direction(layer: str, vector: Tensor) -> Objective:
+    """The mean over positions of the dot product of a layer's output with `vector` (channels,)."""
+
+    def score(r: Reading) -> Tensor:
+        maps = r.layer(layer)
+        if maps.shape[1] != vector.numel():
+            raise InputError(f"direction of length {vector.numel()} in layer {layer!r} (accepted: {maps.shape[1]})")
+        return maps.flatten(2).mean(2) @ vector.to(maps) if maps.ndim > 2 else maps @ vector.to(maps)
+
+    return Objective((layer,), score, f"direction({layer!r}, {_digest(vector)})")
+
+
+def energy(layer: str) -> Objective:
+    """Half the squared norm of a layer's output; its gradient there is the output itself (DeepDream)."""
+    return Objective((layer,), lambda r: r.layer(layer).flatten(1).square().sum(1) / 2, f"energy({layer!r})")
+
+
+def unit(address: str | Unit) -> Objective:
+    """The objective that an address names: a class's logit, a channel, a neuron, or a layer's energy."""
+    u = address if isinstance(address, Unit) else Unit.parse(address)
+    if u.class_name is not None:
+        return logit(u.class_name)
+    if u.channel is None:
+        return energy(u.layer)
+    return channel(u.layer, u.channel) if u.position is None else neuron(u.layer, u.channel, *u.position)
+
+
+def match_features(layer: str, target: Tensor) -> Objective:
+    """Minus the relative squared distance to `target` (C, H, W): -||f - t||^2 / ||t||^2 (Mahendran & Vedaldi 2015, eq. 2)."""
+    norm = target.float().square().sum().clamp(min=1e-12)
+
+    def score(r: Reading) -> Tensor:
+        features = r.layer(layer)
+        if features.shape[1:] != target.shape:
+            raise InputError(f"target of shape {tuple(target.shape)} for layer {layer!r} (accepted: {tuple(features.shape[1:])})")
+        return -(features - target.to(features)).flatten(1).square().sum(1) / norm.to(features)
+
+    return Objective((layer,), score, f"match_features({layer!r}, {_digest(target)})")
+
+
+def gram(features: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, C, C): F F^T / (H W) with F = features as C x HW (Gatys et al. 2015)."""
+    flat = features.flatten(2)
+    return flat @ flat.transpose(1, 2) / flat.shape[2]
+
+
+def match_gram(layer: str, target: Tensor) -> Objective:
+    """Minus the distance of Gram matrices, -sum (G - T)^2 / (4 C^2), G and `target` (C, C) as `gram` gives them.
+
+    For equal sizes this is the layer term of Gatys et al. (2015), eq. 4; dividing by H W lets the sizes differ.
+    """
+
+    def score(r: Reading) -> Tensor:
+        features = r.layer(layer)
+        count = features.shape[1]
+        if features.ndim != 4 or tuple(target.shape) != (count, count):
+            raise InputError(f"Gram target of shape {tuple(target.shape)} for layer {layer!r} (accepted: ({count}, {count}))")
+        return -(gram(features) - target.to(features)).flatten(1).square().sum(1) / (4 * count**2)
+
+    return Objective((layer,), score, f"match_gram({layer!r}, {_digest(target)})")
+
+
+def total_variation(beta: float = 2.0) -> Objective:
+    """Sum over pixels and colors of (dx^2 + dy^2)^(beta/2) (Mahendran & Vedaldi 2015, eq. 5)."""
+
+    def score(r: Reading) -> Tensor:
+        dx = r.images[..., :-1, 1:] - r.images[..., :-1, :-1]
+        dy = r.images[..., 1:, :-1] - r.images[..., :-1, :-1]
+        squares = dx.square() + dy.square()
+        return (squares if beta == 2.0 else (squares + 1e-12) ** (beta / 2)).flatten(1).sum(1)
+
+    return Objective((), score, f"total_variation(beta={beta!r})")
+
+
+def l2() -> Objective:
+    """The squared norm of the image (Simonyan et al. 2013, eq. 1)."""
+    return Objective((), lambda r: r.images.flatten(1).square().sum(1), "l2()")
+
+
+def _digest(tensor: Tensor) -> str:
+    raw = tensor.detach().float().cpu().contiguous()
+    return f"sha256:{hashlib.sha256(repr(tuple(raw.shape)).encode() + raw.numpy().tobytes()).hexdigest()[:16]}"
+
+
+__all__ = [
+    "LOGITS",
+    "Objective",
+    "Reading",
+    "channel",
+    "direction",
+    "energy",
+    "gram",
+    "l2",
+    "logit",
+    "match_features",
+    "match_gram",
+    "neuron",
+    "probability",
+    "total_variation",
+    "unit",
+]

@@ -1,0 +1,47 @@
+"""Addresses of what can be looked at: one spelling for Python, the command line, URLs and stores."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from netloupe.core.errors import InputError
+
+_CHANNEL = re.compile(r"(?P<channel>\d+)(@(?P<y>\d+),(?P<x>\d+))?")
+
+
+@dataclass(frozen=True, order=True)
+class Unit:
+    """`layer`, `layer:channel`, `layer:channel@y,x` (a neuron), or `class:name`.
+
+    A layer is named as `named_modules()` names it; the second call of a reused module is `name~2`.
+    """
+
+    layer: str = ""
+    channel: int | None = None
+    position: tuple[int, int] | None = None
+    class_name: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Unit:
+        """The unit that `text` names. Raises InputError for a spelling that is none."""
+        text = text.strip()
+        layer, colon, rest = text.partition(":")
+        if not layer or (colon and not rest):
+            raise InputError(f"{text!r} is no unit (accepted: layer, layer:channel, layer:channel@y,x, class:name)")
+        if not colon:
+            return cls(layer)
+        if layer == "class":
+            return cls(class_name=rest)
+        match = _CHANNEL.fullmatch(rest)
+        if match is None:
+            raise InputError(f"{text!r} is no unit (accepted: layer:channel as in conv3:17, or conv3:17@4,5)")
+        position = (int(match["y"]), int(match["x"])) if match["y"] is not None else None
+        return cls(layer, int(match["channel"]), position)
+
+    def __str__(self) -> str:
+        if self.class_name is not None:
+            return f"class:{self.class_name}"
+        channel = "" if self.channel is None else f":{self.channel}"
+        position = "" if self.position is None else f"@{self.position[0]},{self.position[1]}"
+        return f"{self.layer}{channel}{position}"

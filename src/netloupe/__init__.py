@@ -1,1 +1,76 @@
-"""Netloupe."""
+"""Netloupe, a loupe for convolutional networks.
+
+>>> net = netloupe.load()
+>>> net.predict(netloupe.load_images(["astronaut.png"], net.inputs.size))
+
+Names are imported when they are first used, so that `import netloupe` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from netloupe.analysis.activations import activation_maps
+    from netloupe.analysis.filters import filters
+    from netloupe.analysis.neighbors import neighbors
+    from netloupe.analysis.patches import top_patches
+    from netloupe.core import objectives
+    from netloupe.core.errors import NetloupeError
+    from netloupe.core.inputs import InputSpec
+    from netloupe.core.network import Network
+    from netloupe.core.units import Unit
+    from netloupe.data.images import load_image, load_images
+    from netloupe.data.photos import photos
+    from netloupe.data.sources import open_source
+    from netloupe.zoo.load import load
+
+    __version__: str
+
+__all__ = [
+    "InputSpec",
+    "NetloupeError",
+    "Network",
+    "Unit",
+    "activation_maps",
+    "filters",
+    "load",
+    "load_image",
+    "load_images",
+    "neighbors",
+    "objectives",
+    "open_source",
+    "photos",
+    "top_patches",
+]
+
+_MODULES = {
+    "InputSpec": "core.inputs",
+    "NetloupeError": "core.errors",
+    "Network": "core.network",
+    "Unit": "core.units",
+    "activation_maps": "analysis.activations",
+    "filters": "analysis.filters",
+    "load": "zoo.load",
+    "load_image": "data.images",
+    "load_images": "data.images",
+    "neighbors": "analysis.neighbors",
+    "open_source": "data.sources",
+    "photos": "data.photos",
+    "top_patches": "analysis.patches",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(import_module(f"netloupe.{_MODULES[name]}"), name)
+    if name == "objectives":
+        return import_module("netloupe.core.objectives")
+    if name == "__version__":
+        return import_module("importlib.metadata").version("netloupe")
+    raise AttributeError(f"module 'netloupe' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

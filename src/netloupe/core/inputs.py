@@ -41,8 +41,10 @@ class InputSpec:
             object.__setattr__(self, name, values)
         if min(self.std) <= 0:
             raise InputError(f"std {self.std} (accepted: numbers above 0)")
-        if not self.range[0] < self.range[1]:
+        limits = tuple(float(limit) for limit in self.range)
+        if len(limits) != 2 or not limits[0] < limits[1]:
             raise InputError(f"range {self.range} (accepted: (low, high) with low < high)")
+        object.__setattr__(self, "range", limits)
 
     def normalize(self, images: Tensor) -> Tensor:
         """(N, C, H, W) in [0, 1] -> the same shape, as the module wants it; differentiable."""

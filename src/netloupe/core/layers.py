@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from netloupe.core.inputs import InputSpec
-from netloupe.core.receptive_field import ReceptiveField, Tracker, measure
-from netloupe.core.taps import evaluating
+from netloupe.core.measuring import measure
+from netloupe.core.receptive_field import ReceptiveField
+from netloupe.core.taps import evaluating, placement
+from netloupe.core.tracking.tracker import Tracker
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Layer:
 
     name: as in `named_modules()`; `name~2` for the second call of a reused module.
     kind: the module's class. shape: (C, H, W) or (C,), without the batch.
-    parameters: count, submodules included. receptive_field: what its neurons see of the input.
+    parameters: count, submodules included, shared ones once. receptive_field: what its neurons see of the input.
     overwritten: an operation that follows writes into the output, so whoever keeps it must clone.
     same_as: an earlier layer that hands on the very same tensor (a container and its last part), or None.
     """
@@ -56,10 +57,13 @@ class _Seen:
     same_as: str | None = None
 
 
+@torch.inference_mode(False)
+@torch.no_grad()
 def list_layers(module: nn.Module, inputs: InputSpec, forward: Callable[[Tensor], Any]) -> Mapping[str, Layer]:
     """Name -> Layer in the order in which the layers finish, the root module left out.
 
-    A layer counts if every call gives one tensor of two or four dimensions with the batch first.
+    Every call counts that gives one tensor of two or four dimensions with the batch first. Modules inside
+    TorchScript can't be hooked, so they are not among the layers.
     """
     tracker = Tracker()
     seen: list[_Seen] = []
@@ -76,14 +80,13 @@ def list_layers(module: nn.Module, inputs: InputSpec, forward: Callable[[Tensor]
 
         return hook
 
-    device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+    device, dtype = placement(module)
     blank = inputs.normalize(torch.full((1, inputs.channels, *inputs.size), 0.5, device=device)).to(dtype)
     try:
         for name, submodule in module.named_modules():
-            if name:
+            if name and not isinstance(submodule, torch.jit.ScriptModule):
                 handles.append(submodule.register_forward_hook(hook_for(name)))
-        with torch.no_grad(), evaluating(module), tracker.watching(blank):
+        with evaluating(module), tracker.watching(blank):
             forward(blank)
     finally:
         for handle in handles:
@@ -95,17 +98,15 @@ def list_layers(module: nn.Module, inputs: InputSpec, forward: Callable[[Tensor]
         first.setdefault((id(entry.output), entry.version), entry.name)
     missing = {e.name: e.shape for e in seen if e.field is None}
     measured = measure(module, inputs, forward, missing) if missing else {}
-    return MappingProxyType(
-        {
-            e.name: Layer(
-                e.name,
-                type(e.module).__name__,
-                e.shape,
-                sum(p.numel() for p in e.module.parameters()),
-                e.field if e.field is not None else measured[e.name],
-                e.overwritten,
-                e.same_as,
-            )
-            for e in seen
-        }
-    )
+    return {
+        e.name: Layer(
+            e.name,
+            type(e.module).__name__,
+            e.shape,
+            sum(p.numel() for p in e.module.parameters()),
+            e.field if e.field is not None else measured[e.name],
+            e.overwritten,
+            e.same_as,
+        )
+        for e in seen
+    }

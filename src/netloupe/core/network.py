@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from netloupe.core.errors import InputError, NetworkError, UnknownName, unknown
+from netloupe.core.errors import InputError, NetloupeError, NetworkError, UnknownName, unknown
 from netloupe.core.inputs import InputSpec
 from netloupe.core.layers import Layer, list_layers
-from netloupe.core.taps import Reader, evaluating, tapped
-
-if TYPE_CHECKING:
-    from netloupe.core.objectives import Objective
-
-LOGITS = ""
-"""The name under which the logits are read: the root module has the empty name."""
+from netloupe.core.objectives import Objective, Reading
+from netloupe.core.taps import LOGITS, Reader, evaluating, placement, tapped
 
 
 class Network:
@@ -44,6 +42,8 @@ class Network:
     ) -> None:
         if not isinstance(module, nn.Module):
             raise InputError(f"the network is a {type(module).__name__} (accepted: an nn.Module)")
+        if any(is_lazy(p) for p in module.parameters()):
+            raise InputError(f"{type(module).__name__} has parameters without a shape yet; run it once on an image")
         self.module = module
         self.inputs = inputs if inputs is not None else InputSpec()
         self.labels = None if labels is None else tuple(str(label) for label in labels)
@@ -57,35 +57,40 @@ class Network:
     @property
     def device(self) -> torch.device:
         """Where the module's weights lie; images are moved there."""
-        first = next(self.module.parameters(), None)
-        return first.device if first is not None else torch.device("cpu")
+        return placement(self.module)[0]
 
     @property
     def dtype(self) -> torch.dtype:
-        """The floating type of the weights; images are cast to it, what is read is cast to float32."""
-        types = [p.dtype for p in self.module.parameters() if p.is_floating_point()]
-        return types[0] if types else torch.float32
+        """The floating type of the weights; images are cast to it."""
+        return placement(self.module)[1]
 
     def run(self, images: Tensor, readers: Mapping[str, Reader]) -> None:
         """One pass that hands each named layer's output to its reader, and goes no deeper than needed.
 
-        The reader gets the very tensor: float32 or the weights' type, valid until it returns unless it
-        clones. The name `LOGITS` (the empty string) reads the logits (N, classes). Gradients as the caller set them.
+        The reader gets the very tensor in the weights' type, valid until it returns unless it clones. The name
+        `LOGITS` (the empty string) reads the logits (N, classes). Gradients as the caller set them.
+
+        Raises UnknownName for a layer that is not there, NetworkError if the module fails or does not reach a layer.
         """
         self.inputs.check(images)
         hooked = {layer: reader for layer, reader in readers.items() if layer != LOGITS}
-        if any(layer not in self.layers for layer in hooked):
-            raise next(self.unknown_layer(layer) for layer in hooked if layer not in self.layers)
+        for layer in hooked:
+            self.layer(layer)
         x = self.inputs.normalize(images.to(self.device)).to(self.dtype)
-        with evaluating(self.module), tapped(self.module, hooked, stop=LOGITS not in readers):
+        with evaluating(self.module), tapped(self.module, hooked, stop=LOGITS not in readers) as waiting:
             result = self._forward(x)
             if LOGITS in readers:
                 readers[LOGITS](self._pick_logits(result))
+        if waiting:
+            missed = ", ".join(repr(layer) for layer in hooked if layer in waiting)
+            raise NetworkError(f"{self.name} did not reach layer {missed} on input of shape {tuple(x.shape)}")
 
     def _forward(self, x: Tensor) -> Any:
         try:
             return self.module(x)
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        except NetloupeError:
+            raise
+        except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise NetworkError(f"{self.name} failed on input of shape {tuple(x.shape)}: {reason}") from error
 
@@ -102,54 +107,60 @@ class Network:
             )
         if result.ndim != 2:
             raise NetworkError(f"{self.name} returns {tuple(result.shape)}, no logits (accepted: (N, classes))")
+        if self.labels is not None and len(self.labels) != result.shape[1]:
+            raise NetworkError(f"{self.name} has {result.shape[1]} classes, but {len(self.labels)} labels were given")
         return result
 
     def __call__(self, images: Tensor) -> Tensor:
-        """The logits (N, classes), float32, of images (N, C, H, W) in [0, 1]; differentiable."""
+        """The logits (N, classes) of images (N, C, H, W) in [0, 1]; differentiable.
+
+        In float32, like all that is read; in float64 if the weights are.
+        """
         self.inputs.check(images)
         self.inputs.check_range(images)
         found: list[Tensor] = []
         self.run(images, {LOGITS: found.append})
-        return found[0].float()
+        return _readable(found[0])
 
     def activations(self, images: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
-        """{layer: output, float32 (N, C, H, W) or (N, C)} for each named layer, as it left the layer."""
+        """{layer: output (N, C, H, W) or (N, C)} for each named layer, as it left the layer; without gradients."""
         self.inputs.check(images)
         self.inputs.check_range(images)
         found: dict[str, Tensor] = {}
 
         def keep(layer: str) -> Reader:
             def reader(output: Tensor) -> None:
-                found[layer] = output.float().clone() if layer == LOGITS or self.layers[layer].overwritten else output.float()
+                overwritten = layer != LOGITS and self.layers[layer].overwritten
+                found[layer] = _readable(output.clone() if overwritten else output)
 
             return reader
 
-        names = list(layers)
+        names = [layers] if isinstance(layers, str) else list(layers)
         with torch.no_grad():
             self.run(images, {name: keep(name) for name in names})
         return {name: found[name] for name in names}
 
     def read(self, images: Tensor, objective: Objective) -> Tensor:
-        """The objective's score of each image, (N,) float32; differentiable with respect to `images`."""
-        from netloupe.core.objectives import Reading
-
+        """The objective's score of each image, (N,); differentiable with respect to `images`."""
+        self.inputs.check(images)
+        images = images.to(self.device)
         found: dict[str, Tensor] = {}
 
         def keep(layer: str) -> Reader:
             def reader(output: Tensor) -> Tensor:
-                found[layer] = output.float()
+                found[layer] = _readable(output)
                 return output.clone()
 
             return reader
 
         if objective.layers:
             self.run(images, {layer: keep(layer) for layer in objective.layers})
-        else:
-            self.inputs.check(images)
         return objective.score(Reading(self, images, found))
 
     def predict(self, images: Tensor, top: int = 5) -> list[list[tuple[str, float]]]:
         """The `top` most probable classes of each image, best first: [[(label, probability), ...], ...]."""
+        if top < 1:
+            raise InputError(f"top {top} (accepted: 1 or more)")
         with torch.no_grad():
             probabilities = self(images).softmax(1)
         if not bool(probabilities.isfinite().all()):
@@ -173,7 +184,17 @@ class Network:
 
     def unknown_layer(self, name: str) -> UnknownName:
         """The error for a layer that is not there."""
-        return unknown("layer", name, self.layers)
+        modules = dict(self.module.named_modules())
+        if name not in modules or not name:
+            return unknown("layer", name, self.layers)
+        parents = [modules[name[:i]] for i, c in enumerate(name) if c == "."]
+        if any(isinstance(module, torch.jit.ScriptModule) for module in [*parents, modules[name]]):
+            return UnknownName(
+                f"{name!r} is TorchScript, which can't be read; give the module before `torch.jit.script`"
+            )
+        return UnknownName(
+            f"{name!r} is no layer: it is not called, or does not give one tensor (N, C, H, W) or (N, C)"
+        )
 
     @cached_property
     def classes(self) -> int:
@@ -190,38 +211,55 @@ class Network:
     def class_index(self, name: str | int) -> int:
         """The index of a class given by index or by name (case does not matter).
 
+        A name of digits is an index unless a class bears it.
         Raises UnknownName if it is not there, InputError if several classes bear the name.
         """
-        if isinstance(name, int) or name.lstrip("-").isdigit():
-            index = int(name)
-            if not 0 <= index < self.classes:
-                raise UnknownName(f"no class {index} (accepted: 0 to {self.classes - 1})")
-            return index
-        matches = [i for i, label in enumerate(self.labels or ()) if label.lower() == name.lower()]
-        if len(matches) > 1:
-            raise InputError(f"{len(matches)} classes are named {name!r}; give the index: {', '.join(map(str, matches))}")
-        if not matches:
-            raise unknown("class", name, self.labels or ())
-        return matches[0]
+        if isinstance(name, str):
+            matches = [i for i, label in enumerate(self.labels or ()) if label.lower() == name.lower()]
+            if len(matches) > 1:
+                among = ", ".join(map(str, matches))
+                raise InputError(f"{len(matches)} classes are named {name!r}; give the index: {among}")
+            if matches:
+                return matches[0]
+            if not name.removeprefix("-").isdecimal():
+                raise unknown("class", name, self.labels or ())
+        index = int(name)
+        if not 0 <= index < self.classes:
+            raise UnknownName(f"no class {index} (accepted: 0 to {self.classes - 1})")
+        return index
 
     def fingerprint(self) -> str:
-        """A hash of weights, input spec and output choice: equal for equal functions, for provenance and resuming."""
-        digest = hashlib.sha256(repr((self.inputs, self.output, type(self.module).__name__)).encode())
-        for name, value in self.module.state_dict().items():
+        """A hash of structure, weights, input spec and output choice, for provenance and resuming.
+
+        Networks of different function differ in it, unless only in code that the module's `repr` does not show.
+        """
+        structure = re.sub(r"0x[0-9a-f]+", "", repr(self.module))
+        digest = hashlib.sha256(repr((self.inputs, self.output, structure)).encode())
+        for name, value in {**self.module.state_dict(), **dict(self.module.named_buffers())}.items():
+            if not isinstance(value, Tensor):  # a module's extra state
+                digest.update(f"{name}{value!r}".encode())
+                continue
             digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
             raw = value.detach().cpu().contiguous().view(-1)
             digest.update(raw.view(torch.uint8).numpy().tobytes() if raw.numel() else b"")
         return digest.hexdigest()[:16]
 
 
+def _readable(output: Tensor) -> Tensor:
+    """What is read, in float32 at least."""
+    return output if output.dtype == torch.float64 else output.float()
+
+
 def _entries(result: Any) -> dict[str | int, Any]:
     """What a module's output holds, by key or index."""
     if isinstance(result, Mapping):
         return dict(result)
-    if isinstance(result, tuple | list) and not hasattr(result, "_fields"):
-        return dict(enumerate(result))
-    if hasattr(result, "_asdict"):
-        return {**result._asdict(), **dict(enumerate(result))}
-    return dict(getattr(result, "__dict__", {})) if not isinstance(result, Tensor) else {}
+    if isinstance(result, tuple | list):
+        named = result._asdict() if hasattr(result, "_asdict") else {}
+        return {**named, **dict(enumerate(result))}
+    if is_dataclass(result):
+        return {field.name: getattr(result, field.name) for field in fields(result)}
+    return {} if isinstance(result, Tensor) else dict(getattr(result, "__dict__", {}))
 
 
+__all__ = ["LOGITS", "Network"]

@@ -2,7 +2,8 @@
 
 An objective reads named layers. Objectives add, subtract and scale:
 `logit("koala") - 1e-3 * l2()` is the class model of Simonyan et al. (2013). A regularizer is an objective on the
-input, positive where there is much of what it measures, so subtract it. `repr` is complete, because results are keyed by it.
+input, positive where there is much of what it measures, so subtract it. `repr` is complete, because results are
+keyed by it.
 """
 
 from __future__ import annotations
@@ -12,16 +13,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from netloupe.core.errors import InputError, UnknownName
+from netloupe.core.taps import LOGITS
 from netloupe.core.units import Unit
 
 if TYPE_CHECKING:
     from netloupe.core.network import Network
-
-LOGITS = ""
 
 
 @dataclass(frozen=True)
@@ -64,10 +63,15 @@ class Objective:
         layers = tuple(dict.fromkeys(self.layers + other.layers))
         return Objective(layers, lambda r: self.score(r) + other.score(r), f"({self!r} + {other!r})")
 
+    def __radd__(self, other: object) -> Objective:
+        """`sum` begins with 0."""
+        return self if other == 0 else NotImplemented
+
     def __mul__(self, factor: float) -> Objective:
         if not isinstance(factor, int | float):
             return NotImplemented
-        return Objective(self.layers, lambda r: self.score(r) * factor, f"{factor!r} * {self!r}")
+        number = float(factor) if isinstance(factor, float) else int(factor)
+        return Objective(self.layers, lambda r: self.score(r) * number, f"{number!r} * {self!r}")
 
     __rmul__ = __mul__
 
@@ -79,19 +83,25 @@ class Objective:
 
 
 def logit(name: str | int) -> Objective:
-    """The unnormalized score of a class (Simonyan et al. 2013)."""
-    return Objective((LOGITS,), lambda r: r.logits[:, r.net.class_index(name)], f"logit({name!r})")
+    """The unnormalized score of a class, by name or index (Simonyan et al. 2013)."""
+    key = name if isinstance(name, str) else int(name)
+    return Objective((LOGITS,), lambda r: r.logits[:, r.net.class_index(key)], f"logit({key!r})")
 
 
 def probability(name: str | int) -> Objective:
     """The softmax probability of a class, in [0, 1]."""
-    return Objective((LOGITS,), lambda r: r.logits.softmax(1)[:, r.net.class_index(name)], f"probability({name!r})")
+    key = name if isinstance(name, str) else int(name)
+    return Objective((LOGITS,), lambda r: r.logits.softmax(1)[:, r.net.class_index(key)], f"probability({key!r})")
 
 
 def channel(layer: str, index: int) -> Objective:
     """The mean of a channel over all positions; of a layer without positions, the channel itself."""
-    return Objective((layer,), lambda r: r.channel(layer, index).flatten(1).mean(1) if r.layer(layer).ndim > 2
-                     else r.channel(layer, index), f"channel({layer!r}, {index})")
+
+    def score(r: Reading) -> Tensor:
+        values = r.channel(layer, index)
+        return values if values.ndim == 1 else values.flatten(1).mean(1)
+
+    return Objective((layer,), score, f"channel({layer!r}, {index})")
 
 
 def neuron(layer: str, index: int, y: int | None = None, x: int | None = None) -> Objective:
@@ -104,7 +114,9 @@ def neuron(layer: str, index: int, y: int | None = None, x: int | None = None) -
         height, width = maps.shape[1:]
         row, column = height // 2 if y is None else y, width // 2 if x is None else x
         if not (0 <= row < height and 0 <= column < width):
-            raise UnknownName(f"no position ({row}, {column}) in layer {layer!r} (accepted: (0, 0) to ({height - 1}, {width - 1}))")
+            raise UnknownName(
+                f"no position ({row}, {column}) in layer {layer!r} (accepted: (0, 0) to ({height - 1}, {width - 1}))"
+            )
         return maps[:, row, column]
 
     return Objective((layer,), score, f"neuron({layer!r}, {index}, {y}, {x})")
@@ -112,14 +124,15 @@ def neuron(layer: str, index: int, y: int | None = None, x: int | None = None) -
 
 def direction(layer: str, vector: Tensor) -> Objective:
     """The mean over positions of the dot product of a layer's output with `vector` (channels,)."""
+    fixed = vector.detach().clone().flatten()
 
     def score(r: Reading) -> Tensor:
         maps = r.layer(layer)
-        if maps.shape[1] != vector.numel():
-            raise InputError(f"direction of length {vector.numel()} in layer {layer!r} (accepted: {maps.shape[1]})")
-        return maps.flatten(2).mean(2) @ vector.to(maps) if maps.ndim > 2 else maps @ vector.to(maps)
+        if maps.shape[1] != len(fixed):
+            raise InputError(f"direction of length {len(fixed)} in layer {layer!r} (accepted: {maps.shape[1]})")
+        return (maps if maps.ndim == 2 else maps.flatten(2).mean(2)) @ fixed.to(maps)
 
-    return Objective((layer,), score, f"direction({layer!r}, {_digest(vector)})")
+    return Objective((layer,), score, f"direction({layer!r}, {_digest(fixed)})")
 
 
 def energy(layer: str) -> Objective:
@@ -138,16 +151,21 @@ def unit(address: str | Unit) -> Objective:
 
 
 def match_features(layer: str, target: Tensor) -> Objective:
-    """Minus the relative squared distance to `target` (C, H, W): -||f - t||^2 / ||t||^2 (Mahendran & Vedaldi 2015, eq. 2)."""
-    norm = target.float().square().sum().clamp(min=1e-12)
+    """Minus the relative squared distance to `target` (C, H, W) or (C,) (Mahendran & Vedaldi 2015, eq. 2).
+
+    -||f - t||^2 / ||t||^2, with the denominator at least 1e-12.
+    """
+    fixed = target.detach().clone()
+    norm = fixed.float().square().sum().clamp(min=1e-12)
 
     def score(r: Reading) -> Tensor:
         features = r.layer(layer)
-        if features.shape[1:] != target.shape:
-            raise InputError(f"target of shape {tuple(target.shape)} for layer {layer!r} (accepted: {tuple(features.shape[1:])})")
-        return -(features - target.to(features)).flatten(1).square().sum(1) / norm.to(features)
+        if features.shape[1:] != fixed.shape:
+            accepted = tuple(features.shape[1:])
+            raise InputError(f"target of shape {tuple(fixed.shape)} for layer {layer!r} (accepted: {accepted})")
+        return -(features - fixed.to(features)).flatten(1).square().sum(1) / norm.to(features)
 
-    return Objective((layer,), score, f"match_features({layer!r}, {_digest(target)})")
+    return Objective((layer,), score, f"match_features({layer!r}, {_digest(fixed)})")
 
 
 def gram(features: Tensor) -> Tensor:
@@ -161,19 +179,26 @@ def match_gram(layer: str, target: Tensor) -> Objective:
 
     For equal sizes this is the layer term of Gatys et al. (2015), eq. 4; dividing by H W lets the sizes differ.
     """
+    fixed = target.detach().clone()
 
     def score(r: Reading) -> Tensor:
         features = r.layer(layer)
-        count = features.shape[1]
-        if features.ndim != 4 or tuple(target.shape) != (count, count):
-            raise InputError(f"Gram target of shape {tuple(target.shape)} for layer {layer!r} (accepted: ({count}, {count}))")
-        return -(gram(features) - target.to(features)).flatten(1).square().sum(1) / (4 * count**2)
+        shape = (features.shape[1], features.shape[1])
+        if features.ndim != 4:
+            raise InputError(f"layer {layer!r} has no positions, so no Gram matrix (accepted: a layer (C, H, W))")
+        if fixed.shape != shape:
+            raise InputError(f"Gram target of shape {tuple(fixed.shape)} for layer {layer!r} (accepted: {shape})")
+        return -(gram(features) - fixed.to(features)).flatten(1).square().sum(1) / (4 * shape[0] ** 2)
 
-    return Objective((layer,), score, f"match_gram({layer!r}, {_digest(target)})")
+    return Objective((layer,), score, f"match_gram({layer!r}, {_digest(fixed)})")
 
 
 def total_variation(beta: float = 2.0) -> Objective:
-    """Sum over pixels and colors of (dx^2 + dy^2)^(beta/2) (Mahendran & Vedaldi 2015, eq. 5)."""
+    """Sum over pixels and colors of (dx^2 + dy^2)^(beta/2) (Mahendran & Vedaldi 2015, eq. 5).
+
+    dx and dy step to the right and lower neighbors; pixels that lack one are left out. For beta below 2, 1e-12 is
+    added to the squares, or the gradient of an even area would not be finite.
+    """
 
     def score(r: Reading) -> Tensor:
         dx = r.images[..., :-1, 1:] - r.images[..., :-1, :-1]

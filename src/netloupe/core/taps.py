@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -9,61 +10,105 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+LOGITS = ""
+"""The name under which the logits are read: the root module has the empty name."""
+
 Reader = Callable[[Tensor], Tensor | None]
 """Takes a layer's output as it is produced; what it returns, if anything, goes on in its place."""
 
+_one_at_a_time = threading.RLock()
+
 
 class Stop(BaseException):
-    """Raised by the last tap to end a pass; no `except Exception` of a module catches it."""
+    """Raised by the last tap to end a pass, or by any to hand on what its reader raised.
+
+    No `except Exception` of a module catches it.
+    """
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
 
 
 def module_and_call(layer: str) -> tuple[str, int]:
     """'relu' -> ('relu', 1); 'relu~2', its second call in a pass -> ('relu', 2)."""
     name, mark, call = layer.rpartition("~")
-    return (name, int(call)) if mark and call.isdigit() else (layer, 1)
+    return (name, int(call)) if mark and call.isdecimal() else (layer, 1)
+
+
+def placement(module: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Where a module's weights lie and their floating type; CPU and float32 for a module that has none."""
+    weights = [*module.parameters(), *module.buffers()]
+    device = weights[0].device if weights else torch.device("cpu")
+    return device, next((w.dtype for w in weights if w.is_floating_point()), torch.float32)
 
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Eval mode, with every submodule's own mode and the random state given back at the end."""
-    training = [m for m in module.modules() if m.training]
-    parameter = next(module.parameters(), None)
-    devices = [parameter.device] if parameter is not None and parameter.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        for m in training:
-            m.training = False
-        try:
-            yield
-        finally:
-            for m in training:
-                m.training = True
+    """Eval mode, with every submodule's own mode, its buffers and the random state given back at the end.
+
+    One thread at a time, since modes, hooks and the random state belong to all.
+    """
+    with _one_at_a_time:
+        training = [m for m in module.modules() if getattr(m, "training", False)]
+        scripted = torch.jit.ScriptModule
+        buffers = [(m, dict(m._buffers)) for m in module.modules() if m._buffers and not isinstance(m, scripted)]
+        values = [(buffer, _version(buffer), buffer.detach().clone()) for buffer in module.buffers()]
+        devices = {p.device for p in module.parameters() if p.device.type == "cuda"}
+        with torch.random.fork_rng(devices=list(devices)):
+            try:
+                for m in training:
+                    m.training = False
+                yield
+            finally:
+                for m in training:
+                    m.training = True
+                for m, held in buffers:
+                    m._buffers.update(held)
+                with torch.no_grad():
+                    for buffer, version, value in values:
+                        if _version(buffer) != version:
+                            buffer.copy_(value)
+
+
+def _version(tensor: Tensor) -> int:
+    """How often a tensor was written to; inference tensors don't count."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 @contextmanager
-def tapped(module: nn.Module, readers: Mapping[str, Reader], *, stop: bool) -> Iterator[None]:
+def tapped(module: nn.Module, readers: Mapping[str, Reader], *, stop: bool) -> Iterator[set[str]]:
     """Hooks that hand the outputs of the named layers to their readers, gone at the end.
 
-    With `stop` the pass ends at the last layer asked for, by `Stop`, which ends here.
+    Gives the names of the layers that have not been reached. With `stop` the pass ends at the last layer asked for,
+    by `Stop`, which ends here. What a reader raises comes out as it is, whatever the module catches.
     """
-    calls: dict[str, dict[int, Reader]] = {}
-    for layer, reader in readers.items():
+    calls: dict[str, dict[int, str]] = {}
+    for layer in readers:
         name, call = module_and_call(layer)
-        calls.setdefault(name, {})[call] = reader
-    waiting = len(readers)
+        calls.setdefault(name, {})[call] = layer
+    waiting = set(readers)
+    finished: list[Stop] = []
     handles = []
 
-    def hook_for(wanted: dict[int, Reader]) -> Callable[..., Any]:
+    def end(error: Exception | None = None) -> Stop:
+        finished.append(Stop(error))
+        return finished[-1]
+
+    def hook_for(wanted: dict[int, str]) -> Callable[..., Any]:
         count = 0
 
         def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
-            nonlocal count, waiting
+            nonlocal count
             count += 1
             if count not in wanted:
                 return None
-            replacement = wanted[count](output)
-            waiting -= 1
-            if stop and waiting == 0:
-                raise Stop
+            try:
+                replacement = readers[wanted[count]](output)
+            except Exception as error:
+                raise end(error) from error
+            waiting.discard(wanted[count])
+            if stop and not waiting:
+                raise end()
             return replacement
 
         return hook
@@ -71,9 +116,12 @@ def tapped(module: nn.Module, readers: Mapping[str, Reader], *, stop: bool) -> I
     try:
         for name, wanted in calls.items():
             handles.append(module.get_submodule(name).register_forward_hook(hook_for(wanted)))
-        yield
-    except Stop:
-        pass
+        yield waiting
+    except Stop as signal:
+        if signal not in finished:
+            raise
+        if signal.error is not None:
+            raise signal.error from signal.error.__cause__
     finally:
         for handle in handles:
             handle.remove()

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from netloupe.core.errors import InputError
 
-_CHANNEL = re.compile(r"(?P<channel>\d+)(@(?P<y>\d+),(?P<x>\d+))?")
+_CHANNEL = re.compile(r"(?P<channel>[0-9]+)(@(?P<y>[0-9]+),(?P<x>[0-9]+))?")
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Unit:
     """`layer`, `layer:channel`, `layer:channel@y,x` (a neuron), or `class:name`.
 
@@ -21,6 +21,10 @@ class Unit:
     channel: int | None = None
     position: tuple[int, int] | None = None
     class_name: str | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.layer) == (self.class_name is not None) or (self.position is not None and self.channel is None):
+            raise InputError(f"{self!r} is no unit (accepted: a layer, its channel, a position of that; or a class)")
 
     @classmethod
     def parse(cls, text: str) -> Unit:

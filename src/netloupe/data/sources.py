@@ -7,21 +7,21 @@ names, so ids are the same on every machine and in every run.
 
 from __future__ import annotations
 
+import codecs
+import glob
 import hashlib
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from netloupe.core.errors import InputError
-from netloupe.data.images import Size, fit, open_image
+from netloupe.data.images import Size, fit, height_width, open_image, plain
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
@@ -30,9 +30,9 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 class ImageSource:
     """Images in a fixed order; the id of an image is its place in it.
 
-    `names`: where each lies (relative path, or "file.parquet#row"). `labels`: class indices, None
-    where unknown. `classes`: class names by index, where the source has them. `opener(id)` decodes
-    one image or raises InputError.
+    `names`: where each lies (relative path, or "file.parquet#row"), always one line of valid Unicode.
+    `labels`: class indices, None where unknown. `classes`: class names by index, where the source has
+    them. `opener(id)` decodes one image or raises InputError; it may be called from several threads.
     """
 
     spec: str
@@ -45,7 +45,9 @@ class ImageSource:
         return len(self.names)
 
     def open(self, image_id: int) -> Image.Image:
-        """The decoded image, mode RGB or L. Raises InputError if it is broken or too large."""
+        """The decoded image, mode RGB or L. Raises InputError if it is broken, too large or not there."""
+        if not 0 <= image_id < len(self):
+            raise InputError(f"no image {image_id} in {self.spec!r} (accepted: 0 to {len(self) - 1})")
         return self.opener(image_id)
 
     def label(self, image_id: int) -> int | None:
@@ -60,7 +62,9 @@ class ImageSource:
         return digest.hexdigest()[:16]
 
     def first(self, count: int | None) -> ImageSource:
-        """The first `count` images (all of them for None)."""
+        """The first `count` images (all of them for None). Raises InputError for a count below 1."""
+        if count is not None and count < 1:
+            raise InputError(f"the first {count} images (accepted: at least 1)")
         if count is None or count >= len(self):
             return self
         labels = None if self.labels is None else self.labels[:count]
@@ -90,8 +94,16 @@ def read_batches(
 ) -> Iterator[PixelBatch]:
     """Batches of decoded images in id order, from id `start`, decoded ahead by `workers` threads.
 
-    Every batch covers `batch_size` ids, so one with broken images is shorter by those.
+    Every batch covers `batch_size` ids, so one with broken images is shorter by those. At most three
+    batches are in memory. The threads end with the iterator, also when it is closed early. Raises
+    InputError at once for a size, channels or count that can't be used.
     """
+    height, width = height_width(size)
+    if channels not in (1, 3):
+        raise InputError(f"images with {channels!r} channels (accepted: 1 or 3)")
+    for what, value, least in (("batch_size", batch_size, 1), ("workers", workers, 1), ("start", start, 0)):
+        if value < least:
+            raise InputError(f"{what} {value} (accepted: at least {least})")
 
     def read(image_id: int) -> np.ndarray | Skipped:
         try:
@@ -99,22 +111,31 @@ def read_batches(
         except InputError as error:
             return Skipped(image_id, source.names[image_id], str(error))
 
-    height, width = (size, size) if isinstance(size, int) else size
-    spans = [range(i, min(i + batch_size, len(source))) for i in range(start, len(source), batch_size)]
-    with ThreadPoolExecutor(workers) as pool:
-        ahead = [[pool.submit(read, i) for i in span] for span in spans[:2]]
-        for position, span in enumerate(spans):
-            results = [future.result() for future in ahead.pop(0)]
-            if position + 2 < len(spans):
-                ahead.append([pool.submit(read, i) for i in spans[position + 2]])
-            good = [(i, pixels) for i, pixels in zip(span, results, strict=True) if isinstance(pixels, np.ndarray)]
-            stacked = (
-                np.stack([pixels for _, pixels in good])
-                if good
-                else np.zeros((0, height, width, channels), dtype=np.uint8)
-            )
-            ids = np.array([i for i, _ in good], dtype=np.int64)
-            yield PixelBatch(ids, stacked, tuple(r for r in results if isinstance(r, Skipped)))
+    def collect(first: int, results: Sequence[np.ndarray | Skipped]) -> PixelBatch:
+        good = {first + i: pixels for i, pixels in enumerate(results) if not isinstance(pixels, Skipped)}
+        pixels = np.empty((len(good), height, width, channels), dtype=np.uint8)
+        for row, image in enumerate(good.values()):
+            pixels[row] = image
+        skipped = tuple(result for result in results if isinstance(result, Skipped))
+        return PixelBatch(np.array([*good], dtype=np.int64), pixels, skipped)
+
+    def batches() -> Iterator[PixelBatch]:
+        pool = ThreadPoolExecutor(workers)
+        ahead: deque[tuple[int, list[Future[np.ndarray | Skipped]]]] = deque()
+        try:
+            for first in range(start, len(source), batch_size):
+                span = range(first, min(first + batch_size, len(source)))
+                ahead.append((first, [pool.submit(read, i) for i in span]))
+                if len(ahead) == 3:
+                    begin, futures = ahead.popleft()
+                    yield collect(begin, [future.result() for future in futures])
+            while ahead:
+                begin, futures = ahead.popleft()
+                yield collect(begin, [future.result() for future in futures])
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    return batches()
 
 
 def open_source(spec: str | Path) -> ImageSource:
@@ -123,7 +144,7 @@ def open_source(spec: str | Path) -> ImageSource:
     "photos": the embedded photos. A folder: its images, all levels deep; if every image lies in a
     subfolder, the first level names the classes. A folder without images but with Parquet, a
     Parquet file or a glob of them ("data/train-*.parquet"): rows with an image column. A text file
-    (.txt, .lst, .csv): one path a line, relative to the file. An image: itself.
+    (.txt, .lst, .csv): one path a line, relative to the file. An image, or a glob of images: those.
     """
     text = str(spec)
     if text == "photos":
@@ -131,16 +152,18 @@ def open_source(spec: str | Path) -> ImageSource:
 
         return photos()
     path = Path(text)
-    if any(character in path.name for character in "*?["):
-        files = sorted(path.parent.glob(path.name))
-        return from_parquet([f for f in files if f.suffix == ".parquet"], text)
-    if not path.exists():
-        raise InputError(f"no images at {text!r}: no such file or folder (accepted: a folder, list, Parquet, 'photos')")
+    if not text or not os.path.exists(path):
+        matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
+        images, tables = _images_and_tables(matches)
+        if not images and not tables:
+            reason = "no such file or folder" if not matches else "the pattern matches no image and no Parquet file"
+            raise InputError(f"no images at {text!r}: {reason} (accepted: a folder, list, Parquet, 'photos')")
+        return from_files(images, text) if images else _from_parquet(tables, text)
     if path.is_dir():
         return _from_folder(path)
     suffix = path.suffix.lower()
     if suffix == ".parquet":
-        return from_parquet([path], text)
+        return _from_parquet([path], text)
     if suffix in (".txt", ".lst", ".csv"):
         return _from_list(path)
     if suffix in SUFFIXES:
@@ -150,114 +173,63 @@ def open_source(spec: str | Path) -> ImageSource:
 
 def from_files(paths: Sequence[Path], spec: str = "files", *, root: Path | None = None) -> ImageSource:
     """The given image files, in the given order; names are relative to `root`."""
-    names = [p.relative_to(root).as_posix() if root is not None else p.as_posix() for p in paths]
+    names = [plain(p.relative_to(root).as_posix() if root is not None else p.as_posix()) for p in paths]
     return ImageSource(spec, names, lambda i: open_image(paths[i], names[i]))
 
 
-def _from_folder(root: Path) -> ImageSource:
+def _from_parquet(files: Sequence[Path], spec: str) -> ImageSource:
+    from netloupe.data.parquet import from_parquet  # Arrow takes long to import
+
+    return from_parquet(files, spec)
+
+
+def _images_and_tables(files: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    files = list(files)
+    return [p for p in files if p.suffix.lower() in SUFFIXES], [p for p in files if p.suffix.lower() == ".parquet"]
+
+
+def _files(folder: str, above: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """The files under a folder, hidden ones left out; links are followed, but never in a circle."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return
     try:
-        files = [p for p in root.rglob("*") if p.is_file() and not p.name.startswith(".")]
+        entries = sorted(name for name in os.listdir(folder) if not name.startswith("."))
     except OSError as error:
-        raise InputError(f"{root}: can't be read ({error.strerror})") from None
-    images = sorted((p for p in files if p.suffix.lower() in SUFFIXES), key=lambda p: p.relative_to(root).as_posix())
+        raise InputError(f"{plain(folder)}: can't be read ({error.strerror})") from None
+    for path in (os.path.join(folder, name) for name in entries):
+        if os.path.isdir(path):
+            yield from _files(path, above | {real})
+        elif os.path.isfile(path) or not os.path.exists(path):  # a dangling link is a broken image, a pipe is none
+            yield Path(path)
+
+
+def _from_folder(root: Path) -> ImageSource:
+    images, tables = _images_and_tables(sorted(_files(str(root)), key=lambda p: p.relative_to(root).as_posix()))
     if not images:
-        tables = sorted(p for p in files if p.suffix == ".parquet")
         if tables:
-            return from_parquet(tables, str(root))
+            return _from_parquet(tables, str(root))
         raise InputError(f"no images in {str(root)!r} (accepted: {', '.join(SUFFIXES)}, .parquet)")
     source = from_files(images, str(root), root=root)
     tops = [p.relative_to(root).parts for p in images]
     if not all(len(parts) > 1 for parts in tops):
         return source
-    classes = sorted({parts[0] for parts in tops})
-    index = {name: i for i, name in enumerate(classes)}
-    return ImageSource(source.spec, source.names, source.opener, [index[parts[0]] for parts in tops], classes)
+    folders = sorted({parts[0] for parts in tops})
+    index = {name: i for i, name in enumerate(folders)}
+    labels = [index[parts[0]] for parts in tops]
+    return ImageSource(source.spec, source.names, source.opener, labels, [plain(name) for name in folders])
 
 
 def _from_list(path: Path) -> ImageSource:
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: can't be read as a list of files ({error})") from None
+        lines = [os.fsdecode(line).strip() for line in path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")]
+    except OSError as error:
+        raise InputError(f"{plain(path)}: can't be read as a list of files ({error.strerror})") from None
     entries = [line for line in lines if line and not line.startswith("#")]
     if not entries:
-        raise InputError(f"{path}: the list names no image")
+        raise InputError(f"{plain(path)}: the list names no image")
     files = [path.parent / entry for entry in entries]
-    return ImageSource(str(path), entries, lambda i: open_image(files[i], entries[i]))
-
-
-class _ParquetRows:
-    """Image bytes of row groups, a few of them held at a time."""
-
-    def __init__(self, files: Sequence[Path], column: str) -> None:
-        self._files, self._column = files, column
-        self._tables: dict[tuple[int, int], pa.ChunkedArray] = {}
-        self._lock = threading.Lock()
-        self.places: list[tuple[int, int, int]] = []  # file, row group, row in it
-        for f, file in enumerate(files):
-            metadata = pq.ParquetFile(file).metadata
-            for g in range(metadata.num_row_groups):
-                self.places += [(f, g, row) for row in range(metadata.row_group(g).num_rows)]
-
-    def __call__(self, i: int) -> bytes | None:
-        f, g, row = self.places[i]
-        with self._lock:
-            if (f, g) not in self._tables:
-                while len(self._tables) >= 2:
-                    self._tables.pop(next(iter(self._tables)))
-                table = pq.ParquetFile(self._files[f]).read_row_group(g, columns=[self._column])
-                self._tables[f, g] = table.column(self._column)
-            value = self._tables[f, g][row].as_py()
-        return value["bytes"] if isinstance(value, dict) else value
-
-
-def from_parquet(files: Sequence[Path], spec: str) -> ImageSource:
-    """Rows of Parquet files with an `image` column: encoded bytes, or a struct with `bytes` (as on the Hugging Face hub).
-
-    Optional columns: `label` (class index), `name` (class name).
-    """
-    if not files:
-        raise InputError(f"no Parquet file matches {spec!r}")
-    labels: list[int | None] = []
-    class_of: dict[int, str] = {}
-    column = ""
-    names: list[str] = []
-    for file in files:
-        try:
-            schema = pq.read_schema(file)
-            column = _image_column(schema, file)
-            wanted = [c for c in ("label", "name") if c in schema.names]
-            rows: dict[str, list[Any]] = pq.read_table(file, columns=wanted).to_pydict() if wanted else {}
-            count = pq.ParquetFile(file).metadata.num_rows
-        except (OSError, pa.ArrowException) as error:
-            raise InputError(f"{file}: can't be read as Parquet ({str(error).splitlines()[0]})") from None
-        names += [f"{file.name}#{row}" for row in range(count)]
-        file_labels = rows.get("label") or [None] * count
-        labels += [None if label is None else int(label) for label in file_labels]
-        for label, name in zip(file_labels, rows.get("name") or [], strict=False):
-            if label is not None and name is not None:
-                class_of.setdefault(int(label), str(name))
-    if not names:
-        raise InputError(f"{spec!r} holds no rows")
-    read = _ParquetRows(files, column)
-
-    def opener(i: int) -> Image.Image:
-        encoded = read(i)
-        if encoded is None:
-            raise InputError(f"{names[i]}: no image in this row")
-        return open_image(encoded, names[i])
-
-    classes = [class_of.get(i, str(i)) for i in range(max(class_of) + 1)] if class_of else None
-    return ImageSource(spec, names, opener, labels if any(x is not None for x in labels) else None, classes)
-
-
-def _image_column(schema: pa.Schema, file: Path) -> str:
-    def holds_bytes(kind: pa.DataType) -> bool:
-        if pa.types.is_struct(kind):
-            return any(kind.field(i).name == "bytes" for i in range(kind.num_fields))
-        return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-    columns = [f.name for f in schema if holds_bytes(f.type)]
-    if not columns:
-        raise InputError(f"{file}: no column of image bytes (columns: {', '.join(schema.names)})")
-    return "image" if "image" in columns else columns[0]
+    if not any(os.path.exists(file) for file in files):
+        raise InputError(f"{plain(path)}: none of the listed files is there, such as {entries[0][:200]!r} (one a line)")
+    names = [plain(entry) for entry in entries]
+    return ImageSource(str(path), names, lambda i: open_image(files[i], names[i]))

@@ -1,0 +1,1 @@
+"""One pass over a data set feeds any number of accumulators, for all layers at once."""

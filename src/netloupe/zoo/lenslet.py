@@ -20,9 +20,11 @@ PLAN: tuple[tuple[int, int, bool], ...] = (  # channels, kernel, max pooling aft
     (512, 3, False),
 )
 
+EPSILON = 1e-5  # of the batch norms
+
 
 class Lenslet(nn.Module):
-    """(N, 3, H, W) normalized images, H and W at least 32 -> (N, classes) logits.
+    """(N, channels, H, W) normalized images, H and W at least 16 -> (N, classes) logits.
 
     Layers `conv1`..`conv7`, each with its `reluN`, `poolN` after convolutions 1, 2, 4 and 6,
     then `mean` over space and the linear classifier `fc`.
@@ -33,15 +35,15 @@ class Lenslet(nn.Module):
     network (as it ships) with exactly the same function.
     """
 
-    def __init__(self, classes: int = 200, *, batch_norm: bool = False) -> None:
+    def __init__(self, classes: int = 200, *, batch_norm: bool = False, channels: int = 3) -> None:
         super().__init__()
         self.classes = classes
+        self.channels = channels
         self.batch_norm = batch_norm
-        channels = 3
         for i, (out, kernel, pool) in enumerate(PLAN, 1):
             self.add_module(f"conv{i}", nn.Conv2d(channels, out, kernel, padding=kernel // 2, bias=not batch_norm))
             if batch_norm:
-                norm = nn.BatchNorm2d(out)
+                norm = nn.BatchNorm2d(out, eps=EPSILON)
                 norm.weight.requires_grad_(False)
                 self.add_module(f"norm{i}", norm)
             self.add_module(f"relu{i}", nn.ReLU())
@@ -71,14 +73,14 @@ class Lenslet(nn.Module):
     @torch.no_grad()
     def folded(self) -> Lenslet:
         """The same function without batch norm: w' = w / sigma, b' = beta - mu / sigma."""
-        plain = Lenslet(self.classes)
+        plain = Lenslet(self.classes, channels=self.channels)
+        state = self.state_dict()
+        folded = {name: value for name, value in state.items() if name.startswith("fc.")}
         for i in range(1, len(PLAN) + 1):
-            conv, norm = self.get_submodule(f"conv{i}"), self.get_submodule(f"norm{i}")
-            scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-            target = plain.get_submodule(f"conv{i}")
-            target.weight.copy_(conv.weight * scale[:, None, None, None])
-            target.bias.copy_(norm.bias - norm.running_mean * scale)
-        plain.fc.load_state_dict(self.fc.state_dict())
+            scale = state[f"norm{i}.weight"] / (state[f"norm{i}.running_var"] + EPSILON).sqrt()
+            folded[f"conv{i}.weight"] = state[f"conv{i}.weight"] * scale[:, None, None, None]
+            folded[f"conv{i}.bias"] = state[f"norm{i}.bias"] - state[f"norm{i}.running_mean"] * scale
+        plain.load_state_dict(folded)
         return plain.eval()
 
 

@@ -6,33 +6,33 @@ again goes on from its last checkpoint as if nothing had happened.
 
 from __future__ import annotations
 
+import io
 import json
-import math
-import os
 import platform
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from netloupe.core.errors import InputError, StoreError
-from netloupe.data.images import fit
-from netloupe.data.sources import ImageSource
+from netloupe.core.errors import InputError, NetworkError, StoreError
+from netloupe.core.files import write_atomically
+from netloupe.zoo.samples import Images, random_crops
+from netloupe.zoo.score import Score, score
+from netloupe.zoo.state import as_stored, first_line
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Everything that decides the result of a training run, beside the data and the architecture.
 
-    `sizes`: (image side in px, epochs at it), in order. `crop`: smallest share of the image's area
-    that a random crop keeps. `size`: side at which images are stored and validated.
+    sizes: (image side in px, epochs at it), in order. crop: smallest share of the image's area
+    that a random crop keeps. size: side at which images are stored and validated. rate: the highest
+    learning rate. warmup: share of the steps in which it rises. mean, std: per channel, of pixels in [0, 1].
     """
 
     sizes: tuple[tuple[int, int], ...] = ((40, 7), (48, 7), (56, 5))
@@ -48,8 +48,26 @@ class Recipe:
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
+    def __post_init__(self) -> None:
+        sides = [side for side, _ in self.sizes] + [self.size]
+        wrong = {
+            "sizes": not self.sizes or min(sides) < 1 or min(epochs for _, epochs in self.sizes) < 1,
+            "batch (1 or more)": self.batch < 1,
+            "rate (above 0)": not self.rate > 0,
+            "warmup (0 to 1)": not 0 <= self.warmup <= 1,
+            "momentum (above 0, below 1)": not 0 < self.momentum < 1,
+            "decay (0 or more)": not self.decay >= 0,
+            "smoothing (0 up to 1)": not 0 <= self.smoothing < 1,
+            "crop (above 0, up to 1)": not 0 < self.crop <= 1,
+            "seed (0 or more)": self.seed < 0,
+            "mean and std (one value a channel, std above 0)": len(self.mean) != len(self.std) or not min(self.std) > 0,
+        }
+        if any(wrong.values()):
+            raise InputError(f"a training recipe with unusable {', '.join(k for k, v in wrong.items() if v)}: {self}")
+
     @property
     def epochs(self) -> int:
+        """How often each image is seen."""
         return sum(epochs for _, epochs in self.sizes)
 
     def side(self, epoch: int) -> int:
@@ -62,50 +80,16 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Score:
-    """Accuracy on a labeled set, shares in [0, 1]; `by_class` is the top-1 share of each class."""
+class Epoch:
+    """What the metrics log holds of one epoch; seconds are of training alone, on `machine`."""
 
+    epoch: int
+    side: int
     loss: float
     top1: float
     top5: float
-    by_class: list[float] = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Images:
-    """A labeled set in memory: pixels (N, C, H, W) uint8, labels (N,) int64."""
-
-    pixels: Tensor
-    labels: Tensor
-
-    def to(self, device: torch.device) -> Images:
-        return Images(self.pixels.to(device), self.labels.to(device))
-
-
-def read_labeled(source: ImageSource, size: int, progress: Callable[[int, int], None] = lambda _done, _all: None) -> Images:
-    """All labeled images of a source, decoded. Broken images and images without a label are left out."""
-    if source.labels is None:
-        raise InputError(f"{source.spec!r} has no labels to train on (accepted: a folder of class folders, Parquet with a label column)")
-
-    def read(i: int) -> tuple[Tensor, int] | None:
-        label = source.label(i)
-        if label is None:
-            return None
-        try:
-            return torch.from_numpy(fit(source.open(i), size).copy()).permute(2, 0, 1), label
-        except InputError:
-            return None
-
-    pixels = torch.empty((len(source), 3, size, size), dtype=torch.uint8)
-    labels: list[int] = []
-    with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
-        for done, pair in enumerate(pool.map(read, range(len(source)), chunksize=64), 1):
-            if pair is not None:
-                pixels[len(labels)] = pair[0]
-                labels.append(pair[1])
-            if done % 1000 == 0 or done == len(source):
-                progress(done, len(source))
-    return Images(pixels[: len(labels)], torch.tensor(labels))
+    seconds: float
+    machine: str = ""
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:
@@ -118,31 +102,13 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     return torch.float32
 
 
-def random_crops(pixels: Tensor, side: int, smallest: float, generator: torch.Generator) -> Tensor:
-    """Random crops of (N, C, H, W) uint8, resized to (N, C, side, side) float in [0, 255], half of them mirrored.
-
-    Area share uniform in [smallest, 1], aspect ratio log-uniform in [3/4, 4/3], place uniform inside the image
-    (the crop of Szegedy et al. 2014), bilinear.
-    """
-    count = len(pixels)
-    draw = torch.rand((5, count), generator=generator)
-    area = smallest + (1 - smallest) * draw[0]
-    aspect = ((draw[1] * 2 - 1) * math.log(4 / 3)).exp()
-    height, width = (area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1)
-    theta = torch.zeros((count, 2, 3))
-    theta[:, 0, 0] = width * torch.where(draw[4] < 0.5, -1.0, 1.0)
-    theta[:, 1, 1] = height
-    theta[:, 0, 2] = (draw[2] * 2 - 1) * (1 - width)
-    theta[:, 1, 2] = (draw[3] * 2 - 1) * (1 - height)
-    grid = F.affine_grid(theta.to(pixels.device), [count, pixels.shape[1], side, side], align_corners=False)
-    return F.grid_sample(pixels.float(), grid, padding_mode="reflection", align_corners=False)
-
-
 class _Session:
     """One training run: the network with its optimizer, and how they step."""
 
-    def __init__(self, network: nn.Module, recipe: Recipe, device: torch.device, dtype: torch.dtype, steps: int) -> None:
-        self.network = network.to(device, memory_format=torch.channels_last)
+    def __init__(
+        self, network: nn.Module, recipe: Recipe, device: torch.device, dtype: torch.dtype, steps: int
+    ) -> None:
+        self.network: nn.Module = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.recipe, self.device, self.dtype, self.steps = recipe, device, dtype, steps
         shape = (1, len(recipe.mean), 1, 1)
         self.mean = torch.tensor(recipe.mean, device=device).view(shape) * 255
@@ -170,6 +136,19 @@ class _Session:
         warmup = self.recipe.warmup
         return self.recipe.rate * (share / warmup if share < warmup else (1 - share) / (1 - warmup))
 
+    def try_sizes(self, channels: int, classes: int) -> None:
+        """Run the network once at every size the recipe has; raise NetworkError unless it gives (1, classes)."""
+        self.network.eval()
+        for side in sorted({side for side, _ in self.recipe.sizes} | {self.recipe.size}):
+            try:
+                with torch.no_grad():
+                    shape = tuple(self.logits(torch.zeros((1, channels, side, side), device=self.device)).shape)
+            except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+                name = type(self.network).__name__
+                raise NetworkError(f"{name} can't be trained on images of {side} px: {first_line(error)}") from error
+            if shape != (1, classes):
+                raise NetworkError(f"the network gives {shape} for one image (accepted: (1, {classes}), the classes)")
+
     def epoch(self, epoch: int, train: Images) -> Iterator[tuple[int, float]]:
         """Train for one epoch; yields (images seen, loss) after each step."""
         recipe = self.recipe
@@ -187,36 +166,10 @@ class _Session:
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()
-            yield (i + 1) * recipe.batch, float(loss.detach())
-
-
-def score(logits: Callable[[Tensor], Tensor], images: Images, classes: int, *, batch_size: int = 250) -> Score:
-    """Loss and accuracy of `logits` (pixels (N, C, H, W) uint8 -> (N, classes)) on a labeled set."""
-    with torch.no_grad():
-        out = torch.cat([logits(part).cpu() for part in images.pixels.split(batch_size)])
-    labels = images.labels.cpu()
-    best = out.topk(min(5, classes)).indices == labels[:, None]
-    right, count = torch.zeros(classes), torch.zeros(classes)
-    right.index_add_(0, labels, best[:, 0].float())
-    count.index_add_(0, labels, torch.ones(len(labels)))
-    return Score(
-        loss=float(F.cross_entropy(out, labels)),
-        top1=float(best[:, 0].float().mean()),
-        top5=float(best.any(1).float().mean()),
-        by_class=(right / count.clamp(min=1)).tolist(),
-    )
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What the metrics log holds of one epoch; seconds are of training alone."""
-
-    epoch: int
-    side: int
-    loss: float
-    top1: float
-    top5: float
-    seconds: float
+            value, seen = float(loss.detach()), (i + 1) * recipe.batch
+            if not value < float("inf"):
+                raise NetworkError(f"the loss is {value} in epoch {epoch} after {seen} images; try a lower rate")
+            yield seen, value
 
 
 def train(
@@ -234,36 +187,56 @@ def train(
 ) -> tuple[nn.Module, Score, list[Epoch]]:
     """Train `network` in place and return it in the form that ships, with its validation score and log.
 
-    A network with a method `folded()` ships what that returns. `out` receives `checkpoint.pt` after
-    every epoch and `metrics.jsonl`; a run that finds a checkpoint there goes on from it.
-    Raises StoreError if the checkpoint is of another recipe or architecture.
+    A network with a method `folded()` ships what that returns. `out` receives `checkpoint.pt` and
+    `metrics.jsonl` after every epoch; a run that finds a checkpoint there goes on from it, and one that is
+    finished only scores. dtype: for the multiplications, by default `fast_dtype(device)`.
+    on_step: called with (epoch, images seen in it, loss). The caller's random state stays as it was.
+
+    Raises InputError if the images don't suit (fewer than a batch, labels that are no classes, other channels),
+    NetworkError if the network doesn't take them or diverges, StoreError if the checkpoint is of another
+    recipe, data set or architecture, can't be read, or can't be written.
     """
-    recipe = recipe or Recipe()
+    recipe = recipe if recipe is not None else Recipe()
     device = torch.device(device)
-    dtype = dtype or fast_dtype(device)
-    out.mkdir(parents=True, exist_ok=True)
-    steps = max(1, recipe.epochs * (len(train_images.labels) // recipe.batch))
+    dtype = dtype if dtype is not None else fast_dtype(device)
+    _check(train_images, val_images, classes, recipe)
+    steps = recipe.epochs * (len(train_images.labels) // recipe.batch)
     session = _Session(network, recipe, device, dtype, steps)
+    session.try_sizes(train_images.pixels.shape[1], classes)
+    data = train_images.fingerprint()
     train_images, val_images = train_images.to(device), val_images.to(device)
-    log = _resume(session, out / "checkpoint.pt")
-    for epoch in range(len(log), recipe.epochs):
-        start, total, count = time.monotonic(), 0.0, 0
-        for seen, loss in session.epoch(epoch, train_images):
-            total, count = total + loss, count + 1
-            on_step(epoch, seen, loss)
-        seconds = time.monotonic() - start
-        network.eval()
-        now = score(session.logits, val_images, classes)
-        log.append(Epoch(epoch, recipe.side(epoch), total / max(count, 1), now.top1, now.top5, round(seconds, 1)))
-        _checkpoint(session, out / "checkpoint.pt", log)
-        write_atomically(out / "metrics.jsonl", "".join(json.dumps(asdict(e)) + "\n" for e in log).encode())
-        on_epoch(log[-1])
-    shipped = network.eval()
-    if hasattr(network, "folded"):
-        shipped = network.folded()
-    shipped = shipped.half().float()  # as the file will hold it
-    session.network, session.dtype = shipped.to(device), torch.float32
+    log = _resume(session, out / "checkpoint.pt", data)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        for epoch in range(len(log), recipe.epochs):
+            start, total, count = time.monotonic(), 0.0, 0
+            for seen, loss in session.epoch(epoch, train_images):
+                total, count = total + loss, count + 1
+                on_step(epoch, seen, loss)
+            seconds = round(time.monotonic() - start, 1)
+            network.eval()
+            now = score(session.logits, val_images, classes)
+            log.append(Epoch(epoch, recipe.side(epoch), total / count, now.top1, now.top5, seconds, machine()))
+            lines = "".join(json.dumps(asdict(entry)) + "\n" for entry in log)
+            write_atomically(out / "metrics.jsonl", lines.encode())
+            _checkpoint(session, out / "checkpoint.pt", log, data)
+            on_epoch(log[-1])
+    fold: Callable[[], nn.Module] | None = getattr(network, "folded", None)
+    shipped = fold() if fold is not None else network
+    shipped.load_state_dict(as_stored(shipped))
+    session.network, session.dtype = shipped.to(device).eval(), torch.float32
     return shipped, score(session.logits, val_images, classes), log
+
+
+def _check(train_images: Images, val_images: Images, classes: int, recipe: Recipe) -> None:
+    train_images.check(classes, "training")
+    val_images.check(classes, "validation")
+    if len(train_images.labels) < recipe.batch:
+        count = len(train_images.labels)
+        raise InputError(f"{count} training images are fewer than one batch of {recipe.batch}; give a smaller batch")
+    channels = {train_images.pixels.shape[1], val_images.pixels.shape[1]}
+    if channels != {len(recipe.mean)}:
+        given = " and ".join(str(count) for count in sorted(channels))
+        raise InputError(f"images of {given} channels, but the recipe's mean and std have {len(recipe.mean)} values")
 
 
 def _identity(session: _Session) -> str:
@@ -271,51 +244,42 @@ def _identity(session: _Session) -> str:
     return json.dumps({"recipe": asdict(session.recipe), "steps": session.steps, "shapes": shapes}, sort_keys=True)
 
 
-def _checkpoint(session: _Session, path: Path, log: list[Epoch]) -> None:
+def _checkpoint(session: _Session, path: Path, log: list[Epoch], data: str) -> None:
     state = {
         "identity": _identity(session),
+        "data": data,
         "network": session.network.state_dict(),
         "optimizer": session.optimizer.state_dict(),
-        "log": [asdict(e) for e in log],
+        "log": [asdict(entry) for entry in log],
     }
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    os.replace(partial, path)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(path, buffer.getvalue())
 
 
-def _resume(session: _Session, path: Path) -> list[Epoch]:
+def _resume(session: _Session, path: Path, data: str) -> list[Epoch]:
     if not path.exists():
         return []
     try:
         state: dict[str, Any] = torch.load(path, map_location=session.device, weights_only=True)
-    except Exception as error:
-        raise StoreError(f"{path}: can't be read as a checkpoint ({str(error).splitlines()[0]})") from None
-    if state.get("identity") != _identity(session):
+        identity, known_data = state["identity"], state.get("data", data)
+    except Exception as error:  # torch.load raises whatever the damage leads to
+        raise StoreError(
+            f"{path}: can't be read as a checkpoint ({first_line(error)}); remove it to start anew"
+        ) from None
+    if identity != _identity(session) or known_data != data:
         raise StoreError(f"{path} is of another recipe, data set or architecture; give another --out or remove it")
     session.network.load_state_dict(state["network"])
     session.optimizer.load_state_dict(state["optimizer"])
     return [Epoch(**entry) for entry in state["log"]]
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a whole file or none of it."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise StoreError(f"{path}: can't be written ({error.strerror})") from None
-
-
-def save_weights(network: nn.Module, path: Path, metadata: dict[str, str]) -> None:
-    """The state of `network` as an fp16 safetensors file."""
-    state = {name: value.detach().cpu().half().contiguous() for name, value in network.state_dict().items()}
-    partial = path.with_name(path.name + ".partial")
-    save_file(state, partial, metadata=metadata)
-    os.replace(partial, path)
-
-
 def machine() -> str:
-    """Processor, cores and PyTorch version, for model cards and benchmarks."""
-    return f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    """Processor, threads and PyTorch version, for model cards and benchmarks."""
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+    except OSError:
+        pass
+    return f"{model}, {torch.get_num_threads()} threads, torch {torch.__version__}"

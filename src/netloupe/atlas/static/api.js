@@ -1,7 +1,12 @@
 // The resources of an atlas, fetched once each. See "The atlas" in docs/architecture.md.
 
-/** Something that the address names and that is not there. */
-export class NotFound extends Error {}
+/** Something that the address names and that is not there; `near` may hold the nearest thing that is: {text, href}. */
+export class NotFound extends Error {
+  constructor(message, near = null) {
+    super(message);
+    this.near = near;
+  }
+}
 
 /** A resource that could not be read. */
 export class FetchError extends Error {}
@@ -32,28 +37,36 @@ async function load(path) {
   }
 }
 
-// A layer's SLUG is its name with everything but A-Z a-z 0-9 _ . - ~ percent-encoded, and it names a file or folder. As a part of
-// an address it is encoded once more, since a web server decodes an address before it looks for the file.
-function slug(name) {
-  const strict = encodeURIComponent(name).replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`);
-  return encodeURIComponent(strict);
-}
+/** A layer's name as a part of an address. */
+const slug = encodeURIComponent;
 
 export const tilesUrl = (layer, sheet) => `tiles/${slug(layer)}/${sheet}.jpg`;
 export const mapsUrl = (id) => `maps/${id}.jpg`;
 export const imageUrl = (id) => `img/${id}.jpg`;
 
-/** data/network.json, with `byName` (layer by name), `classes` (of the images' labels) and `comparable` (label against prediction). */
 let prepared = null;
+
+/** data/network.json and what follows from it:
+ *  `byName` (layers by name), `classes` (those of the images' labels), `comparable` (whether these are the network's own),
+ *  `gaps` (skipped images by number: they keep theirs), `ids` (one more than the highest number of an image). */
 export async function getNetwork() {
   const network = await json("data/network.json");
-  prepared ??= {
+  prepared ??= prepare(network);
+  return prepared;
+}
+
+function prepare(network) {
+  const gaps = new Map(network.skipped.filter(({ id }) => id !== undefined).map((file) => [file.id, file]));
+  let ids = network.images + gaps.size;
+  while (gaps.has(ids - 1)) ids -= 1;
+  return {
     ...network,
     byName: new Map(network.layers.map((layer, index) => [layer.name, { ...layer, index }])),
     classes: network.source_classes ?? network.labels ?? [],
-    comparable: network.source_classes === null || network.source_classes === undefined,
+    comparable: (network.source_classes ?? null) === null,
+    gaps,
+    ids,
   };
-  return prepared;
 }
 
 export const getLayer = (name) => json(`data/layer/${slug(name)}.json`);
@@ -67,7 +80,7 @@ export async function getUnit(network, name, channel) {
 
 const getImageBlock = async (block) => (await json(`data/images/${block}.json`)).images;
 
-/** The rows of images `start` up to but not including `stop`, in order. */
+/** The rows of images numbered `start` up to but not including `stop`, in order. */
 export async function getImageRows(network, start, stop) {
   const size = network.images_per_block;
   const blocks = [];
@@ -86,8 +99,8 @@ export async function getRowsOf(network, ids) {
 export async function filterImageRows(network, keep) {
   const atOnce = 8 * network.images_per_block;
   const kept = [];
-  for (let start = 0; start < network.images; start += atOnce) {
-    const rows = await getImageRows(network, start, Math.min(start + atOnce, network.images));
+  for (let start = 0; start < network.ids; start += atOnce) {
+    const rows = await getImageRows(network, start, Math.min(start + atOnce, network.ids));
     kept.push(...rows.filter(keep));
   }
   return kept;

@@ -14,6 +14,9 @@ export function number(value) {
   return value < 0 ? MINUS + text : text;
 }
 
+/** A round number with no more digits than it needs. */
+export const plain = (value) => Number(value.toPrecision(6)).toLocaleString("en-US", { maximumFractionDigits: 6 }).replace("-", MINUS);
+
 export const count = (value) => value.toLocaleString("en-US");
 
 /** "1 image", "2 images". */
@@ -32,7 +35,7 @@ export const shape = (sizes) => (sizes.length === 1 ? counted(sizes[0], "channel
 /** What one position of a layer sees of the input. */
 export function receptiveField(field) {
   if (field === null || field === undefined) return null;
-  if (field.whole) return "whole image";
+  if (field.whole) return "the whole image";
   return `${field.size.map(count).join(" × ")}${field.exact ? "" : ", measured"}`;
 }
 

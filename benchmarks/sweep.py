@@ -1,0 +1,147 @@
+"""How much slower than the bare forward pass is a sweep that feeds all accumulators of an atlas, and what does it hold?
+
+python benchmarks/sweep.py [--images N] [--rounds N] [--skip-memory]
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+
+import numpy as np
+import torch
+from common import publish, ratios, resident_mb, time_interleaved
+from PIL import Image
+from torch import Tensor, nn
+
+from netloupe.core.inputs import InputSpec
+from netloupe.core.network import Network
+from netloupe.data.sources import ImageSource
+from netloupe.sweep.accumulators import Accumulator, ClassMeans, Features, Peaks, Predictions, TopPatches
+from netloupe.sweep.engine import sweep
+from netloupe.zoo.lenslet import lenslet
+
+SIDE = 64
+BATCH_SIZES = (16, 32)  # the forward pass is timed at its best
+
+
+class Residual(nn.Module):
+    """Two convolutions with batch norm and a shortcut, as in ResNet-18 (He et al. 2015)."""
+
+    def __init__(self, inside: int, out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inside, out, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(out, out, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out)
+        self.shortcut = (
+            nn.Identity() if stride == 1 and inside == out else nn.Conv2d(inside, out, 1, stride, bias=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x))))) + self.shortcut(x))
+
+
+def resnet(classes: int = 200) -> nn.Sequential:
+    """A ResNet-18 whose stem keeps images of 64 px at half size."""
+    stem = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True)]
+    plan = [(64, 64, 1), (64, 64, 1), (64, 128, 2), (128, 128, 1), (128, 256, 2), (256, 256, 1), (256, 512, 2)]
+    return nn.Sequential(
+        *stem, *(Residual(*p) for p in plan), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, classes)
+    )
+
+
+def network(kind: str) -> tuple[Network, str]:
+    """A network with random weights, and its layer of features."""
+    torch.manual_seed(0)
+    module = lenslet() if kind == "lenslet" else resnet()
+    net = Network(
+        module.eval(), InputSpec(size=(SIDE, SIDE), mean=(0.48, 0.45, 0.4), std=(0.27, 0.26, 0.28)), name=kind
+    )
+    return net, "mean" if kind == "lenslet" else "11"
+
+
+def accumulators(features: str) -> dict[str, Accumulator]:
+    return {
+        "patches": TopPatches(9),
+        "peaks": Peaks(),
+        "classes": ClassMeans(),
+        "features": Features(features),
+        "predictions": Predictions(),
+    }
+
+
+def speed(kind: str, count: int, rounds: int) -> tuple[dict[str, object], dict[str, object]]:
+    """A row of the table, and the raw seconds."""
+    net, features = network(kind)
+    units = sum(layer.channels for layer in net.layers.values())
+    images = torch.rand(count, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+
+    def forward(batch_size: int) -> None:
+        with torch.no_grad():
+            for batch in images.split(batch_size):
+                net.module(net.inputs.normalize(batch))
+
+    ways = {f"forward {b}": lambda b=b: forward(b) for b in BATCH_SIZES}
+    timings = time_interleaved({**ways, "sweep": lambda: sweep(net, images, accumulators(features))}, rounds=rounds)
+    best = min(ways, key=lambda name: timings[name].median)
+    middle, low, high = ratios(timings[best], timings["sweep"])
+    row = {
+        "network": kind,
+        "layers": len(net.layers),
+        "units": units,
+        "images": count,
+        "forward, images/s": f"{timings[best].rate(count)}, batches of {best.split()[1]}",
+        "sweep, images/s": timings["sweep"].rate(count),
+        "sweep / forward": f"{middle:.3f} ({low:.3f} to {high:.3f})",
+    }
+    return row, {name: timing.rounds for name, timing in timings.items()}
+
+
+def noise_source(count: int) -> ImageSource:
+    def opener(i: int) -> Image.Image:
+        return Image.fromarray(np.random.default_rng(i).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8))
+
+    return ImageSource("noise", [str(i) for i in range(count)], opener)
+
+
+def memory(count: int) -> float:
+    """Resident MiB at the end of a sweep over `count` images in a process of its own."""
+    command = [sys.executable, __file__, "--measure-memory", str(count)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=1024)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--skip-memory", action="store_true")
+    parser.add_argument("--measure-memory", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure_memory is not None:
+        net, features = network("lenslet")
+        found = accumulators(features)
+        sweep(net, noise_source(options.measure_memory), found)
+        print(resident_mb())
+        return
+    found_rows = [speed(kind, options.images, options.rounds) for kind in ("lenslet", "resnet")]
+    text = (
+        "All layers, k = 9, with every accumulator that an atlas needs, against the bare forward pass over the same "
+        "images in memory at the batch size that suits it best; random weights, float32."
+    )
+    held: dict[str, float] = {}
+    if not options.skip_memory:
+        held = {str(count): memory(count) for count in (1_000, 10_000)}
+        grown = held["10000"] - held["1000"]
+        text += (
+            f" Resident memory after a sweep of lenslet over 1,000 images is {held['1000']:.0f} MiB, after 10,000 "
+            f"images {held['10000']:.0f} MiB: it grows by {grown:.0f} MiB."
+        )
+    seconds = {str(row["network"]): raw for row, raw in found_rows}
+    publish("sweep", "Sweep", text, [row for row, _ in found_rows], {"seconds": seconds, "resident MiB": held})
+
+
+if __name__ == "__main__":
+    main()

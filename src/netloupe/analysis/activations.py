@@ -1,0 +1,100 @@
+"""Activation maps: what each channel of a layer answers to an image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from netloupe.analysis.provenance import provenance
+from netloupe.core.errors import InputError
+from netloupe.core.network import Network
+from netloupe.render.pictures import Picture, captioned, from_pixels, grid, heat, resized, stacked
+from netloupe.render.result import Result
+
+
+@dataclass(frozen=True)
+class ActivationMaps(Result):
+    """Outputs of layers for N images: `maps[layer]` (N, C, H, W) float32; `images` (N, channels, H, W) in [0, 1].
+
+    The pictures show each layer's `top` strongest channels, strongest first, on one scale per layer and image from 0
+    (black) to the strongest value; what lies below zero is black. The arrays hold every channel.
+    """
+
+    images: np.ndarray
+    maps: dict[str, np.ndarray]
+    top: int
+    provenance: Mapping[str, Any]
+
+    def strongest(self, layer: str, image: int) -> list[int]:
+        """The `top` channels of the highest peak in one image, best first; the smaller number first at ties."""
+        peaks = self.maps[layer][image].reshape(self.maps[layer].shape[1], -1).max(axis=1)
+        return [int(c) for c in np.argsort(-peaks, kind="stable")[: self.top]]
+
+    def pictures(self) -> dict[str, Picture]:
+        return {
+            "activations" if len(self.images) == 1 else f"activations-{i}": self._sheet(i)
+            for i in range(len(self.images))
+        }
+
+    def _sheet(self, image: int) -> Picture:
+        parts = [resized(from_pixels(self.images[image]), _shown(self.images.shape[2:], 256))]
+        for layer, maps in self.maps.items():
+            channels = self.strongest(layer, image)
+            high = float(max(maps[image, c].max() for c in channels))
+            size = _shown(maps.shape[2:], 96)
+            tiles = [resized(heat(maps[image, c], high), size, smooth=False) for c in channels]
+            shown = ", ".join(map(str, channels[:8])) + (" ..." if len(channels) > 8 else "")
+            row = grid(tiles, min(8, math.ceil(math.sqrt(len(tiles)) * 2)))
+            parts.append(captioned(row, f"{layer}: channels {shown}; white is {high:.3g}"))
+        return stacked(parts)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {f"maps-{layer}": maps for layer, maps in self.maps.items()} | {"images": self.images}
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "images": [
+                {
+                    layer: [{"channel": c, "peak": float(maps[i, c].max())} for c in self.strongest(layer, i)]
+                    for layer, maps in self.maps.items()
+                }
+                for i in range(len(self.images))
+            ]
+        }
+
+
+def activation_maps(
+    net: Network, images: Tensor, layers: Sequence[str] | None = None, *, top: int = 16
+) -> ActivationMaps:
+    """The activation maps of images (N, C, H, W) in [0, 1] in the named layers, by default every convolution.
+
+    Raises UnknownName for a layer that is not there, InputError for one that is no map over the image.
+    """
+    if top < 1:
+        raise InputError(f"top is {top} (accepted: 1 or more)")
+    if layers is None:
+        layers = [n for n, layer in net.layers.items() if layer.kind.startswith("Conv") and layer.spatial]
+        layers = layers or [n for n, layer in net.layers.items() if layer.spatial]
+    flat = [n for n in layers if not net.layer(n).spatial]
+    if flat or not layers:
+        named = (
+            f"layer {flat[0]!r} has no maps: its shape is {net.layer(flat[0]).shape}" if flat else "no layer has maps"
+        )
+        raise InputError(f"{named} (accepted: layers of shape (C, H, W); see `netloupe layers`)")
+    found = net.activations(images, layers)
+    maps = {n: found[n].cpu().numpy() for n in layers}
+    where = provenance(net, "activation_maps", layers=list(layers), top=top)
+    return ActivationMaps(images.detach().cpu().numpy(), maps, top, where)
+
+
+def _shown(size: Sequence[int], side: int) -> tuple[int, int]:
+    """(height, width) of the same shape with the long side near `side`, by a whole factor where it grows."""
+    factor: float = side / max(size)
+    if factor >= 1:
+        factor = math.floor(factor)
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))

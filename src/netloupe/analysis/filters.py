@@ -1,0 +1,96 @@
+"""Filters: the weights of convolutions, as pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from torch import nn
+
+from netloupe.analysis.provenance import provenance
+from netloupe.core.errors import InputError, unknown
+from netloupe.core.network import Network
+from netloupe.core.taps import module_and_call
+from netloupe.render.pictures import Picture, grid, resized
+from netloupe.render.result import Result
+
+Scale = Literal["filter", "layer"]
+
+
+@dataclass(frozen=True)
+class Filters(Result):
+    """Weights (out, in, kh, kw) of one convolution.
+
+    Three input channels: one color image a filter; otherwise a row of gray images a filter, one per input channel.
+    `scale`: weights are mapped to 0..255 over each filter, or over the whole layer.
+    """
+
+    layer: str
+    weights: np.ndarray
+    scale: Scale
+    provenance: Mapping[str, Any]
+
+    def bytes(self) -> np.ndarray:
+        """The weights on 0..255: (out, in, kh, kw) uint8."""
+        axes = (1, 2, 3) if self.scale == "filter" else (0, 1, 2, 3)
+        low = self.weights.min(axis=axes, keepdims=True)
+        high = self.weights.max(axis=axes, keepdims=True)
+        share = (self.weights - low) / np.where(high > low, high - low, 1)
+        return np.asarray((share * 255).round(), dtype=np.uint8)
+
+    def pictures(self) -> dict[str, Picture]:
+        scaled = self.bytes()
+        out, inputs, height, width = scaled.shape
+        zoom = max(1, 56 // max(height, width)) if inputs == 3 else max(1, 15 // max(height, width))
+        size = (height * zoom, width * zoom)
+        if inputs == 3:
+            tiles = [resized(filter_.transpose(1, 2, 0), size, smooth=False) for filter_ in scaled]
+            return {"filters": grid(tiles, math.ceil(math.sqrt(out)))}
+        rows, columns = min(out, 64), min(inputs, 64)
+        tiles = [
+            resized(np.repeat(scaled[o, i][..., None], 3, axis=2), size, smooth=False)
+            for o in range(rows)
+            for i in range(columns)
+        ]
+        return {"filters": grid(tiles, columns, gap=1)}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"weights": self.weights}
+
+    def summary(self) -> dict[str, Any]:
+        out, inputs, height, width = self.weights.shape
+        shown = out if inputs == 3 else min(out, 64)
+        return {
+            "layer": self.layer,
+            "filters": out,
+            "channels": inputs,
+            "size": [height, width],
+            "low": float(self.weights.min()),
+            "high": float(self.weights.max()),
+            "filters_shown": shown,
+            "channels_shown": inputs if inputs == 3 else min(inputs, 64),
+        }
+
+
+def filters(net: Network, layer: str | None = None, *, scale: Scale = "filter") -> Filters:
+    """The filters of a convolution, by default the first of the network.
+
+    The picture shows at most 64 filters of 64 channels each beyond the first layer; the arrays hold all.
+    Raises UnknownName for a layer that is not there, InputError for one without filters.
+    """
+    if scale not in ("filter", "layer"):
+        raise unknown("scale", scale, ("filter", "layer"))
+    named = {n: net.module.get_submodule(module_and_call(n)[0]) for n in net.layers}
+    convolutions = [n for n, m in named.items() if isinstance(m, nn.Conv2d)]
+    if layer is None:
+        if not convolutions:
+            raise InputError(f"{net.name} has no two-dimensional convolution, so no filters to show")
+        layer = convolutions[0]
+    elif net.layer(layer).name not in convolutions:
+        listed = ", ".join(convolutions[:8])
+        raise InputError(f"layer {layer!r} is a {net.layer(layer).kind} without filters (accepted: {listed})")
+    weights = named[layer].get_parameter("weight").detach().float().cpu().numpy()
+    return Filters(layer, weights, scale, provenance(net, "filters", layer=layer, scale=scale))

@@ -1,0 +1,52 @@
+// A histogram of the peak activation over images, drawn at the width it gets so that its type keeps its size.
+
+import { h, svg, withWidth } from "./dom.js";
+import { count, number, plain } from "./format.js";
+
+const HEIGHT = 240;
+const EDGE = { top: 12, right: 14, bottom: 46, left: 48 };
+
+/** `marks` are values to point out below the bars. */
+export function histogram({ low, high, counts }, marks) {
+  const frame = h("div", { class: "chart", id: "histogram" });
+  withWidth(frame, (width) => frame.replaceChildren(draw(width, low, high, counts, marks)));
+  return frame;
+}
+
+function draw(width, low, high, counts, marks) {
+  const inner = { width: width - EDGE.left - EDGE.right, height: HEIGHT - EDGE.top - EDGE.bottom };
+  const most = Math.max(1, ...counts);
+  const span = high > low ? high - low : 1;
+  const x = (value) => EDGE.left + ((value - low) / span) * inner.width;
+  const y = (images) => EDGE.top + inner.height * (1 - Math.sqrt(images / most)); // square root: a tail of single images stays visible
+  const base = y(0);
+  const step = inner.width / counts.length;
+  const bars = counts.map((images, i) => images > 0 && svg("rect", {
+    class: "column", x: EDGE.left + i * step + 0.5, y: y(images), width: Math.max(1, step - 1), height: base - y(images) },
+    svg("title", {},
+      `${number(low + (i * span) / counts.length)} to ${number(low + ((i + 1) * span) / counts.length)}: ${count(images)}`)));
+  const levels = [0, ...[1, 3, 10, 30, 100, 300, 1e3, 3e3, 1e4, 3e4, 1e5, 3e5, 1e6].filter((n) => n <= most)]
+    .filter((n, i, all) => n === 0 || y(n) < base - 14 && (i === all.length - 1 || y(all[i + 1]) < y(n) - 14));
+  const grid = levels.map((images) => [
+    svg("line", { class: "grid", x1: EDGE.left, x2: width - EDGE.right, y1: y(images), y2: y(images) }),
+    svg("text", { x: EDGE.left - 8, y: y(images) + 4, "text-anchor": "end" }, count(images))]);
+  const ticks = round(low, low + span, Math.max(2, Math.floor(inner.width / 80))).map((value) =>
+    svg("text", { x: x(value), y: base + 24, "text-anchor": "middle" }, plain(value)));
+  const best = marks.map((value) => svg("path", { class: "mark", d: `M${x(value)} ${base + 1}l4 8h-8z` }));
+  return svg("svg", { width, height: HEIGHT, role: "img", "aria-label":
+    `Histogram of the peak activation over images, from ${number(low)} to ${number(high)}, at most ${count(most)} images in one column` },
+    grid, bars, best, ticks,
+    svg("text", { class: "axis", x: EDGE.left + inner.width / 2, y: HEIGHT - 4, "text-anchor": "middle" }, "peak activation"),
+    svg("text", { class: "axis", transform: `translate(11 ${EDGE.top + inner.height / 2}) rotate(-90)`, "text-anchor": "middle" },
+      "images, square-root scale"));
+}
+
+/** About `wanted` round values from low to high. */
+function round(low, high, wanted) {
+  const rough = (high - low) / wanted;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((n) => n * power).find((size) => size >= rough);
+  const values = [];
+  for (let i = Math.ceil(low / step); i * step <= high; i += 1) values.push(i * step);
+  return values;
+}

@@ -1,0 +1,81 @@
+// An image: what the network took it for, what it looks like inside, and the images nearest to it.
+
+import { NotFound, getImage, getRowsOf, mapsUrl } from "./api.js";
+import { facts, h } from "./dom.js";
+import { count, imageHash, layerHash, number, percent, unitHash } from "./format.js";
+import { pageOf } from "./images.js";
+import { bars, classHref, cut, isRight, pager, photo, thumbnail } from "./pieces.js";
+
+export async function imageView({ name: text, network }) {
+  const id = /^\d+$/.test(text) ? Number(text) : network.ids;
+  if (network.gaps.has(id)) {
+    const { name, reason } = network.gaps.get(id);
+    throw new NotFound(`Image ${id}, “${name}”, was skipped: ${reason}.`);
+  }
+  if (id >= network.ids) throw new NotFound(`There is no image “${text}”: the images are 0 to ${network.ids - 1}.`);
+  const image = await getImage(id);
+  const { features = [], pixels = [] } = image.neighbors;
+  const rows = await getRowsOf(network, [...features, ...pixels].map((neighbor) => neighbor.id));
+  return {
+    section: "images",
+    title: `Image ${id}`,
+    node: [
+      h("header", { class: "opening" },
+        pager("Images", {
+          prev: beside(network, id, -1), up: { href: pageOf(id), text: "images" }, next: beside(network, id, 1),
+        }),
+        h("h1", {}, image.label ?? `Image ${id}`),
+        facts([
+          ["Number", image.label === null ? null : String(id)],
+          ["File", image.name],
+          ["Height × width", image.size.map(count).join(" × ")],
+          ["Label", image.label === null ? "none" : null],
+        ])),
+      h("div", { class: "pair portrait" },
+        photo(network, id, { alt: image.label ?? image.name, lazy: false }),
+        h("section", { "aria-labelledby": "predictions-title" },
+          h("h2", { id: "predictions-title" }, "What the network takes it for"),
+          h("div", { id: "predictions" }, predictions(network, image)))),
+      rows.size > 0 && h("section", { "aria-labelledby": "neighbors-title", id: "neighbors" },
+        h("h2", { id: "neighbors-title" }, "Nearest images"),
+        nearest(network, "features", "In the network’s features", features, rows),
+        nearest(network, "pixels", "In the pixels", pixels, rows)),
+      image.maps.length > 0 && h("section", { "aria-labelledby": "maps-title" },
+        h("h2", { id: "maps-title" }, "Activation maps"),
+        h("p", { class: "note" }, "The channels that this image drove most, layer by layer, with their peaks. Bright is high."),
+        h("div", { id: "maps" }, image.maps.map((row, place) => maps(network, id, row, place)))),
+    ],
+  };
+}
+
+/** The next image in the direction of `step` that was not skipped. */
+function beside(network, id, step) {
+  let other = id + step;
+  while (network.gaps.has(other)) other += step;
+  return other < 0 || other >= network.ids ? null : { href: imageHash(other), text: String(other) };
+}
+
+function predictions(network, image) {
+  return bars(image.top.map((guess) => ({
+    name: guess.label, href: network.comparable ? classHref(network, guess.index) : null,
+    value: guess.probability, text: percent(guess.probability),
+    mark: isRight(network, { label: image.label, prediction: guess.label }) ? " ✓ correct" : null })), 1);
+}
+
+function nearest(network, key, title, neighbors, rows) {
+  if (neighbors.length === 0) return null;
+  return h("div", { class: "nearest", "data-space": key },
+    h("h3", {}, title),
+    h("div", { class: "thumbnails", style: { "--across": Math.max(6, neighbors.length) } },
+      neighbors.map(({ id, distance }) => thumbnail(network, rows.get(id), number(distance)))));
+}
+
+function maps(network, id, { layer, channels, peaks }, place) {
+  const { size } = network.maps;
+  return h("div", { class: "map-row", "data-layer": layer },
+    h("h3", {}, h("a", { href: layerHash(layer) }, layer)),
+    h("div", { class: "map-cells" }, channels.map((channel, column) =>
+      h("a", { class: "map", href: unitHash(layer, channel), "aria-label": `${layer}, channel ${channel}, peak ${number(peaks[column])}` },
+        cut(mapsUrl(id), size, column, place),
+        h("span", { class: "caption" }, h("span", {}, channel), h("span", { class: "value" }, number(peaks[column])))))));
+}

@@ -1,0 +1,119 @@
+// The router: reads the address after #, asks the view for its content, and shows it.
+
+import { FetchError, NotFound, getNetwork } from "./api.js";
+import { h } from "./dom.js";
+import { networkHash } from "./format.js";
+import { setUpGoto } from "./goto.js";
+import { imageView } from "./image.js";
+import { imagesView } from "./images.js";
+import { setUpKeys } from "./keys.js";
+import { layerView } from "./layer.js";
+import { networkView } from "./network.js";
+import { unitView } from "./unit.js";
+
+// Those in NAMED take a name after a slash, the others nothing.
+const PLAIN = { "": networkView, images: imagesView };
+const NAMED = { layer: layerView, unit: unitView, image: imageView };
+
+const main = document.getElementById("view");
+const status = document.getElementById("status");
+const scrolls = new Map(); // where a page was left, for going back to it
+let shown = null; // the address that is on display
+let turn = 0; // counts navigations, so that a slow answer does not replace a later page
+
+function parse(hash) {
+  const address = hash.replace(/^#/, "");
+  const [path, search = ""] = address.split(/\?(.*)/s);
+  const [, kind = "", name = ""] = /^\/?([^/]*)(?:\/(.*))?$/s.exec(path) ?? [];
+  return { address, path, kind, name: decode(name), query: new URLSearchParams(search) };
+}
+
+function decode(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // not percent-encoded: taken literally
+  }
+}
+
+function findView({ kind, name, path }) {
+  if (name === "" && Object.hasOwn(PLAIN, kind)) return PLAIN[kind];
+  if (name !== "" && Object.hasOwn(NAMED, kind)) return NAMED[kind];
+  throw new NotFound(`There is no page “${decode(path)}” in this atlas.`);
+}
+
+async function content(route) {
+  const say = (text) => { status.textContent = text; };
+  const setQuery = (query) => replaceQuery(route, query);
+  try {
+    const network = await getNetwork();
+    const page = await findView(route)({ ...route, network, say, setQuery });
+    return { ...page, network };
+  } catch (error) {
+    if (!(error instanceof NotFound || error instanceof FetchError)) console.error(error);
+    return failure(error);
+  }
+}
+
+function failure(error) {
+  const known = error instanceof NotFound || error instanceof FetchError;
+  return {
+    title: error instanceof NotFound ? "Not found" : "Failed",
+    node: [
+      h("header", { class: "opening" }, h("h1", {}, error instanceof NotFound ? "Not here" : "This did not work")),
+      h("p", { class: "notice", id: "problem", role: "alert" }, known ? error.message : `The page has a fault: ${error.message}`),
+      h("p", {}, error.near && [h("a", { href: error.near.href }, error.near.text), " is the nearest. "],
+        h("a", { href: networkHash() }, "All layers")),
+    ],
+  };
+}
+
+/** Changes the query of the page on display without showing it anew. */
+function replaceQuery(route, query) {
+  if (shown !== route.address) return;
+  const entries = Object.entries(query).filter(([, value]) => value !== null && value !== "");
+  const search = new URLSearchParams(entries).toString();
+  const address = search === "" ? route.path : `${route.path}?${search}`;
+  if (address === shown) return;
+  shown = route.address = address;
+  history.replaceState(history.state, "", `#${address}`);
+}
+
+async function show() {
+  const mine = ++turn;
+  const route = parse(location.hash);
+  const returning = history.state?.visited === true; // by the browser's back or forward
+  if (shown !== null) scrolls.set(shown, scrollY);
+  const samePath = shown !== null && parse(`#${shown}`).path === route.path;
+  const focused = document.activeElement?.closest("#view a")?.getAttribute("href") ?? null;
+  main.setAttribute("aria-busy", "true");
+  const slow = setTimeout(() => { status.textContent = "Loading …"; }, 250);
+  const page = await content(route);
+  clearTimeout(slow);
+  if (mine !== turn) return;
+  status.textContent = "";
+  shown = route.address;
+  history.replaceState({ visited: true }, "", location.href);
+  main.removeAttribute("aria-busy");
+  main.dataset.view = route.kind || "network";
+  main.replaceChildren(...page.node.filter((part) => part instanceof Node));
+  document.title = [page.title, page.network?.name, "Netloupe"].filter(Boolean).join(" · ");
+  for (const link of document.querySelectorAll("#sections a")) {
+    if (link.dataset.section === page.section) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  if (!samePath) main.focus({ preventScroll: true }); // so that Tab and screen readers go on from the new page
+  else if (focused !== null) main.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+  if (returning) scrollTo(0, scrolls.get(route.address) ?? 0);
+  else if (!samePath) scrollTo(0, 0);
+}
+
+history.scrollRestoration = "manual";
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the part after # is for addresses
+  main.focus();
+});
+addEventListener("hashchange", show);
+setUpGoto(getNetwork);
+setUpKeys();
+show();

@@ -1,0 +1,78 @@
+// The network: what it is, and its layers in order, each with a strip of typical channels.
+
+import { facts, h } from "./dom.js";
+import { count, counted, layerHash, networkHash, percent, receptiveField, shape } from "./format.js";
+import { fieldGlyph, tile } from "./pieces.js";
+
+export function networkView({ query, network }) {
+  const list = query.get("view") === "list";
+  const modes = [["Pictures", networkHash(), !list], ["List", `${networkHash()}?view=list`, list]];
+  return {
+    section: "network",
+    node: [
+      h("header", { class: "opening" },
+        h("h1", {}, network.name),
+        list ? null : h("p", { class: "lead" }, introduction(network)),
+        facts(about(network))),
+      h("section", { "aria-labelledby": "layers-title" },
+        h("div", { class: "bar-line" },
+          h("h2", { id: "layers-title" }, "Layers"),
+          h("nav", { class: "choices", "aria-label": "Show layers as" },
+            modes.map(([text, href, chosen]) => h("a", { href, "aria-current": chosen && "true" }, text)))),
+        h("ol", { id: "layers", class: list ? "list" : "strips" }, network.layers.map((layer, index) => row(network, layer, index, list)))),
+      skipped(network),
+      provenance(network),
+    ],
+  };
+}
+
+function introduction(network) {
+  return `Each tile is one channel of a layer: the nine pieces of images, out of ${count(network.images)}, that it answered most strongly.`;
+}
+
+function about(network) {
+  const { input, accuracy } = network;
+  return [
+    ["Input", `${input.size.map(count).join(" × ")}, ${input.channels === 3 ? "color" : counted(input.channels, "channel")}`],
+    ["Layers", count(network.layers.length)],
+    ["Parameters", count(network.parameters)],
+    ["Images swept", `${count(network.images)} (${network.source})`],
+    ["Accuracy", accuracy && `${percent(accuracy.top1)}, in the top five ${percent(accuracy.top5)}`],
+    ["Classes", network.labels && network.labels.length > 0 ? count(network.labels.length) : null],
+    ["Made", new Date(network.created).toLocaleDateString("en-US", { year: "numeric", month: "long", day: "numeric" })],
+  ];
+}
+
+function row(network, layer, index, list) {
+  const sees = receptiveField(layer.receptive_field);
+  return h("li", { class: "layer", "data-layer": layer.name },
+    h("div", { class: "layer-line" },
+      h("span", { class: "ordinal" }, index + 1),
+      h("h3", {}, h("a", { href: layerHash(layer.name) }, layer.name)),
+      h("span", { class: "kind" }, layer.kind),
+      h("span", { class: "shape" }, shape(layer.shape)),
+      h("span", { class: "sees" }, sees && [fieldGlyph(network, layer.receptive_field), ` sees ${sees}`]),
+      h("span", { class: "dead-count" }, layer.dead > 0 ? `${count(layer.dead)} dead` : null)),
+    list ? null : h("div", { class: "strip" }, layer.typical.map((channel) => tile(network, layer, channel))));
+}
+
+function skipped({ skipped: files }) {
+  if (files.length === 0) return null;
+  return h("details", { id: "skipped", class: "more" },
+    h("summary", {}, `${counted(files.length, "image")} skipped`),
+    h("ul", {}, files.map(({ name, reason }) => h("li", {}, h("b", {}, name), ` ${reason}`))));
+}
+
+function provenance({ provenance: entries }) {
+  if (!entries || Object.keys(entries).length === 0) return null;
+  return h("details", { id: "provenance", class: "more" },
+    h("summary", {}, "How this atlas was made"),
+    facts(Object.entries(entries).map(([term, value]) => [term, flat(value)])));
+}
+
+/** Nested values on one line: "torch 2.6.0, netloupe 0.1.0". */
+function flat(value) {
+  if (Array.isArray(value)) return value.map(flat).join(" ");
+  if (value === null || typeof value !== "object") return String(value);
+  return Object.entries(value).map(([key, inner]) => `${key} ${flat(inner)}`).join(", ");
+}

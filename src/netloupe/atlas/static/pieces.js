@@ -1,0 +1,122 @@
+// Parts that several views share.
+
+import { getSheet, imageUrl, tilesUrl } from "./api.js";
+import { h, svg, whenNear } from "./dom.js";
+import { imageHash, imagesHash, percent, unitHash } from "./format.js";
+
+/** One small picture cut from a sheet of pictures that are `size` pixels wide and high. */
+export function cut(url, size, column, row) {
+  const picture = h("span", { class: "cut" });
+  whenNear(picture, async () => {
+    try {
+      const sheet = await getSheet(url);
+      picture.style.backgroundImage = `url("${url}")`;
+      picture.style.backgroundSize = `${(100 * sheet.width) / size}cqw auto`;
+      picture.style.backgroundPosition = `${-100 * column}cqw ${-100 * row}cqw`;
+      picture.classList.add("there");
+    } catch {
+      picture.classList.add("missing");
+      picture.textContent = "no picture";
+    }
+  });
+  return picture;
+}
+
+/** A channel as the mosaic of its nine best patches, linked to its unit. */
+export function tile(network, layer, channel, { captions = [], dead = false } = {}) {
+  const { columns, size } = network.tile;
+  const place = channel % network.units_per_block;
+  const url = tilesUrl(layer.name, Math.floor(channel / network.units_per_block));
+  const name = `${layer.name}, channel ${channel}${dead ? ", dead" : ""}`;
+  return h("a", { class: dead ? "tile dead" : "tile", href: unitHash(layer.name, channel), "data-channel": channel, title: name,
+    "aria-label": [name, ...captions.slice(1)].join(", ") },
+    dead ? h("span", { class: "cut missing" }, "dead") : cut(url, size, place % columns, Math.floor(place / columns)),
+    captions.length === 0 ? null
+      : h("span", { class: "caption" }, captions.map((text, i) => h("span", { class: ["", "value", "label"][i] }, text))));
+}
+
+/** The part of image `id` inside `box`, in a frame that has room for `frame` = [height, width] pixels of the input. */
+export function crop(network, id, box, frame) {
+  const [height, width] = network.input.size;
+  const [top, left, bottom, right] = box;
+  const share = (part, whole) => `${(100 * part) / whole}%`;
+  const picture = h("img", { src: imageUrl(id), alt: "", style: {
+    width: share(width, right - left), height: share(height, bottom - top),
+    left: share(-left, right - left), top: share(-top, bottom - top) } });
+  return h("span", { class: "crop", style: { "aspect-ratio": `${frame[1]} / ${frame[0]}` } },
+    h("span", { class: "window", style: { width: share(right - left, frame[1]), height: share(bottom - top, frame[0]) } }, picture));
+}
+
+/** Image `id`, with `box` drawn on it if there is one. */
+export function photo(network, id, { box = null, alt = "", lazy = true } = {}) {
+  const [height, width] = network.input.size;
+  const share = (part, whole) => `${(100 * part) / whole}%`;
+  return h("span", { class: "photo", style: { "aspect-ratio": `${width} / ${height}` } },
+    h("img", { src: imageUrl(id), alt, loading: lazy ? "lazy" : null, width, height,
+      onerror: (event) => event.target.parentElement.classList.add("missing") }),
+    box && h("span", { class: "box", style: {
+      top: share(box[0], height), left: share(box[1], width),
+      height: share(box[2] - box[0], height), width: share(box[3] - box[1], width) } }));
+}
+
+/** True or false where the label of an image can be compared with the prediction, otherwise null. */
+export function isRight(network, image) {
+  if (image.label === null || image.prediction === null || !network.comparable) return null;
+  return image.label === image.prediction;
+}
+
+/** What to call an image: its label, otherwise what the network took it for, otherwise its file. */
+export function called(image) {
+  return image.label ?? (image.prediction === null ? image.name : `seen as ${image.prediction}`);
+}
+
+function prediction(network, image) {
+  const chance = percent(image.probability);
+  if (image.prediction === null) return null;
+  if (isRight(network, image)) return [h("b", { class: "right" }, "✓"), ` ${chance}`];
+  if (isRight(network, image) === false) return [h("b", { class: "wrong" }, "✗"), ` ${image.prediction}, ${chance}`];
+  return image.label === null ? chance : `seen as ${image.prediction}, ${chance}`;
+}
+
+/** An image of a grid, linked to its page; `note` replaces the prediction. */
+export function thumbnail(network, image, note = null) {
+  return h("a", { class: "thumbnail", href: imageHash(image.id), "data-image": image.id },
+    photo(network, image.id),
+    h("span", { class: "caption" },
+      h("span", { class: "label" }, called(image)),
+      h("span", { class: "value" }, note ?? prediction(network, image))));
+}
+
+/** Rows of [name, value, text, note], each with a bar as long as its value; the longest stands for `full`. */
+export function bars(rows, full) {
+  return h("ul", { class: "bars" }, rows.map(({ name, href, value, text, note, mark }) =>
+    h("li", {},
+      h("span", { class: "name" }, href === null ? name : h("a", { href }, name), mark && h("em", {}, mark)),
+      h("span", { class: "track" },
+        h("span", { class: "bar", style: { width: `${full > 0 ? (100 * Math.max(0, value)) / full : 0}%` } })),
+      h("span", { class: "amount" }, text),
+      note && h("small", {}, note))));
+}
+
+/** Links to the previous, upper and next page; each is {href, text} or null. The arrow keys follow them. */
+export function pager(label, { prev = null, up = null, next = null }) {
+  const link = (rel, target, before, after) => (target === null
+    ? h("span", { class: `blank ${rel}`, "aria-hidden": "true" }, before, after)
+    : h("a", { rel, href: target.href, title: target.title ?? null }, before, h("span", {}, target.text), after));
+  return h("nav", { class: "pager", "aria-label": label },
+    up && link("up", up, "↑ ", null), link("prev", prev, "← ", null), link("next", next, null, " →"));
+}
+
+/** A frame in the proportions of the input, and in it the part that one position of a layer sees. */
+export function fieldGlyph(network, field) {
+  const [height, width] = network.input.size;
+  const [tall, wide] = field.whole ? [height, width] : field.size.map((size, i) => Math.min(size, [height, width][i]));
+  const unit = Math.max(height, width) / 24;
+  return svg("svg", { class: "field", viewBox: `${-unit} ${-unit} ${width + 2 * unit} ${height + 2 * unit}`, "aria-hidden": "true" },
+    svg("rect", { width, height, fill: "none", stroke: "currentColor", "stroke-width": unit, opacity: 0.45 }),
+    svg("rect", { x: (width - wide) / 2, y: (height - tall) / 2, width: wide, height: tall, fill: "currentColor", opacity: 0.75 }));
+}
+
+/** The link to the images of class `index`, or null where the label is not among the classes. */
+export const classHref = (network, index) =>
+  (index !== null && index < network.classes.length ? imagesHash({ class: index }) : null);

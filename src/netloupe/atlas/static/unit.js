@@ -1,0 +1,84 @@
+// A channel: its nine best patches with the photographs they come from, how often it responds, and to which classes.
+
+import { NotFound, getLayer, getRowsOf, getUnit } from "./api.js";
+import { histogram } from "./chart.js";
+import { facts, h } from "./dom.js";
+import { count, counted, imageHash, layerHash, number, percent, receptiveField, unitHash } from "./format.js";
+import { findLayer } from "./layer.js";
+import { bars, called, classHref, crop, pager, photo } from "./pieces.js";
+
+export async function unitView({ name: address, network }) {
+  const colon = address.lastIndexOf(":");
+  const [name, text] = colon < 0 ? [address, ""] : [address.slice(0, colon), address.slice(colon + 1)];
+  const layer = findLayer(network, name);
+  const channels = layer.shape[0];
+  if (text === "") throw new NotFound(`“${address}” names a layer and no channel.`, { text: `${name}:0`, href: unitHash(name, 0) });
+  if (!/^\d+$/.test(text) || Number(text) >= channels) {
+    throw new NotFound(`There is no channel “${text}” in layer “${name}”: its channels are 0 to ${channels - 1}.`);
+  }
+  const channel = Number(text);
+  const [unit, columns] = await Promise.all([getUnit(network, name, channel), getLayer(name)]);
+  if (unit === undefined) throw new NotFound(`The atlas holds nothing about channel ${channel} of layer “${name}”.`);
+  const rows = await getRowsOf(network, unit.patches.map(({ image }) => image));
+  const to = (other) => (other < 0 || other >= channels ? null : { href: unitHash(name, other), text: String(other) });
+  return {
+    section: "network",
+    title: `${name}:${channel}`,
+    node: [
+      h("header", { class: "opening" },
+        pager("Channels", { prev: to(channel - 1), up: { href: layerHash(name), text: name }, next: to(channel + 1) }),
+        h("h1", {}, name, h("span", { class: "channel" }, ` channel ${channel}`)),
+        facts([
+          ["Strength", number(columns.strength[channel])],
+          ["Mean peak", number(columns.mean[channel])],
+          ["Sparsity", percent(columns.sparsity[channel])],
+          ["Selectivity", columns.selectivity[channel] === null ? null : number(columns.selectivity[channel])],
+          ["Prefers", columns.label[channel]],
+          ["Each position sees", receptiveField(layer.receptive_field)],
+        ])),
+      patches(network, unit, rows, columns.dead[channel]),
+      h("div", { class: "pair" },
+        h("section", { "aria-labelledby": "histogram-title" },
+          h("h2", { id: "histogram-title" }, "Over all images"),
+          histogram(unit.histogram, unit.patches.map(({ value }) => value)),
+          unit.patches.length > 0 && h("p", { class: "note" }, h("span", { class: "key-mark", "aria-hidden": "true" }, "▲ "),
+            unit.patches.length === 1 ? "the best image" : `the best ${unit.patches.length} images`)),
+        unit.classes.length > 0 && classes(network, unit)),
+    ],
+  };
+}
+
+function patches(network, unit, rows, dead) {
+  if (unit.patches.length === 0) {
+    return h("p", { class: "notice" }, dead ? `This channel is dead: none of ${count(network.images)} images brought it above zero.`
+      : "No patches are kept for this channel.");
+  }
+  // All patches have the same scale, so the largest sets the frame.
+  const frame = [0, 1].map((axis) => Math.max(...unit.patches.map(({ box }) => box[axis + 2] - box[axis])));
+  return h("section", { "aria-label": "Best patches" },
+    h("ol", { id: "patches", class: "patches" }, unit.patches.map((patch, i) => best(network, patch, rows.get(patch.image), frame, i))));
+}
+
+function best(network, patch, row, frame, rank) {
+  const { image: id, value, box } = patch;
+  const [height, width] = network.input.size;
+  const whole = box[0] <= 0 && box[1] <= 0 && box[2] >= height && box[3] >= width;
+  const label = called(row);
+  return h("li", { class: whole ? "patch whole" : "patch", "data-image": id },
+    h("a", { class: "plate", href: imageHash(id), "aria-label": `Patch ${rank + 1}, from image ${id}, ${label}` },
+      crop(network, id, box, frame)),
+    h("div", { class: "side" },
+      whole ? null : h("a", { href: imageHash(id), tabindex: -1 },
+        photo(network, id, { box, alt: `Image ${id}, ${label}; the box shows the patch` })),
+      h("p", { class: "caption" }, h("span", { class: "value" }, number(value)), h("span", { class: "label" }, label))));
+}
+
+function classes(network, unit) {
+  const full = Math.max(...unit.classes.map(({ mean }) => mean));
+  return h("section", { "aria-labelledby": "classes-title" },
+    h("h2", { id: "classes-title" }, "Classes it prefers"),
+    h("div", { id: "classes" }, bars(unit.classes.map((row) => ({
+      name: row.label, href: classHref(network, row.index), value: row.mean, text: number(row.mean),
+      note: counted(row.count, "image") })), full)),
+    h("p", { class: "note" }, "Mean of the peak activation over the images of the class."));
+}

@@ -1,0 +1,118 @@
+"""`netloupe VERB`: the verbs together, and how each run ends.
+
+Exit codes: 0 done, 2 a user's mistake (one line on stderr), 130 interrupted, 1 our own fault (a traceback).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from netloupe.cli import activations, atlas, filters, layers, neighbors, patches, photos, train
+from netloupe.core.errors import NetloupeError, unknown
+
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # what typer raises for a wrong command line
+
+_ENVIRONMENT = {errno.EACCES, errno.EADDRINUSE, errno.EDQUOT, errno.EIO, errno.ENOSPC, errno.EPERM, errno.EROFS}
+"""Failures of the machine, not of the program: full and read-only disks, taken ports."""
+
+
+class Verbs(TyperGroup):
+    """A group whose error for an unknown verb names the nearest one."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        verbs = self.list_commands(ctx)
+        if args and not args[0].startswith("-") and args[0] not in verbs:
+            raise unknown("verb", args[0], verbs, shown=len(verbs))
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=Verbs,
+    subcommand_metavar="VERB ...",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from netloupe import __version__
+
+        typer.echo(f"netloupe {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def netloupe(
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    """A loupe for convolutional networks: see what every layer, channel and class responds to."""
+
+
+app.command("layers")(layers.layers)
+app.command("filters")(filters.filters)
+app.command("activations")(activations.activations)
+app.command("patches")(patches.patches)
+app.command("neighbors")(neighbors.neighbors)
+app.command("train")(train.train)
+app.command("photos")(photos.photos)
+atlas_app = typer.Typer(cls=Verbs, subcommand_metavar="VERB ...", help="Build, serve or export an atlas of a network.")
+atlas_app.command("build")(atlas.build)
+atlas_app.command("serve")(atlas.serve)
+atlas_app.command("export")(atlas.export)
+app.add_typer(atlas_app, name="atlas")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        status = app(arguments or ["--help"], prog_name="netloupe", standalone_mode=False)
+        sys.stdout.flush()
+    except NetloupeError as error:
+        return _fail(str(error))
+    except _UsageError as error:
+        return _fail(_usage(error))
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except MemoryError:
+        return _fail("out of memory; a smaller --batch-size or --size may help")
+    except BrokenPipeError:
+        _drop_output()
+        return 1
+    except OSError as error:
+        if error.errno not in _ENVIRONMENT:
+            raise
+        if error.filename is None:
+            _drop_output()
+        return _fail(f"{error.filename or 'output'}: {error.strerror}")
+    return status if isinstance(status, int) else 0
+
+
+def _fail(message: str) -> int:
+    typer.echo(f"netloupe: {' '.join(message.splitlines())}", err=True)
+    return 2
+
+
+def _drop_output() -> None:
+    """Let what stdout still holds go nowhere, since it can't be written; else Python complains at its end."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError:  # stdout is no file
+        pass
+
+
+def _usage(error: Any) -> str:
+    """typer's message in one line, with the command whose help has more."""
+    text = " ".join(error.format_message().split()).rstrip(".").replace("Value error, ", "")
+    hint = f" (see {error.ctx.command_path} --help)" if error.ctx is not None else ""
+    return f"{text[:1].lower()}{text[1:]}{hint}"

@@ -1,0 +1,83 @@
+"""`netloupe atlas build | serve | export`: the atlas in the browser."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from netloupe.cli.options import Data, Json, Layers, NetworkOptions, grouped, writable
+from netloupe.cli.output import show
+
+Folder = Annotated[Path, typer.Argument(metavar="ATLAS", help="The folder that `netloupe atlas build` wrote.")]
+
+
+@grouped
+def build(
+    network: NetworkOptions,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FOLDER", callback=writable, help="The folder of the atlas.")
+    ] = Path("atlas"),
+    data: Data = "photos",
+    layer: Layers = None,
+    k: Annotated[int, typer.Option("-k", "--top", metavar="N", help="Patches of each channel.")] = 9,
+    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Images run at once.")] = 32,
+    first: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N images.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Build an atlas of a network over images.
+
+    A build that was cut short goes on where it was.
+    """
+    from netloupe.atlas.build import build
+    from netloupe.cli.progress import Progress
+    from netloupe.data.sources import open_source
+
+    net, source = network.load(), open_source(data).first(first)
+    with Progress() as progress:
+        report = build(net, source, out, layers=layer, k=k, batch_size=batch_size, progress=progress)
+    for skipped in report.skipped:
+        typer.echo(f"skipped {skipped.name}: {skipped.reason}", err=True)
+    show({**asdict(report), "path": str(report.path)}, as_json, _text)
+
+
+def _text(report: dict[str, Any]) -> str:
+    done = f"in {report['seconds']:.1f} s" if report["fresh"] else "(built before)"
+    counts = f"{report['units']:,} units in {report['layers']} layers over {report['images']:,} images"
+    return f"{report['path']}: {counts} {done}\nlook at it: netloupe atlas serve {report['path']}"
+
+
+def serve(
+    store: Folder = Path("atlas"),
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port to listen on.")] = 8400,
+) -> None:
+    """Serve an atlas to the browser until interrupted."""
+    from netloupe.atlas.server import serve
+
+    def ready(address: str) -> None:
+        typer.echo(f"{address} (Ctrl-C ends)")
+        sys.stdout.flush()
+
+    try:
+        serve(store, host, port, ready=ready)
+    except KeyboardInterrupt:
+        raise typer.Exit from None
+
+
+def export(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FOLDER", callback=writable, help="The folder of the web pages.")
+    ],
+    store: Folder = Path("atlas"),
+) -> None:
+    """Write an atlas as plain files that any web server can serve."""
+    from netloupe.atlas.export import export
+    from netloupe.cli.progress import Progress
+
+    with Progress() as progress:
+        count = export(store, out, progress=progress.of("files"))
+    typer.echo(f"{out}: {count:,} files")

@@ -1,0 +1,48 @@
+"""`netloupe layers`: what can be looked at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from netloupe.cli.options import Json, NetworkOptions, grouped
+from netloupe.cli.output import show, table
+
+if TYPE_CHECKING:
+    from netloupe.core.layers import Layer
+
+
+@grouped
+def layers(network: NetworkOptions, as_json: Json = False) -> None:
+    """List the layers of a network in the order of execution."""
+    net = network.load()
+    show([_row(layer) for layer in net.layers.values()], as_json, _text)
+
+
+def _row(layer: Layer) -> dict[str, Any]:
+    field = layer.receptive_field
+    return {
+        "name": layer.name,
+        "kind": layer.kind,
+        "shape": list(layer.shape),
+        "parameters": layer.parameters,
+        "receptive_field": {
+            "size": list(field.size),
+            "stride": list(field.stride),
+            "exact": field.exact,
+            "whole": field.whole,
+        },
+    }
+
+
+def _text(rows: list[dict[str, Any]]) -> str:
+    def cells(row: dict[str, Any]) -> tuple[object, ...]:
+        field = row["receptive_field"]
+        size, stride = ("whole image", None) if field["whole"] else (_sides(field["size"]), _sides(field["stride"]))
+        found = "exact" if field["exact"] else "measured"
+        return row["name"], row["kind"], _sides(row["shape"]), row["parameters"], size, stride, found
+
+    return table(("name", "kind", "shape", "parameters", "receptive field", "stride", "found"), map(cells, rows))
+
+
+def _sides(values: list[int]) -> str:
+    return "x".join(map(str, values))

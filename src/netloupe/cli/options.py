@@ -1,0 +1,139 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from netloupe.core.errors import InputError, StoreError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from netloupe.core.network import Network
+
+
+def writable(folder: Path | None) -> Path | None:
+    """The folder, if it could be made and written to; nothing is made yet. Raises StoreError."""
+    if folder is not None:
+        nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        if not nearest.is_dir():
+            raise StoreError(f"{folder}: can't be written ({nearest} is a file)")
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise StoreError(f"{folder}: can't be written (no permission)")
+    return folder
+
+
+Data = Annotated[
+    str, typer.Option("--data", metavar="SOURCE", help="Images: a folder, a list, Parquet (also a glob), or photos.")
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "-o", metavar="FOLDER", callback=writable, help="Write pictures, arrays and a manifest there."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Layer = Annotated[str | None, typer.Option("--layer", "-l", metavar="NAME", help="The layer; see netloupe layers.")]
+Layers = Annotated[
+    list[str] | None, typer.Option("--layer", "-l", metavar="NAME", help="A layer; may be given several times.")
+]
+ImagePaths = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")]
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Which network to look at, and on which device. `size` to `output` replace what its makers say of it."""
+
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="lenslet, zfnet, torchvision:NAME, timm:NAME or FILE.py:FACTORY.")
+    ] = "lenslet"
+    weights: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Weights as .safetensors, .pt or .pth; or random.")
+    ] = None
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:1.")] = "auto"
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, metavar="N", help="Seed of all that is drawn at random.")
+    ] = 0
+    size: Annotated[str | None, typer.Option(metavar="HxW", help="Input size in px, as in 224 or 224x320.")] = None
+    mean: Annotated[str | None, typer.Option(metavar="R,G,B", help="Mean that the input has taken off.")] = None
+    std: Annotated[str | None, typer.Option(metavar="R,G,B", help="Standard deviation that it is divided by.")] = None
+    range: Annotated[
+        str | None, typer.Option(metavar="LOW,HIGH", help="What pixels in [0, 1] are mapped to before, as in 0,255.")
+    ] = None
+    channels: Annotated[int | None, typer.Option(metavar="N", help="Input channels: 3, or 1 for gray.")] = None
+    classes: Annotated[int | None, typer.Option(metavar="N", help="Number of classes to make the network for.")] = None
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Names of the classes: .txt, one a line, or .json.")
+    ] = None
+    output: Annotated[str | None, typer.Option(metavar="KEY", help="Where a dict or tuple holds the logits.")] = None
+
+    def load(self) -> Network:
+        """The network, on its device."""
+        import torch
+
+        from netloupe.zoo.load import load
+        from netloupe.zoo.specs import parse_inputs
+
+        torch.manual_seed(self.seed)
+        output = self.output
+        return load(
+            self.model,
+            weights=self.weights,
+            device=pick_device(self.device),
+            inputs=lambda base: parse_inputs(self.size, self.mean, self.std, self.channels, self.range, base=base),
+            labels=self.labels,
+            classes=self.classes,
+            output=int(output) if output is not None and output.isdecimal() else output,
+        )
+
+
+def pick_device(name: str) -> str:
+    """`name`, or the GPU if there is one for "auto". Raises InputError for a device that is not there."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"no device {name!r} here (accepted: auto, cpu, cuda, cuda:N): {reason}") from None
+    return name
+
+
+def read_images(net: Network, paths: list[Path]) -> Tensor:
+    """The images (N, C, H, W) as the network takes them."""
+    from netloupe.data.images import load_images
+
+    return load_images(paths, net.inputs.size, channels=net.inputs.channels)
+
+
+def grouped(function: Callable[..., None]) -> Callable[..., None]:
+    """For typer: a parameter that is a dataclass stands for one option per field."""
+    parameters = inspect.signature(function, eval_str=True).parameters.values()
+    groups: dict[str, Any] = {p.name: p.annotation for p in parameters if is_dataclass(p.annotation)}
+    expanded = [p for p in parameters if p.name not in groups]
+    for group in groups.values():
+        hints = get_type_hints(group, include_extras=True)
+        expanded += [
+            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
+            for f in fields(group)
+        ]
+
+    @functools.wraps(function)
+    def call(**given: Any) -> None:
+        for name, group in groups.items():
+            given[name] = group(**{f.name: given.pop(f.name) for f in fields(group)})
+        function(**given)
+
+    call.__signature__ = inspect.Signature(expanded)  # type: ignore[attr-defined]
+    call.__annotations__ = {p.name: p.annotation for p in expanded}
+    return call

@@ -1,0 +1,65 @@
+"""`netloupe patches`: the images that excite each channel most."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from netloupe.cli.options import Data, Json, Layers, NetworkOptions, Out, grouped
+from netloupe.cli.output import deliver, table
+from netloupe.core.errors import InputError, UnknownName
+
+if TYPE_CHECKING:
+    from netloupe.core.network import Network
+
+
+@grouped
+def patches(
+    network: NetworkOptions,
+    data: Data = "photos",
+    layer: Layers = None,
+    unit: Annotated[
+        str | None, typer.Option("--unit", "-u", metavar="LAYER:CHANNEL", help="One channel alone.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", "--top", metavar="N", help="Patches of each channel.")] = 9,
+    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Images run at once.")] = 32,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Find the patches that excite each channel most.
+
+    By default the channels of every layer.
+    """
+    from netloupe.analysis.patches import top_patches
+    from netloupe.cli.progress import Progress
+    from netloupe.data.sources import open_source
+
+    if unit is not None and layer:
+        raise InputError("--layer and --unit were given (accepted: one of them)")
+    net, source = network.load(), open_source(data)
+    channel = None
+    if unit is not None:
+        name, channel = _address(net, unit)
+        layer = [name]
+    with Progress() as progress:
+        result = top_patches(net, source, layer, k, batch_size=batch_size, progress=progress.of("images"))
+    deliver(result if channel is None else result.only(name, channel), out, as_json, _text)
+
+
+def _address(net: Network, text: str) -> tuple[str, int]:
+    """(layer, channel) of a unit, checked before the images are read."""
+    from netloupe.core.units import Unit
+
+    unit = Unit.parse(text)
+    if unit.channel is None or unit.position is not None:
+        raise InputError(f"{text!r} is no channel (accepted: layer:channel as in conv3:17)")
+    channels = net.layer(unit.layer).channels
+    if unit.channel >= channels:
+        raise UnknownName(f"no channel {unit.channel} in layer {unit.layer!r} (accepted: 0 to {channels - 1})")
+    return unit.layer, unit.channel
+
+
+def _text(found: dict[str, Any]) -> str:
+    rows = [(name, one["channels"], one["k"], one["highest"], one["dead"]) for name, one in found["layers"].items()]
+    return table(("layer", "channels", "patches", "highest", "dead"), rows)

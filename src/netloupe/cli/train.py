@@ -1,0 +1,120 @@
+"""`netloupe train`: a network from labeled images."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from netloupe.cli.options import Json, grouped, pick_device, writable
+from netloupe.cli.output import show
+from netloupe.core.errors import InputError
+
+if TYPE_CHECKING:
+    from netloupe.cli.progress import Progress
+    from netloupe.zoo.train import Epoch, Recipe
+
+
+@dataclass(frozen=True)
+class RecipeOptions:
+    """What differs from the architecture's own recipe."""
+
+    size: Annotated[int | None, typer.Option(metavar="PX", help="Side at which images are stored and validated.")] = (
+        None
+    )
+    batch: Annotated[int | None, typer.Option(metavar="N", help="Images in a step.")] = None
+    rate: Annotated[float | None, typer.Option(metavar="X", help="Highest learning rate.")] = None
+    warmup: Annotated[float | None, typer.Option(metavar="X", help="Share of the steps in which it rises.")] = None
+    momentum: Annotated[float | None, typer.Option(metavar="X", help="Nesterov momentum.")] = None
+    decay: Annotated[float | None, typer.Option(metavar="X", help="Weight decay.")] = None
+    smoothing: Annotated[float | None, typer.Option(metavar="X", help="Label smoothing.")] = None
+    crop: Annotated[float | None, typer.Option(metavar="X", help="Smallest share of the area that a crop keeps.")] = (
+        None
+    )
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of all that is drawn at random.")] = None
+
+
+@grouped
+def train(
+    data: Annotated[str, typer.Option("--data", metavar="SOURCE", help="Labeled images to train on.")],
+    val: Annotated[str, typer.Option("--val", metavar="SOURCE", help="Labeled images to validate on.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="FOLDER", callback=writable, help="Weights, card, log and checkpoint."),
+    ],
+    options: RecipeOptions,
+    architecture: Annotated[
+        str, typer.Option("--architecture", "-a", metavar="NAME", help="lenslet, zfnet or FILE.py:FACTORY.")
+    ] = "lenslet",
+    sizes: Annotated[
+        str | None, typer.Option(metavar="PX:EPOCHS,...", help="Sides of the training images and epochs at each.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the weights file and in the card.")] = None,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:1.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Train a network on labeled images.
+
+    Images are a folder of class folders or Parquet with labels. A run that was cut short goes on from its last epoch.
+    What is not given is as the architecture's own recipe has it.
+    """
+    from netloupe.cli.progress import Progress
+    from netloupe.zoo.runs import default_recipe, train_model
+    from netloupe.zoo.state import read_state
+
+    changes = {key: value for key, value in asdict(options).items() if value is not None}
+    if sizes is not None:
+        changes["sizes"] = _parse_sizes(sizes)
+    recipe = replace(default_recipe(architecture), **changes)
+    with Progress() as progress:
+        show_run = _Run(progress, recipe)
+        path = train_model(
+            architecture,
+            data,
+            val,
+            out,
+            name=name,
+            recipe=recipe,
+            device=pick_device(device),
+            on_read=show_run.read,
+            on_step=show_run.step,
+            on_epoch=show_run.epoch,
+        )
+    show({"weights": str(path), "card": read_state(path).card}, as_json, _text)
+
+
+class _Run:
+    """Progress of a training run."""
+
+    def __init__(self, progress: Progress, recipe: Recipe) -> None:
+        self._progress, self._epochs = progress, recipe.epochs
+        self._images: int | None = None
+        self._score = ""
+
+    def read(self, done: int, total: int) -> None:
+        if self._images is None:  # the training images are read first
+            self._images = total
+        self._progress("reading images", done, total)
+
+    def step(self, epoch: int, seen: int, loss: float) -> None:
+        images = self._images or seen
+        note = f"epoch {epoch + 1} of {self._epochs}, loss {loss:.3f}{self._score}"
+        self._progress("training", epoch * images + seen, self._epochs * images, note)
+
+    def epoch(self, done: Epoch) -> None:
+        self._score = f", top-1 {done.top1:.1%}"
+
+
+def _parse_sizes(text: str) -> tuple[tuple[int, int], ...]:
+    try:
+        pairs = [part.split(":") for part in text.split(",")]
+        return tuple((int(side), int(epochs)) for side, epochs in pairs)
+    except ValueError:
+        raise InputError(f"sizes {text!r} (accepted: PX:EPOCHS,... as in 40:7,48:7,56:5)") from None
+
+
+def _text(found: dict[str, Any]) -> str:
+    card = found["card"]
+    return f"{found['weights']}: {card['parameters']:,} parameters, top-1 {card['top1']:.1%}, top-5 {card['top5']:.1%}"

@@ -1,0 +1,174 @@
+"""How far a tensor reaches into the image: what each of its positions sees along y and along x.
+
+Kept as one table of spans per axis, so an operation is no more than which positions read which (`Axis.gather`).
+Beside the table runs the closed form (start, size, stride) as long as there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from netloupe.core.receptive_field import NOTHING, Line, ReceptiveField, Span
+
+
+def hull(spans: Iterable[Span]) -> Span:
+    """The smallest span that holds all."""
+    found = list(spans)
+    return (min(first for first, _ in found), max(end for _, end in found)) if found else NOTHING
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What a tensor's positions see along one axis of the image.
+
+    dim: the tensor's dimension that walks along this axis; None if all its elements see the same, `spans[0]`.
+    spans: by position. line: the closed form, None if there is none.
+    """
+
+    dim: int | None
+    spans: tuple[Span, ...]
+    line: Line | None
+
+    def gather(self, sources: Sequence[Iterable[int]], line: Line | None = None) -> Axis:
+        """Position i of the result reads the positions `sources[i]`; those outside the map see nothing.
+
+        line: (offset, extent, scale) if the positions read are `extent` ones from `offset + i * scale`.
+        """
+        if self.dim is None:
+            return self
+        count = len(self.spans)
+        spans = tuple(hull(self.spans[p] for p in positions if 0 <= p < count) for positions in sources)
+        if line is None or self.line is None:
+            return Axis(self.dim, spans, None)
+        (offset, extent, scale), (start, size, stride) = line, self.line
+        return Axis(self.dim, spans, (start + offset * stride, size + (extent - 1) * stride, scale * stride))
+
+    def windows(self, count: int, size: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> Axis:
+        """A convolution or pooling with `count` outputs."""
+        starts = [i * stride - padding for i in range(count)]
+        reads = [range(start, start + (size - 1) * dilation + 1, dilation) for start in starts]
+        return self.gather(reads, (-padding, (size - 1) * dilation + 1, stride))
+
+    def collapse(self) -> Axis:
+        """Every element reads every position."""
+        return Axis(None, (hull(self.spans),), self.line if len(self.spans) == 1 else None)
+
+    def at(self, dim: int | None) -> Axis:
+        """The same along another dimension of the tensor."""
+        return self if dim == self.dim else replace(self, dim=dim)
+
+    @property
+    def constant(self) -> bool:
+        return len(self.spans) == 1
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a tensor sees. even: all its channels see the same. exact: nothing was rounded up to a bound."""
+
+    y: Axis
+    x: Axis
+    even: bool = True
+    exact: bool = True
+
+    @property
+    def axes(self) -> tuple[Axis, Axis]:
+        return self.y, self.x
+
+    @property
+    def dims(self) -> set[int]:
+        """The dimensions that walk along the image."""
+        return {axis.dim for axis in self.axes if axis.dim is not None}
+
+    def along(self, dim: int, shape: Sequence[int]) -> bool | None:
+        """Whether `dim` walks along one axis of the image and nothing else; None if along that and more (flattened)."""
+        if dim not in self.dims:
+            return False
+        walking = [axis for axis in self.axes if axis.dim == dim]
+        return True if len(walking) == 1 and len(walking[0].spans) == shape[dim] else None
+
+    def change(self, y: Axis, x: Axis, **flags: bool) -> Mark:
+        return replace(self, y=y, x=x, **flags)
+
+    def collapse(self, dims: Iterable[int]) -> Mark:
+        """Every element reads all of these dimensions."""
+        within = set(dims)
+        y, x = (axis.collapse() if axis.dim in within else axis for axis in self.axes)
+        return self.change(y, x)
+
+    def moved(self, to: dict[int, int | None]) -> Mark:
+        """The dimensions renumbered."""
+        y, x = (axis if axis.dim is None else axis.at(to[axis.dim]) for axis in self.axes)
+        return self.change(y, x)
+
+    def without(self, dims: Iterable[int]) -> Mark:
+        """These dimensions, of size one or collapsed, taken out of the numbering."""
+        gone = set(dims)
+        return self.moved({dim: None if dim in gone else dim - sum(d < dim for d in gone) for dim in self.dims})
+
+    def fitted(self, shape: Sequence[int]) -> Mark:
+        """Axes of one position that were broadcast along their dimension are the same everywhere."""
+        y, x = (a.at(None) if a.dim is not None and a.constant and shape[a.dim] > 1 else a for a in self.axes)
+        return self.change(y, x)
+
+    def field(self, shape: Sequence[int], image: tuple[int, int]) -> ReceptiveField | None:
+        """The receptive field of an output (1, C, H, W) or (1, C), or None if its dimensions walk otherwise.
+
+        What is flattened into the channels counts as seen by each of them.
+        """
+        mark = self.collapse([1])
+        places = (2, 3) if len(shape) == 4 else (None, None)
+        if any(axis.dim not in (None, place) for axis, place in zip(mark.axes, places, strict=True)):
+            return None
+        rows, columns = (
+            a.spans * shape[p] if p is not None and a.constant else a.spans
+            for a, p in zip(mark.axes, places, strict=True)
+        )
+        if all(spans == ((0, limit),) * len(spans) for spans, limit in zip((rows, columns), image, strict=True)):
+            return ReceptiveField(image, (0, 0), (0, 0), self.exact, True, image, rows, columns)
+        lines = [_line(axis, limit) for axis, limit in zip(mark.axes, image, strict=True)]
+        (top, height, down), (left, width, right) = lines
+        return ReceptiveField((height, width), (down, right), (top, left), self.exact, False, image, rows, columns)
+
+
+def _line(axis: Axis, limit: int) -> Line:
+    """The closed form; the middle position's span and the mean step where there is none."""
+    if all(span == (0, limit) for span in axis.spans):
+        return 0, limit, 0
+    if axis.line is not None:
+        return axis.line
+    seeing = [(i, span) for i, span in enumerate(axis.spans) if span != NOTHING]
+    if not seeing:
+        return 0, 0, 0
+    (before, low), (middle, (first, end)), (after, high) = seeing[0], seeing[len(seeing) // 2], seeing[-1]
+    step = round((sum(high) - sum(low)) / 2 / (after - before)) if after > before else 0
+    return first - middle * step, end - first, step
+
+
+def union(marks: Sequence[Mark], *, even: bool | None = None) -> Mark | None:
+    """Elements that see what all of these see, dimensions numbered alike; None if they walk differently.
+
+    even: whether the channels of the result see the same, by default if those of all do.
+    """
+    axes = [_union([mark.axes[i] for mark in marks]) for i in (0, 1)]
+    if axes[0] is None or axes[1] is None:
+        return None
+    flat = all(mark.even for mark in marks) if even is None else even
+    return Mark(axes[0], axes[1], flat, all(mark.exact for mark in marks))
+
+
+def _union(axes: Sequence[Axis]) -> Axis | None:
+    walking = [axis for axis in axes if axis.dim is not None and not axis.constant] or [
+        axis for axis in axes if axis.dim is not None
+    ]
+    if len({(axis.dim, len(axis.spans)) for axis in walking}) > 1:
+        return None
+    dim, count = (walking[0].dim, len(walking[0].spans)) if walking else (None, 1)
+    spans = tuple(hull(axis.spans[0 if axis.constant else i] for axis in axes) for i in range(count))
+    lines = [axis.line for axis in axes if axis.constant == (count == 1)]
+    known = [line for line in lines if line is not None]
+    if len(known) < len(axes) or len({stride for _, _, stride in known}) > 1:
+        return Axis(dim, spans, None)
+    first, end = min(start for start, _, _ in known), max(start + size for start, size, _ in known)
+    return Axis(dim, spans, (first, end - first, known[0][2]))

@@ -1,0 +1,136 @@
+"""From arrays to pictures: every picture is (H, W, 3) uint8 until it is encoded."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+Picture = np.ndarray
+Color = tuple[int, int, int]
+
+PAPER: Color = (246, 244, 239)
+INK: Color = (232, 67, 41)
+
+_HEAT = np.array(  # black, violet, red, orange, pale yellow: lightness rises evenly
+    [
+        [0, 0, 4],
+        [40, 11, 84],
+        [101, 21, 110],
+        [159, 42, 99],
+        [212, 72, 66],
+        [245, 125, 21],
+        [250, 193, 39],
+        [252, 255, 164],
+    ],
+    dtype=np.float64,
+)
+
+
+def heat(values: np.ndarray, high: float | None = None) -> Picture:
+    """(H, W) from 0 (black; below too) to `high` (pale yellow; its maximum for None) -> (H, W, 3), lightness even."""
+    high = float(values.max(initial=0.0)) if high is None else high
+    share = np.clip(values / high, 0, 1) if high > 0 else np.zeros_like(values, dtype=np.float64)
+    places = np.linspace(0, 1, len(_HEAT))
+    return np.stack([np.interp(share, places, _HEAT[:, c]) for c in range(3)], axis=-1).round().astype(np.uint8)
+
+
+def gray(values: np.ndarray, low: float, high: float) -> Picture:
+    """(H, W) from `low` (black) to `high` (white) -> (H, W, 3)."""
+    share = np.clip((values - low) / (high - low), 0, 1) if high > low else np.full(values.shape, 0.5)
+    return np.repeat((share * 255).round().astype(np.uint8)[..., None], 3, axis=-1)
+
+
+def resized(picture: Picture, size: tuple[int, int], *, smooth: bool = True) -> Picture:
+    """The picture at (height, width): smooth, or with its pixels kept as squares."""
+    if picture.shape[:2] == size:
+        return picture
+    how = Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST
+    if smooth and (picture.shape[0] > size[0] or picture.shape[1] > size[1]):
+        how = Image.Resampling.BOX if picture.shape[0] >= 2 * size[0] else Image.Resampling.LANCZOS
+    return np.asarray(Image.fromarray(picture).resize((size[1], size[0]), how))
+
+
+def cropped(picture: Picture, box: Sequence[float], side: int, *, background: Color = PAPER) -> Picture:
+    """The part in `box` (top, left, bottom, right, in the picture's pixels) on a square of `side` px.
+
+    The aspect ratio is kept; what the box does not fill is `background`.
+    """
+    top, left, bottom, right = box
+    height, width = max(bottom - top, 1e-6), max(right - left, 1e-6)
+    scale = side / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    part = Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC, box=(left, top, right, bottom))
+    if size == (side, side):
+        return np.asarray(part)
+    square = Image.new("RGB", (side, side), background)
+    square.paste(part, ((side - size[0]) // 2, (side - size[1]) // 2))
+    return np.asarray(square)
+
+
+def boxed(picture: Picture, box: Sequence[float], *, width: int = 2, color: Color = INK) -> Picture:
+    """A copy with `box` (top, left, bottom, right) drawn around what lies in it, with a thin white edge."""
+    top, left, bottom, right = (round(v) for v in box)
+    image = Image.fromarray(picture)
+    draw = ImageDraw.Draw(image)
+    for grow, line in ((width + 1, (255, 255, 255)), (width, color)):
+        for d in range(grow):
+            draw.rectangle((left - d, top - d, right - 1 + d, bottom - 1 + d), outline=line)
+    for d in range(width):
+        draw.rectangle((left - d, top - d, right - 1 + d, bottom - 1 + d), outline=color)
+    return np.asarray(image)
+
+
+def grid(pictures: Sequence[Picture], columns: int, *, gap: int = 2, background: Color = PAPER) -> Picture:
+    """Pictures of one size in rows of `columns`, `gap` px apart and around."""
+    if not pictures:
+        return np.full((1, 1, 3), background, dtype=np.uint8)
+    height, width = pictures[0].shape[:2]
+    rows = -(-len(pictures) // columns)
+    columns = min(columns, len(pictures))
+    sheet = np.empty((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), dtype=np.uint8)
+    sheet[:] = background
+    for i, picture in enumerate(pictures):
+        y, x = gap + (i // columns) * (height + gap), gap + (i % columns) * (width + gap)
+        sheet[y : y + height, x : x + width] = picture
+    return sheet
+
+
+def stacked(pictures: Sequence[Picture], *, gap: int = 8, background: Color = PAPER) -> Picture:
+    """Pictures of any width one below the other, flush left."""
+    width = max(p.shape[1] for p in pictures)
+    sheet = np.empty((sum(p.shape[0] for p in pictures) + gap * (len(pictures) - 1), width, 3), dtype=np.uint8)
+    sheet[:] = background
+    y = 0
+    for picture in pictures:
+        sheet[y : y + picture.shape[0], : picture.shape[1]] = picture
+        y += picture.shape[0] + gap
+    return sheet
+
+
+def captioned(picture: Picture, text: str, *, height: int = 18) -> Picture:
+    """The picture with a line of text above it."""
+    strip = Image.new("RGB", (picture.shape[1], height), PAPER)
+    ImageDraw.Draw(strip).text((4, 2), text, fill=(40, 38, 34), font_size=12)
+    return np.concatenate([np.asarray(strip), picture])
+
+
+def from_pixels(images: np.ndarray) -> Picture:
+    """(C, H, W) float in [0, 1], one or three channels -> (H, W, 3)."""
+    pixels = (np.clip(images, 0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)
+    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+
+
+def encode(picture: Picture, kind: str = "PNG", quality: int = 88) -> bytes:
+    """The bytes of a PNG or JPEG file."""
+    buffer = io.BytesIO()
+    options = {"quality": quality} if kind == "JPEG" else {}
+    Image.fromarray(picture).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def decode(data: bytes) -> Picture:
+    """(H, W, 3) from the bytes of an image file that `encode` wrote."""
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))

@@ -1,0 +1,108 @@
+"""What every accumulator is, and how those that look at all layers lay them side by side."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from netloupe.core.errors import InputError, NetworkError
+from netloupe.sweep.maps import Maps
+
+State = dict[str, Tensor]
+Arrays = dict[str, np.ndarray]
+
+
+class Accumulator(ABC):
+    """Takes in layers' outputs batch by batch; what it found can be merged, saved and resumed.
+
+    `repr` names every setting: a saved state is only taken up by an accumulator of equal `repr`. An image must be
+    given once. Its methods are called in the order `reads`, then for each batch `update` for each layer read, in
+    the order of execution, and `end_batch`.
+    """
+
+    @abstractmethod
+    def reads(self, layers: Sequence[str], labeled: bool) -> Sequence[str]:
+        """The layers that it wants in a sweep over `layers`, or `LOGITS`; labeled: the images have labels."""
+
+    @abstractmethod
+    def update(self, layer: str, maps: Maps) -> None:
+        """Take in one layer's output for one batch."""
+
+    @abstractmethod
+    def end_batch(self) -> None:
+        """All layers of the batch have been given."""
+
+    @abstractmethod
+    def merge(self, other: Self) -> None:
+        """Take in what another of the same settings found on other images. Raises InputError if the layers differ."""
+
+    @abstractmethod
+    def state(self) -> State:
+        """All that it holds between batches, as tensors by name."""
+
+    @abstractmethod
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Become what gave this `state()`."""
+
+
+class Columns:
+    """The channels of all layers side by side: each layer has a span of columns, in the order of first sight.
+
+    Statistics of all layers are then one array, and one operation updates them all.
+    """
+
+    def __init__(self) -> None:
+        self.spans: dict[str, slice] = {}
+        self._batch: dict[str, np.ndarray] = {}
+
+    @property
+    def width(self) -> int:
+        return max((span.stop for span in self.spans.values()), default=0)
+
+    def span(self, layer: str, channels: int) -> slice:
+        """The columns of a layer. Raises NetworkError if it had another number of channels before."""
+        if layer not in self.spans:
+            self.spans[layer] = slice(self.width, self.width + channels)
+        span: slice = self.spans[layer]
+        if span.stop - span.start != channels:
+            raise NetworkError(f"layer {layer!r} has {channels} channels now and had {span.stop - span.start} before")
+        return span
+
+    def put(self, layer: str, values: np.ndarray) -> None:
+        """Keep a layer's (n, C) until the batch ends."""
+        self.span(layer, values.shape[1])
+        self._batch[layer] = values
+
+    def take(self) -> np.ndarray:
+        """What was put since the last call: (n, width)."""
+        joined = np.concatenate([self._batch[layer] for layer in self.spans], axis=1)
+        self._batch.clear()
+        return joined
+
+    def check_same(self, other: Columns) -> None:
+        """Raise InputError unless both have the same layers."""
+        if self.spans != other.spans:
+            raise InputError(f"layers {list(self.spans)} can't be merged with {list(other.spans)}")
+
+    def state(self) -> Arrays:
+        return {f"columns/{name}": np.array([span.start, span.stop]) for name, span in self.spans.items()}
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> None:
+        found = {k.removeprefix("columns/"): v.tolist() for k, v in arrays.items() if k.startswith("columns/")}
+        self.spans = {name: slice(*ends) for name, ends in sorted(found.items(), key=lambda item: item[1])}
+        self._batch.clear()
+
+
+def to_state(arrays: Mapping[str, np.ndarray]) -> State:
+    """Copies as tensors; no two share memory, which safetensors refuses."""
+    return {name: torch.from_numpy(np.array(array, order="C")) for name, array in arrays.items()}
+
+
+def to_arrays(state: Mapping[str, Tensor]) -> Arrays:
+    """Copies as arrays."""
+    return {name: tensor.numpy().copy() for name, tensor in state.items()}

@@ -1,0 +1,108 @@
+"""A data set cut into blocks of images that depend on nothing but the image ids."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from netloupe.core.network import Network
+from netloupe.data.images import to_float
+from netloupe.data.sources import ImageSource, Skipped, read_batches
+
+_BLOCK = {"cpu": 16, "cuda": 128}  # images, by type of device
+_PIXELS = 2**20  # of 16 images of 256 x 256 px; larger images make smaller blocks
+
+
+@dataclass(frozen=True)
+class Block:
+    """Images that go through the network together.
+
+    images: (b, C, H, W) float in [0, 1], always b of them, blank where there is none. ids: (n,) int64.
+    rows: (n,) where in `images` they are, None for all. skipped: broken ones. end: the id that follows the block.
+    """
+
+    images: Tensor
+    ids: np.ndarray
+    rows: np.ndarray | None
+    skipped: tuple[Skipped, ...]
+    end: int
+
+
+class DataSet:
+    """An `ImageSource`, or images (N, C, H, W) in [0, 1] with the ids 0 to N - 1, as a network wants them.
+
+    Image `i` is always row `i % block` of its block, and every block has the same size, whatever else is in it.
+    Libraries choose the order of additions by the size of a batch, so only this makes results equal to the last bit
+    however the data are read, and wherever a sweep was cut.
+    """
+
+    def __init__(self, net: Network, images: ImageSource | Tensor) -> None:
+        if isinstance(images, Tensor):
+            net.inputs.check(images)
+        self._net = net
+        self._images = images
+        height, width = images.shape[2:] if isinstance(images, Tensor) else net.inputs.size
+        largest = _BLOCK.get(net.device.type, 16)
+        self.block = largest
+        while self.block > 1 and self.block * height * width > _PIXELS * largest // 16:
+            self.block //= 2
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """(N,) int64 with -1 for none; None where no image has one."""
+        given: Sequence[int | None] | None = None if isinstance(self._images, Tensor) else self._images.labels
+        if given is None or all(label is None for label in given):
+            return None
+        return np.array([-1 if label is None else label for label in given], dtype=np.int64)
+
+    def name(self, image_id: int) -> str:
+        return f"image {image_id}" if isinstance(self._images, Tensor) else self._images.names[image_id]
+
+    def fingerprint(self) -> str:
+        """Equal exactly when ids mean the same images."""
+        if isinstance(self._images, ImageSource):
+            return self._images.fingerprint()
+        digest = hashlib.sha256(str(tuple(self._images.shape)).encode())
+        for part in self._images.detach().split(256):
+            digest.update(part.float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def blocks(self, start: int, batch_size: int) -> Iterator[Block]:
+        """The blocks from id `start`, a multiple of `block`; `batch_size` images are decoded together."""
+        if isinstance(self._images, Tensor):
+            yield from self._from_tensor(self._images.detach(), start)
+        else:
+            yield from self._from_source(self._images, start, batch_size)
+
+    def _from_tensor(self, images: Tensor, start: int) -> Iterator[Block]:
+        for first in range(start, len(images), self.block):
+            part = images[first : first + self.block]
+            self._net.inputs.check_range(part)
+            count = len(part)
+            if count < self.block:
+                part = torch.cat([part, part.new_zeros(self.block - count, *part.shape[1:])])
+            rows = None if count == self.block else np.arange(count)
+            yield Block(part, np.arange(first, first + count), rows, (), first + count)
+
+    def _from_source(self, source: ImageSource, start: int, batch_size: int) -> Iterator[Block]:
+        together = -(-batch_size // self.block) * self.block
+        inputs = self._net.inputs
+        for batch in read_batches(source, inputs.size, inputs.channels, batch_size=together, start=start):
+            stop = min(start + together, len(source))
+            for first in range(start, stop, self.block):
+                end = min(first + self.block, stop)
+                inside = (batch.ids >= first) & (batch.ids < end)
+                ids = batch.ids[inside]
+                rows = None if len(ids) == self.block else ids - first
+                images = torch.zeros(self.block, inputs.channels, *inputs.size)
+                images[slice(None) if rows is None else torch.from_numpy(rows)] = to_float(batch.pixels[inside])
+                yield Block(images, ids, rows, tuple(s for s in batch.skipped if first <= s.id < end), end)
+            start = stop

@@ -1,0 +1,167 @@
+"""One pass over a data set that feeds any number of accumulators."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from netloupe.core.errors import InputError, NetworkError
+from netloupe.core.network import LOGITS, Network
+from netloupe.core.taps import Reader
+from netloupe.data.sources import ImageSource, Skipped
+from netloupe.sweep.accumulator import Accumulator
+from netloupe.sweep.blocks import Block, DataSet
+from netloupe.sweep.checkpoint import Checkpoint, Progress
+from netloupe.sweep.maps import Maps
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a sweep did.
+
+    images: how many were taken in, `resumed` of them by earlier runs of the same sweep. skipped: the broken ones.
+    seconds: of this run.
+    """
+
+    images: int
+    resumed: int
+    skipped: tuple[Skipped, ...]
+    seconds: float
+
+    @property
+    def images_per_second(self) -> float:
+        """Of this run."""
+        return (self.images - self.resumed) / self.seconds
+
+
+def sweep(
+    net: Network,
+    source: ImageSource | Tensor,
+    accumulators: Mapping[str, Accumulator],
+    *,
+    layers: Sequence[str] | None = None,
+    batch_size: int = 32,
+    state: str | Path | None = None,
+    save_every: float = 20.0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Show every image to the network once, and the outputs of `layers` (all for None) to the accumulators.
+
+    source: an image source, whose broken images are left out and reported, or a tensor (N, C, H, W) in [0, 1].
+    batch_size: images decoded together. The network itself runs on blocks of fixed ids (see `DataSet`), so results
+    are bitwise the same for any `batch_size`, and on the same machine with the same number of threads.
+    state: a file in which the sweep saves itself each `save_every` seconds; the same call goes on from there, with
+    the same results as if it had never stopped. progress: called with (images done, of all).
+
+    Raises UnknownName for a layer that is not there, InputError for images that can't be used, NetworkError for an
+    activation that is not finite (judged by each channel's peak), StoreError for a state that can't be written or
+    belongs to another sweep.
+    """
+    if batch_size < 1:
+        raise InputError(f"batch size {batch_size} (accepted: 1 or more)")
+    start = time.monotonic()
+    names = list(net.layers) if layers is None else [net.layer(name).name for name in layers]
+    data = DataSet(net, source)
+    run = _Pass(net, data, names, accumulators)
+    done = Progress()
+    checkpoint = None
+    if state is not None:
+        identity = {
+            "network": net.fingerprint(),
+            "source": data.fingerprint(),
+            "layers": names,
+            "accumulators": {name: repr(accumulator) for name, accumulator in accumulators.items()},
+            "block size": data.block,
+        }
+        checkpoint = Checkpoint(Path(state), identity, save_every)
+        done = checkpoint.load(accumulators)
+        checkpoint.save(done, accumulators)  # a disk that can't be written shows now
+    resumed = done.images
+    for block in data.blocks(done.next_id, batch_size) if done.next_id < len(data) else ():
+        run(block)
+        done = Progress(block.end, done.images + len(block.ids), done.skipped + block.skipped)
+        if checkpoint is not None and (checkpoint.due() or block.end == len(data)):
+            checkpoint.save(done, accumulators)
+        if progress is not None:
+            progress(done.next_id, len(data))
+    return Report(done.images, resumed, done.skipped, time.monotonic() - start)
+
+
+def check_any_read(report: Report, source: ImageSource | Tensor) -> None:
+    """Raise InputError if a sweep took in no image at all, with the reason for the first."""
+    if report.images == 0:
+        spec = "the tensor" if isinstance(source, Tensor) else repr(source.spec)
+        reason = f": {report.skipped[0].reason}" if report.skipped else ""
+        raise InputError(f"none of {len(source)} images of {spec} can be read{reason}")
+
+
+class _Pass:
+    """Runs the network on one block at a time and hands each layer's output to those that read it."""
+
+    def __init__(
+        self, net: Network, data: DataSet, layers: Sequence[str], accumulators: Mapping[str, Accumulator]
+    ) -> None:
+        self._net = net
+        self._data = data
+        self._labels = data.labels
+        self._accumulators = tuple(accumulators.values())
+        self._wanted: dict[str, list[Accumulator]] = {}
+        for accumulator in self._accumulators:
+            for layer in accumulator.reads(layers, self._labels is not None):
+                self._wanted.setdefault(net.layer(layer).name if layer != LOGITS else LOGITS, []).append(accumulator)
+        self._readers = {layer: self._reader(layer) for layer in self._wanted}
+        same = {layer: net.layers[layer].same_as for layer in self._wanted if layer != LOGITS}
+        self._same_as = {layer: first for layer, first in same.items() if first in self._wanted}
+        self._maps: dict[str, Maps] = {}  # of this block, where another layer hands on the same tensor
+        self._unread: set[str] = set()
+
+    def __call__(self, block: Block) -> None:
+        if len(block.ids) == 0 or not self._readers:
+            return
+        self._block = block
+        labels = self._labels
+        self._block_labels = np.full(len(block.ids), -1) if labels is None else labels[block.ids]
+        self._unread = set(self._wanted)
+        with torch.no_grad():
+            self._net.run(block.images, self._readers)
+        if self._unread:
+            ids = f"{block.ids[0]} to {block.ids[-1]}"
+            raise NetworkError(f"{self._net.name} did not run layer {min(self._unread)!r} on images {ids}")
+        self._maps.clear()
+        for accumulator in self._accumulators:
+            accumulator.end_batch()
+
+    def _reader(self, layer: str) -> Reader:
+        wanted = self._wanted[layer]
+
+        def read(output: Tensor) -> None:
+            maps = self._maps_of(layer, output)
+            self._check_finite(layer, maps)
+            for accumulator in wanted:
+                accumulator.update(layer, maps)
+            self._unread.discard(layer)
+
+        return read
+
+    def _maps_of(self, layer: str, output: Tensor) -> Maps:
+        earlier = self._maps.get(self._same_as.get(layer, layer))
+        if earlier is not None and earlier.output is output:
+            return earlier
+        maps = Maps(output, self._block.ids, self._block_labels, self._block.rows)
+        if layer in self._same_as.values():
+            self._maps[layer] = maps
+        return maps
+
+    def _check_finite(self, layer: str, maps: Maps) -> None:
+        if np.isfinite(maps.peak).all():
+            return
+        row, channel = (int(i) for i in np.argwhere(~np.isfinite(maps.peak))[0])
+        where = f"layer {layer!r}, channel {channel}" if layer != LOGITS else f"the logits, class {channel}"
+        image = self._data.name(int(maps.ids[row]))
+        raise NetworkError(f"{self._net.name}: activation {maps.peak[row, channel]} in {where}, for {image}")

@@ -1,0 +1,56 @@
+"""What accumulators get to see of one layer's output for one batch, while the pass runs."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Maps:
+    """One layer's output for one batch of n images, valid only until the `update` that got it returns.
+
+    ids: (n,) int64. labels: (n,) int64, -1 for none. output: (b, C, H, W) or (b, C), b >= n.
+    rows: (n,) the rows of `output` that hold the images; the others are filling. None: all of them.
+
+    Summaries are computed when first asked for, and once, whoever asks.
+    """
+
+    def __init__(self, output: Tensor, ids: np.ndarray, labels: np.ndarray, rows: np.ndarray | None = None) -> None:
+        self.output = output
+        self.ids = ids
+        self.labels = labels
+        self._rows = rows
+
+    def _of_images(self, summary: Tensor) -> np.ndarray:
+        values: np.ndarray = summary.float().cpu().numpy()
+        return values if self._rows is None else values[self._rows]
+
+    @cached_property
+    def peak(self) -> np.ndarray:
+        """(n, C) float32: the highest value over positions."""
+        return self._of_images(self.output.amax((2, 3)) if self.output.ndim == 4 else self.output.clone())
+
+    @cached_property
+    def mean(self) -> np.ndarray:
+        """(n, C) float32: the mean over positions."""
+        return self._of_images(self.output.mean((2, 3)) if self.output.ndim == 4 else self.output.clone())
+
+    def positions(self, images: np.ndarray, channels: np.ndarray) -> np.ndarray:
+        """(m, 2) int32: where (y, x) the peak lies, for m pairs of image (0 to n - 1) and channel.
+
+        The first in scan order of equals; (0, 0) in a layer without positions.
+        """
+        if self.output.ndim != 4 or len(images) == 0:
+            return np.zeros((len(images), 2), dtype=np.int32)
+        rows = images if self._rows is None else self._rows[images]
+        count, width = self.output.shape[1], self.output.shape[3]
+        if self.output.is_contiguous():
+            which = torch.from_numpy(rows * count + channels).to(self.output.device)
+            chosen = self.output.flatten(0, 1).index_select(0, which)
+        else:
+            chosen = self.output[torch.from_numpy(rows), torch.from_numpy(channels)]
+        highest = chosen.float().cpu().numpy().reshape(len(rows), -1).argmax(1)
+        return np.stack(np.divmod(highest, width), 1).astype(np.int32)

@@ -1,0 +1,179 @@
+"""The k images that excite each channel most, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from netloupe.core.errors import InputError
+from netloupe.sweep.accumulator import Accumulator, Columns, State, to_arrays, to_state
+from netloupe.sweep.maps import Maps
+
+
+class Top(NamedTuple):
+    """The k strongest responses of each of C channels, best first; NaN, -1 and (-1, -1) where images are too few.
+
+    values (C, k) float32, images (C, k) int64 ids, positions (C, k, 2) int32 as (y, x) in the layer's map.
+    """
+
+    values: Tensor
+    images: Tensor
+    positions: Tensor
+
+
+class _Found(NamedTuple):
+    """m responses in any order: columns (m,), values (m,), images (m,), positions (m, 2)."""
+
+    columns: np.ndarray
+    values: np.ndarray
+    images: np.ndarray
+    positions: np.ndarray
+
+    def pick(self, which: np.ndarray) -> _Found:
+        return _Found(*(array[which] for array in self))
+
+
+def _join(parts: Sequence[_Found]) -> _Found:
+    return _Found(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+_NOTHING = _Found(
+    np.zeros(0, dtype=np.int64),
+    np.zeros(0, dtype=np.float32),
+    np.zeros(0, dtype=np.int64),
+    np.zeros((0, 2), dtype=np.int32),
+)
+
+
+@final
+class TopPatches(Accumulator):
+    """For each channel the `k` images with the highest peak, at most one patch per image.
+
+    Ties go to the smaller image id, exactly, in whatever order images come and parts are merged.
+
+    A response is looked at only if it beats the channel's k-th best so far, and those that do wait in a list until
+    there are a third as many as are kept; then one sort settles all channels. That happens each time the number of
+    images has grown by about a third, so almost all work falls on the first images.
+    """
+
+    def __init__(self, k: int = 9) -> None:
+        if k < 1:
+            raise InputError(f"k is {k} (accepted: 1 or more)")
+        self.k = k
+        self._columns = Columns()
+        self._best = _NOTHING  # settled: by column, then best first
+        self._waiting: list[_Found] = []
+        self._count = 0  # of responses in _waiting
+        self._floor = np.zeros(0, dtype=np.float32)  # (width,) the k-th best settled value, or -inf
+        self._floor_image = np.zeros(0, dtype=np.int64)  # (width,) and its image
+        self._newest = -1  # the highest image id
+        self._ids: np.ndarray | None = None  # of this batch
+        self._follows = True  # they ascend and follow all those of earlier batches
+        self._in_order = True  # so did all that are in _waiting
+
+    def __repr__(self) -> str:
+        return f"TopPatches(k={self.k})"
+
+    def reads(self, layers: Sequence[str], labeled: bool) -> Sequence[str]:
+        return layers
+
+    def update(self, layer: str, maps: Maps) -> None:
+        if len(maps.ids) == 0:
+            return
+        if maps.ids is not self._ids:
+            self._note_order(maps.ids)
+        peak = maps.peak
+        span = self._columns.span(layer, peak.shape[1])
+        if span.stop > len(self._floor):
+            beats = peak >= np.partition(peak, -min(self.k, len(peak)), axis=0)[-min(self.k, len(peak))]
+        else:
+            beats = peak > self._floor[span]
+            if not self._follows:
+                beats |= (peak == self._floor[span]) & (maps.ids[:, None] < self._floor_image[span])
+        rows, channels = np.divmod(np.flatnonzero(beats), peak.shape[1])
+        if len(rows) == 0:
+            return
+        values, positions = peak[rows, channels], maps.positions(rows, channels)
+        self._waiting.append(_Found(channels + span.start, values, maps.ids[rows], positions))
+        self._count += len(rows)
+
+    def end_batch(self) -> None:
+        if 3 * self._count >= self.k * self._columns.width:
+            self._settle()
+
+    def merge(self, other: TopPatches) -> None:
+        if self.k != other.k:
+            raise InputError(f"{self!r} can't be merged with {other!r}")
+        if other._columns.width == 0:
+            return
+        if self._columns.width == 0:
+            self._columns.spans = dict(other._columns.spans)
+        self._columns.check_same(other._columns)
+        self._waiting += [other._best, *other._waiting]
+        self._newest = max(self._newest, other._newest)
+        self._in_order = False
+        self._settle()
+
+    def result(self) -> dict[str, Top]:
+        """Layer -> Top."""
+        self._settle()
+        shape = (self._columns.width, self.k)
+        values, images = np.full(shape, np.nan, dtype=np.float32), np.full(shape, -1, dtype=np.int64)
+        positions = np.full((*shape, 2), -1, dtype=np.int32)
+        columns = self._best.columns
+        place = columns, _rank(columns)
+        values[place], images[place], positions[place] = self._best.values, self._best.images, self._best.positions
+        return {
+            layer: Top(*(torch.from_numpy(array[span].copy()) for array in (values, images, positions)))
+            for layer, span in self._columns.spans.items()
+        }
+
+    def state(self) -> State:
+        self._settle()
+        return to_state({**self._columns.state(), **self._best._asdict(), "newest": np.array([self._newest])})
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        arrays = to_arrays(state)
+        self._columns.load(arrays)
+        self._best, self._waiting = _NOTHING, [_Found(*(arrays[name] for name in _Found._fields))]
+        self._newest = int(arrays["newest"][0])
+        self._settle()
+
+    def _note_order(self, ids: np.ndarray) -> None:
+        self._ids = ids
+        self._follows = bool(ids[0] > self._newest and (ids[1:] > ids[:-1]).all())
+        self._in_order &= self._follows
+        self._newest = max(self._newest, int(ids.max()))
+
+    def _settle(self) -> None:
+        """Sort what waits in among the best, by column, value (highest first) and image; keep k of each column."""
+        found = _join([self._best, *self._waiting])
+        self._waiting, self._count = [], 0
+        if not self._in_order:
+            found = found.pick(np.argsort(found.images, kind="stable"))
+        self._in_order = True
+        found = found.pick(np.argsort(_sort_key(found.columns, found.values), kind="stable"))
+        found = found.pick(_rank(found.columns) < self.k)
+        last = np.flatnonzero(_rank(found.columns) == self.k - 1)
+        self._best = found
+        self._floor = np.full(self._columns.width, -np.inf, dtype=np.float32)
+        self._floor_image = np.full(self._columns.width, np.iinfo(np.int64).max)
+        self._floor[found.columns[last]] = found.values[last]
+        self._floor_image[found.columns[last]] = found.images[last]
+
+
+def _rank(columns: np.ndarray) -> np.ndarray:
+    """The place of each entry among those of its column; columns ascend."""
+    starts = np.flatnonzero(np.diff(columns, prepend=-1))
+    return np.arange(len(columns)) - np.repeat(starts, np.diff(starts, append=len(columns)))
+
+
+def _sort_key(columns: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """uint64 that ascend with the column, and within it as finite float32 values descend."""
+    bits = (values + np.float32(0)).view(np.uint32)  # -0.0 becomes 0.0, its equal
+    ascending = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
+    return (columns.astype(np.uint64) << np.uint64(32)) | ~ascending

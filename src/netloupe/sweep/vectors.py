@@ -1,0 +1,137 @@
+"""What is kept of every image: a layer's features, and the classes predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, final
+
+import numpy as np
+from torch import Tensor
+
+from netloupe.core.errors import InputError
+from netloupe.core.network import LOGITS
+from netloupe.sweep.accumulator import Accumulator, State, to_arrays, to_state
+from netloupe.sweep.maps import Maps
+
+TOP = 5
+
+
+class _Rows:
+    """Arrays with one row an image, gathered in pieces."""
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+        self._pieces: list[tuple[np.ndarray, ...]] = []
+
+    def add(self, *arrays: np.ndarray) -> None:
+        if len(arrays[0]):
+            self._pieces.append(arrays)
+
+    def extend(self, other: _Rows) -> None:
+        self._pieces += other._pieces
+
+    def joined(self) -> tuple[np.ndarray, ...]:
+        """Each array whole, rows in the order of the first (the ids)."""
+        if len(self._pieces) > 1:
+            self._pieces = [tuple(np.concatenate(pieces) for pieces in zip(*self._pieces, strict=True))]
+        if not self._pieces:
+            return ()
+        whole = self._pieces[0]
+        order = np.argsort(whole[0], kind="stable")
+        return whole if (order[1:] > order[:-1]).all() else tuple(array[order] for array in whole)
+
+    def state(self) -> State:
+        return to_state(dict(zip(self._names, self.joined(), strict=False)))
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        arrays = to_arrays(state)
+        self._pieces = [tuple(arrays[name] for name in self._names)] if arrays else []
+
+
+class FeatureVectors(NamedTuple):
+    """ids: (n,) int64, ascending. vectors: (n, C) float32."""
+
+    ids: np.ndarray
+    vectors: np.ndarray
+
+
+@final
+class Features(Accumulator):
+    """The output of one layer for every image, averaged over positions."""
+
+    def __init__(self, layer: str) -> None:
+        self.layer = layer
+        self._rows = _Rows("ids", "vectors")
+
+    def __repr__(self) -> str:
+        return f"Features({self.layer!r})"
+
+    def reads(self, layers: Sequence[str], labeled: bool) -> Sequence[str]:
+        return [self.layer]
+
+    def update(self, layer: str, maps: Maps) -> None:
+        self._rows.add(maps.ids, maps.mean)
+
+    def end_batch(self) -> None:
+        pass
+
+    def merge(self, other: Features) -> None:
+        if self.layer != other.layer:
+            raise InputError(f"{self!r} can't be merged with {other!r}")
+        self._rows.extend(other._rows)
+
+    def result(self) -> FeatureVectors:
+        rows = self._rows.joined()
+        return FeatureVectors(*rows) if rows else FeatureVectors(np.zeros(0, np.int64), np.zeros((0, 0), np.float32))
+
+    def state(self) -> State:
+        return self._rows.state()
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        self._rows.load(state)
+
+
+class PredictedClasses(NamedTuple):
+    """ids: (n,) int64, ascending. classes: (n, up to 5) int64, most probable first, with their probabilities."""
+
+    ids: np.ndarray
+    classes: np.ndarray
+    probabilities: np.ndarray
+
+
+@final
+class Predictions(Accumulator):
+    """The five most probable classes of every image; of equal ones the smaller index comes first."""
+
+    def __init__(self) -> None:
+        self._rows = _Rows("ids", "classes", "probabilities")
+
+    def __repr__(self) -> str:
+        return "Predictions()"
+
+    def reads(self, layers: Sequence[str], labeled: bool) -> Sequence[str]:
+        return [LOGITS]
+
+    def update(self, layer: str, maps: Maps) -> None:
+        logits = maps.peak.astype(np.float64)
+        exponentials = np.exp(logits - logits.max(1, keepdims=True))
+        probabilities = exponentials / exponentials.sum(1, keepdims=True)
+        best = np.argsort(-logits, axis=1, kind="stable")[:, :TOP]
+        self._rows.add(maps.ids, best, np.take_along_axis(probabilities, best, 1).astype(np.float32))
+
+    def end_batch(self) -> None:
+        pass
+
+    def merge(self, other: Predictions) -> None:
+        self._rows.extend(other._rows)
+
+    def result(self) -> PredictedClasses:
+        rows = self._rows.joined()
+        empty = np.zeros(0, np.int64), np.zeros((0, TOP), np.int64), np.zeros((0, TOP), np.float32)
+        return PredictedClasses(*(rows or empty))
+
+    def state(self) -> State:
+        return self._rows.state()
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        self._rows.load(state)

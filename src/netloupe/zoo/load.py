@@ -1,0 +1,166 @@
+"""`load`: a network by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from netloupe.core.errors import InputError, NetworkError, UnknownName, unknown
+from netloupe.core.inputs import InputSpec
+from netloupe.core.network import Network
+from netloupe.zoo.files import build_from_file
+from netloupe.zoo.labels import read_labels
+from netloupe.zoo.lenslet import Lenslet
+from netloupe.zoo.libraries import Built, build_timm, build_torchvision
+from netloupe.zoo.state import Stored, fill, first_line, read_state
+from netloupe.zoo.zfnet import zfnet
+
+EMBEDDED = Path(__file__).parent / "weights" / "lenslet.safetensors"
+RANDOM = "random"
+FORMS = ("lenslet", "zfnet", "torchvision:NAME", "timm:NAME", "path/to/file.py:FACTORY")
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+Inputs = InputSpec | Callable[[InputSpec], InputSpec]
+
+
+def load(
+    model: str = "lenslet",
+    *,
+    weights: str | Path | None = None,
+    device: str | None = None,
+    inputs: Inputs | None = None,
+    labels: Sequence[str] | Path | None = None,
+    output: str | int | None = None,
+    classes: int | None = None,
+) -> Network:
+    """A network by name.
+
+    model: "lenslet", the embedded network; "zfnet", the architecture of Zeiler & Fergus (2013);
+    "torchvision:NAME" or "timm:NAME"; or "path/to/file.py:factory", a function without arguments that returns an
+    `nn.Module`.
+    weights: a .safetensors file, or a .pt or .pth that holds a state_dict; "random" for random weights (drawn from
+    PyTorch's global generator). Without it, lenslet has its embedded weights, the libraries' networks their pretrained
+    ones (torchvision also takes the name of others, such as "IMAGENET1K_V2"), and files what the factory gives.
+    inputs: what the network wants as input. By default what the weights file or the library says, otherwise
+    `InputSpec()`; a function is handed that default and returns the spec to use.
+    labels: class names by index, or a file of them (see `read_labels`); by default from the weights file or library.
+    output: the key or index of the logits where the module returns several things.
+    classes: the number of classes, where neither weights nor labels of the library shall decide it.
+    device: "cpu", "cuda", ...
+
+    Raises UnknownName for a network that is not there, NetworkError for a file, factory or weights that can't be
+    used, InputError for the other arguments.
+    """
+    if classes is not None and classes < 1:
+        raise InputError(f"{classes} classes (accepted: 1 or more)")
+    stored = None if weights is None or str(weights) == RANDOM else _stored(model, weights)
+    built, spec = _build(model, weights, stored, inputs, classes)
+    net = Network(_on(built.module.eval(), device), spec, built.labels, output=output, name=_name(model))
+    if labels is None:
+        return net
+    given = read_labels(labels) if isinstance(labels, str | Path) else list(labels)
+    count = Network(net.module, spec, output=output, name=net.name).classes
+    if len(given) != count:
+        raise NetworkError(f"{len(given)} labels for the {count} classes of {net.name}")
+    return Network(net.module, spec, given, output=output, name=net.name)
+
+
+def _stored(model: str, weights: str | Path) -> Stored | None:
+    """The weights file; None for the name of weights of torchvision's."""
+    if model.startswith("torchvision:") and Path(weights).suffix == "" and not Path(weights).exists():
+        return None
+    return read_state(weights)
+
+
+def _build(
+    model: str, weights: str | Path | None, stored: Stored | None, inputs: Inputs | None, classes: int | None
+) -> tuple[Built, InputSpec]:
+    """The module with its weights, and its input spec."""
+    library, _, name = model.partition(":")
+    if model == "lenslet":
+        if weights is None:
+            stored = _embedded()
+        base = InputSpec((64, 64), mean=IMAGENET_MEAN, std=IMAGENET_STD)
+        built = Built(_lenslet(stored, classes), base)
+    elif model == "zfnet":
+        if weights is None:
+            advice = "train some (netloupe train zfnet) and give them as weights=FILE"
+            raise NetworkError(f"zfnet comes without weights; {advice}, or weights='random'")
+        base = InputSpec(mean=IMAGENET_MEAN, std=IMAGENET_STD)
+        size = _spec(inputs, stored, base).size
+        built = Built(_zfnet(stored, classes, size), base)
+    elif library == "torchvision" and name:
+        kept = None if stored is not None or str(weights) == RANDOM else str(weights or "")
+        built = build_torchvision(name, kept, classes)
+    elif library == "timm" and name:
+        built = build_timm(name, weights is None, classes)
+    else:
+        path, factory = _file_and_factory(model)
+        built = Built(build_from_file(path, factory, classes))
+    if stored is not None:
+        fill(built.module, stored, _name(model))
+        if isinstance(built.module, Lenslet) and built.module.batch_norm:
+            built = Built(built.module.folded(), built.inputs)
+        built = Built(built.module, built.inputs, stored.labels if stored.labels is not None else built.labels)
+    return built, _spec(inputs, stored, built.inputs)
+
+
+def _spec(inputs: Inputs | None, stored: Stored | None, base: InputSpec | None) -> InputSpec:
+    if isinstance(inputs, InputSpec):
+        return inputs
+    known = stored.inputs if stored is not None and stored.inputs is not None else base
+    known = known if known is not None else InputSpec()
+    return inputs(known) if inputs is not None else known
+
+
+def _embedded() -> Stored:
+    if not EMBEDDED.is_file():
+        raise NetworkError("this installation lacks the weights of lenslet; install it again, or give weights=FILE")
+    return read_state(EMBEDDED)
+
+
+def _lenslet(stored: Stored | None, classes: int | None) -> Lenslet:
+    if stored is None:
+        return Lenslet(classes if classes is not None else 200)
+    found = stored.length("fc.weight", 0, 200)
+    channels = stored.length("conv1.weight", 1, 3)
+    return Lenslet(
+        classes if classes is not None else found, batch_norm="norm1.weight" in stored.state, channels=channels
+    )
+
+
+def _zfnet(stored: Stored | None, classes: int | None, size: tuple[int, int]) -> nn.Module:
+    if stored is None:
+        return zfnet(classes if classes is not None else 1000, size)
+    found = stored.length("fc8.weight", 0, 1000)
+    channels = stored.length("conv1.weight", 1, 3)
+    return zfnet(classes if classes is not None else found, size, channels=channels)
+
+
+def _file_and_factory(model: str) -> tuple[Path, str]:
+    path, _, factory = model.rpartition(":")
+    if path.endswith(".py") and factory:
+        return Path(path), factory
+    if model.rstrip(":").endswith(".py"):
+        raise UnknownName(f"{model!r} names no factory (accepted: {model.rstrip(':')}:FACTORY)")
+    if Path(model).suffix in (".safetensors", ".pt", ".pth"):
+        raise UnknownName(f"{model!r} holds weights, not a network; name that too and give the file as weights")
+    raise unknown("model", model, FORMS)
+
+
+def _name(model: str) -> str:
+    """How the network is called in titles and provenance: files without their folder."""
+    path, mark, factory = model.rpartition(":")
+    return f"{Path(path).name}:{factory}" if mark and path.endswith(".py") else model
+
+
+def _on(module: nn.Module, device: str | None) -> nn.Module:
+    try:
+        return module if device is None else module.to(torch.device(device))
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {device!r} can't be used ({first_line(error)})") from None

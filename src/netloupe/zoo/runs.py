@@ -1,0 +1,152 @@
+"""A whole training run: from an architecture and two sources of images to a weights file with its card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from netloupe.core.errors import InputError, unknown
+from netloupe.core.files import write_atomically
+from netloupe.core.inputs import InputSpec
+from netloupe.data.sources import ImageSource, open_source
+from netloupe.zoo.card import make_card, to_markdown
+from netloupe.zoo.files import build_from_file
+from netloupe.zoo.lenslet import Lenslet
+from netloupe.zoo.samples import Images, read_labeled
+from netloupe.zoo.state import first_line, header, save_weights
+from netloupe.zoo.train import Epoch, Recipe, train
+from netloupe.zoo.zfnet import zfnet
+
+ARCHITECTURES = ("lenslet", "zfnet", "path/to/file.py:FACTORY")
+
+
+def default_recipe(architecture: str) -> Recipe:
+    """The recipe that suits an architecture.
+
+    zfnet is without batch norm, so its rate is lower, and its first fully connected layer takes 47 to 78 px.
+    The images of a file's network don't change their size, as it may not allow that.
+    """
+    if architecture == "lenslet":
+        return Recipe()
+    if architecture == "zfnet":
+        return Recipe(sizes=((48, 10), (56, 10), (64, 10)), rate=0.01)
+    return Recipe(sizes=((64, 19),))
+
+
+def train_model(
+    architecture: str,
+    train_spec: str | Path,
+    val_spec: str | Path,
+    out: str | Path,
+    *,
+    name: str | None = None,
+    recipe: Recipe | None = None,
+    device: str | None = None,
+    data: str | None = None,
+    on_read: Callable[[int, int], None] = lambda _done, _all: None,
+    on_step: Callable[[int, int, float], None] = lambda _epoch, _seen, _loss: None,
+    on_epoch: Callable[[Epoch], None] = lambda _epoch: None,
+) -> Path:
+    """Train a network on the labeled images of `train_spec`; returns the path of the weights file in `out`.
+
+    architecture: "lenslet", "zfnet" or "path/to/file.py:factory"; the factory may have a parameter `classes` or
+    `num_classes`, which is then given. train_spec, val_spec: see `open_source`; their classes must be the same.
+    name: of the weights file and in the card, by default the architecture's or factory's. data: what the card calls
+    the images, by default the last two parts of their paths. Channels are as many as the recipe's mean has values.
+    on_read: (images done, images in all), for each of the two sources; on_step, on_epoch: as for `train`.
+
+    A run that was interrupted goes on from its checkpoint in `out`; one that is finished only scores and writes.
+    Raises UnknownName, InputError, NetworkError and StoreError as do `open_source` and `train`.
+    """
+    out = Path(out)
+    recipe = recipe if recipe is not None else default_recipe(architecture)
+    target = _device(device)
+    name = name if name is not None else architecture.rpartition(":")[2]
+    sources = open_source(train_spec), open_source(val_spec)
+    labels = _labels(*sources)
+    network = _build(architecture, len(labels), recipe)
+    training, validation = (read_labeled(source, recipe.size, on_read, channels=len(recipe.mean)) for source in sources)
+    network, result, log = train(
+        network,
+        training,
+        validation,
+        len(labels),
+        out,
+        recipe=recipe,
+        device=target,
+        on_step=on_step,
+        on_epoch=on_epoch,
+    )
+    about = _about(training, validation, data, train_spec, val_spec)
+    kind = architecture if ":" not in architecture else f"{Path(architecture.rpartition(':')[0]).name}:{name}"
+    card = make_card(name, kind, network, labels, result, log, recipe, about)
+    return write_model(network, out, name, labels, card, recipe)
+
+
+def write_model(
+    network: nn.Module, out: Path, name: str, labels: Sequence[str], card: Mapping[str, Any], recipe: Recipe
+) -> Path:
+    """Write `NAME.safetensors`, which `load` takes as weights, and `card.md` to `out`; returns the former's path."""
+    inputs = InputSpec((recipe.size, recipe.size), len(recipe.mean), recipe.mean, recipe.std)
+    path = out / f"{name}.safetensors"
+    save_weights(network, path, header(tuple(labels), inputs, card))
+    write_atomically(out / "card.md", to_markdown(card).encode())
+    return path
+
+
+def _build(architecture: str, classes: int, recipe: Recipe) -> nn.Module:
+    """The network to be trained, with the random weights that belong to the recipe's seed."""
+    channels = len(recipe.mean)
+    path, _, factory = architecture.rpartition(":")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        if architecture == "lenslet":
+            return Lenslet(classes, batch_norm=True, channels=channels)
+        if architecture == "zfnet":
+            return zfnet(classes, recipe.size, channels=channels)
+        if path.endswith(".py") and factory:
+            return build_from_file(Path(path), factory, classes, required=False)
+    raise unknown("architecture", architecture, ARCHITECTURES)
+
+
+def _labels(training: ImageSource, validation: ImageSource) -> list[str]:
+    """The class names, which must be the same in both sources as far as the second one has any."""
+    for source in (training, validation):
+        if source.labels is None:
+            accepted = "a folder of class folders, Parquet with a label column"
+            raise InputError(f"{source.spec!r} has no labels to train on (accepted: {accepted})")
+    known = [label for label in training.labels or () if label is not None]
+    names = list(training.classes if training.classes is not None else map(str, range(max(known, default=-1) + 1)))
+    if training.classes is not None and validation.classes is not None:
+        for i, (ours, theirs) in enumerate(zip(names, validation.classes, strict=False)):
+            if ours != theirs and str(i) not in (ours, theirs):
+                raise InputError(f"class {i} is {ours!r} in {training.spec!r}, but {theirs!r} in {validation.spec!r}")
+    return names
+
+
+def _about(
+    training: Images, validation: Images, data: str | None, train_spec: str | Path, val_spec: str | Path
+) -> dict[str, Any]:
+    def named(spec: str | Path, part: str) -> str:
+        return f"{data}, {part}" if data is not None else "/".join(Path(spec).parts[-2:]).lstrip("/")
+
+    return {
+        "train": named(train_spec, "training part"),
+        "train_images": len(training.labels),
+        "validation": named(val_spec, "validation part"),
+        "validation_images": len(validation.labels),
+        "left_out": training.left_out + validation.left_out,
+    }
+
+
+def _device(device: str | None) -> torch.device:
+    try:
+        found = torch.device(device if device is not None else "cpu")
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {device!r} can't be used ({first_line(error)})") from None
+    return found

@@ -1,0 +1,105 @@
+"""Labeled images in memory, and the random crops that training draws from them."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from netloupe.core.errors import InputError
+from netloupe.data.images import fit
+from netloupe.data.sources import ImageSource
+
+
+@dataclass(frozen=True)
+class Images:
+    """A labeled set in memory: pixels (N, C, H, W) uint8, labels (N,) int64.
+
+    left_out: how many images of the source are not in it, for being broken or without a label.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    left_out: int = 0
+
+    def to(self, device: torch.device) -> Images:
+        """The same set on a device."""
+        return Images(self.pixels.to(device), self.labels.to(device), self.left_out)
+
+    def check(self, classes: int, what: str) -> None:
+        """Raise InputError unless there are images and every label is a class in [0, classes)."""
+        if len(self.labels) == 0:
+            raise InputError(f"no {what} images with a label")
+        low, high = int(self.labels.min()), int(self.labels.max())
+        if low < 0 or high >= classes:
+            raise InputError(f"{what} labels from {low} to {high} (accepted: 0 to {classes - 1})")
+
+    def fingerprint(self) -> str:
+        """A hash of the labels and of each image's sum of pixels, in order."""
+        sums = self.pixels.flatten(1).sum(1, dtype=torch.int64)
+        numbers = torch.stack([self.labels, sums]).cpu().numpy()
+        return hashlib.sha256(numbers.tobytes()).hexdigest()[:16]
+
+
+def read_labeled(
+    source: ImageSource,
+    size: int,
+    progress: Callable[[int, int], None] = lambda _done, _all: None,
+    *,
+    channels: int = 3,
+) -> Images:
+    """All labeled images of a source, decoded at `size` px square. Broken and unlabeled images are left out.
+
+    progress: called with (images done, images in all). Raises InputError if the source has no labels.
+    """
+    if source.labels is None:
+        accepted = "a folder of class folders, Parquet with a label column"
+        raise InputError(f"{source.spec!r} has no labels to train on (accepted: {accepted})")
+
+    def read(i: int) -> tuple[Tensor, int] | None:
+        label = source.label(i)
+        if label is None:
+            return None
+        try:
+            return torch.from_numpy(fit(source.open(i), size, channels).copy()).permute(2, 0, 1), label
+        except InputError:
+            return None
+
+    pixels = torch.empty((len(source), channels, size, size), dtype=torch.uint8)
+    labels: list[int] = []
+    with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
+        for done, pair in enumerate(pool.map(read, range(len(source))), 1):
+            if pair is not None:
+                pixels[len(labels)] = pair[0]
+                labels.append(pair[1])
+            if done % 1000 == 0 or done == len(source):
+                progress(done, len(source))
+    count = len(labels)
+    return Images(pixels[:count], torch.tensor(labels, dtype=torch.int64), len(source) - count)
+
+
+def random_crops(pixels: Tensor, side: int, smallest: float, generator: torch.Generator) -> Tensor:
+    """Random crops of (N, C, H, W) uint8, resized to (N, C, side, side) float in [0, 255], half of them mirrored.
+
+    Area share uniform in [smallest, 1], aspect ratio log-uniform in [3/4, 4/3], place uniform inside the image
+    (the crop of Szegedy et al. 2014), bilinear. A crop that would be longer than the image is cut to its length.
+    """
+    count = len(pixels)
+    draw = torch.rand((5, count), generator=generator)
+    area = smallest + (1 - smallest) * draw[0]
+    aspect = ((draw[1] * 2 - 1) * math.log(4 / 3)).exp()
+    height, width = (area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1)
+    theta = torch.zeros((count, 2, 3))
+    theta[:, 0, 0] = width * torch.where(draw[4] < 0.5, -1.0, 1.0)
+    theta[:, 1, 1] = height
+    theta[:, 0, 2] = (draw[2] * 2 - 1) * (1 - width)
+    theta[:, 1, 2] = (draw[3] * 2 - 1) * (1 - height)
+    grid = F.affine_grid(theta.to(pixels.device), [count, pixels.shape[1], side, side], align_corners=False)
+    return F.grid_sample(pixels.float(), grid, padding_mode="reflection", align_corners=False)

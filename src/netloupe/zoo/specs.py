@@ -1,0 +1,55 @@
+"""Input specs from the text of command-line options."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+
+from netloupe.core.errors import InputError
+from netloupe.core.inputs import InputSpec
+
+
+def parse_inputs(
+    size: str | None = None,
+    mean: str | None = None,
+    std: str | None = None,
+    channels: int | None = None,
+    range: str | None = None,
+    *,
+    base: InputSpec | None = None,
+) -> InputSpec:
+    """The spec `base` (by default `InputSpec()`) with those parts replaced that are given.
+
+    size: "224", or "224x160" for height x width, in px. mean, std: "0.5", or one number a channel,
+    "0.485,0.456,0.406". range: "0,255", what pixels in [0, 1] are mapped to first. Raises InputError.
+    """
+    spec = base if base is not None else InputSpec()
+    low_high = _numbers("range", range) if range is not None else spec.range
+    if len(low_high) != 2:
+        raise InputError(f"range {range!r} (accepted: LOW,HIGH, for example 0,255)")
+    return replace(
+        spec,
+        size=_size(size) if size is not None else spec.size,
+        channels=channels if channels is not None else spec.channels,
+        mean=_numbers("mean", mean) if mean is not None else spec.mean,
+        std=_numbers("std", std) if std is not None else spec.std,
+        range=(low_high[0], low_high[1]),
+    )
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,5})(?:[xX×,](\d{1,5}))?", text.replace(" ", ""), re.ASCII)
+    if match is None:
+        raise InputError(f"size {text!r} (accepted: SIDE or HEIGHTxWIDTH in px, for example 224 or 224x160)")
+    return int(match[1]), int(match[2] if match[2] is not None else match[1])
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or not all(map(math.isfinite, numbers)):
+        raise InputError(f"{option} {text!r} (accepted: numbers separated by commas, for example 0.485,0.456,0.406)")
+    return numbers

@@ -1,0 +1,274 @@
+"""The atlas from build to bytes, on a tiny network."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from atlas_helpers import tiny_network, write_photos
+from netloupe.analysis.neighbors import neighbors
+from netloupe.analysis.patches import top_patches
+from netloupe.atlas.build import build
+from netloupe.atlas.export import export
+from netloupe.atlas.pages import Pages
+from netloupe.atlas.server import application
+from netloupe.atlas.store import Store
+from netloupe.atlas.tables import selectivity, typical
+from netloupe.core.errors import InputError, StoreError, UnknownName
+from netloupe.data.images import load_images
+from netloupe.data.sources import open_source
+
+
+def photos(folder: Path) -> Path:
+    """Twelve labeled photographs in two classes, and a broken one."""
+    write_photos(folder / "cats", 6, seed=1)
+    write_photos(folder / "dogs", 6, seed=2)
+    (folder / "dogs" / "broken.png").write_bytes(b"not a picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("atlas")
+    report = build(tiny_network(), open_source(photos(folder / "photos")), folder / "atlas", batch_size=5)
+    assert (report.images, report.fresh) == (12, True)
+    assert [s.name for s in report.skipped] == ["dogs/broken.png"]
+    return folder / "atlas"
+
+
+@pytest.fixture(scope="module")
+def pages(atlas: Path) -> Pages:
+    return Pages(Store.open(atlas))
+
+
+def document(pages: Pages, path: str) -> Any:
+    found = pages.resource(path)
+    assert found is not None, path
+    assert found[1] == "application/json"
+    return json.loads(found[0])
+
+
+def test_the_network_page_tells_what_is_there(pages: Pages) -> None:
+    network = document(pages, "data/network.json")
+    assert [layer["name"] for layer in network["layers"]] == ["conv1", "relu", "pool", "conv2", "fc"]
+    assert network["images"] == 12
+    assert network["input"] == {"size": [24, 32], "channels": 3}
+    assert network["source_classes"] == ["cats", "dogs"]
+    assert network["accuracy"] is None
+    assert network["skipped"][0]["name"] == "dogs/broken.png"
+    conv1 = network["layers"][0]
+    assert conv1["shape"] == [6, 24, 32]
+    assert conv1["receptive_field"] == {"size": [5, 5], "stride": [1, 1], "exact": True, "whole": False}
+    assert conv1["dead"] == 1
+    assert 2 not in conv1["typical"]
+
+
+def test_units_hold_the_patches_that_top_patches_finds(pages: Pages, atlas: Path) -> None:
+    net, source = tiny_network(), open_source(atlas.parent / "photos")
+    top = top_patches(net, source, ["conv1", "conv2"])
+    for layer in ("conv1", "conv2"):
+        channels = net.layers[layer].channels
+        units = [u for b in range(-(-channels // 64)) for u in document(pages, f"data/units/{layer}/{b}.json")["units"]]
+        assert [u["channel"] for u in units] == list(range(channels))
+        for unit in units:
+            c = unit["channel"]
+            if (layer, c) == ("conv1", 2):
+                assert unit["patches"] == []  # constant: no image excites it more than another
+                continue
+            assert [p["image"] for p in unit["patches"]] == top[layer].images[c].tolist()
+            assert [p["value"] for p in unit["patches"]] == pytest.approx(top[layer].values[c].tolist())
+            assert [tuple(p["box"]) for p in unit["patches"]] == [top.box(layer, c, r) for r in range(9)]
+            assert sum(unit["histogram"]["counts"]) == 12
+            assert {x["label"] for x in unit["classes"]} == {"cats", "dogs"}
+            assert unit["classes"][0]["mean"] >= unit["classes"][1]["mean"]
+
+
+def test_statistics_against_plain_loops(pages: Pages, atlas: Path) -> None:
+    net = tiny_network()
+    folder = atlas.parent / "photos"
+    files = sorted(p for p in folder.rglob("p*.png"))
+    peaks = net.activations(load_images(files, (24, 32)), ["conv2"])["conv2"].amax((2, 3)).numpy().astype(np.float64)
+    columns = document(pages, "data/layer/conv2.json")
+    assert columns["strength"] == pytest.approx(peaks.max(0).tolist(), abs=1e-5)
+    assert columns["mean"] == pytest.approx(peaks.mean(0).tolist(), abs=1e-5)
+    assert columns["sparsity"] == pytest.approx((peaks <= 0).mean(0).tolist(), abs=1e-6)
+    cats, dogs = peaks[:6].mean(0), peaks[6:].mean(0)
+    high, low = np.maximum(cats, dogs), np.minimum(cats, dogs)
+    assert columns["selectivity"] == pytest.approx(((high - low) / (abs(high) + abs(low))).tolist(), abs=1e-4)
+    assert columns["label"] == [
+        None if d else ("cats" if c > g else "dogs") for c, g, d in zip(cats, dogs, columns["dead"], strict=True)
+    ]
+
+
+def test_tiles_show_the_patches(pages: Pages, atlas: Path) -> None:
+    found = pages.resource("tiles/conv2/0.jpg")
+    assert found is not None
+    sheet = np.asarray(Image.open(io.BytesIO(found[0])).convert("RGB")).astype(int)
+    assert sheet.shape == (8 * 120, 8 * 120, 3)
+    top = top_patches(tiny_network(), open_source(atlas.parent / "photos"), ["conv2"])
+    for channel in (0, 9, 63):
+        y, x = channel // 8 * 120, channel % 8 * 120
+        expected = top.patch("conv2", channel, 0, side=39).astype(int)
+        assert np.abs(sheet[y + 4 : y + 35, x + 4 : x + 35] - expected[4:35, 4:35]).mean() < 8
+    last = pages.resource("tiles/conv2/1.jpg")
+    assert last is not None
+    assert Image.open(io.BytesIO(last[0])).size == (960, 120)
+
+
+def test_an_image_page(pages: Pages, atlas: Path) -> None:
+    net, source = tiny_network(), open_source(atlas.parent / "photos")
+    image = document(pages, "data/image/3.json")
+    files = sorted((atlas.parent / "photos").rglob("p*.png"))
+    pixels = load_images([files[3]], (24, 32))
+    assert [(t["label"], pytest.approx(t["probability"], abs=1e-5)) for t in image["top"]] == net.predict(pixels)[0]
+    assert image["label"] == "cats"
+    row = next(m for m in image["maps"] if m["layer"] == "conv1")
+    peaks = net.activations(pixels, ["conv1"])["conv1"][0].amax((1, 2))
+    assert row["channels"] == peaks.argsort(descending=True, stable=True).tolist()
+    assert row["peaks"] == pytest.approx(sorted(peaks.tolist(), reverse=True), abs=1e-5)
+    expected = neighbors(net, pixels, source, k=4)
+    assert [n["id"] for n in image["neighbors"]["features"]][:3] == expected.features.ids[0, 1:].tolist()
+    assert len(image["neighbors"]["pixels"]) == 11
+    photo = pages.resource("img/3.jpg")
+    assert photo is not None
+    assert Image.open(io.BytesIO(photo[0])).size == (64, 48)
+
+
+def test_unknown_paths_have_no_resource(pages: Pages) -> None:
+    for path in (
+        "data/layer/nope.json", "data/image/99.json", "data/image/-1.json", "img/1.png", "data/units/conv1/7.json",
+        "static/../build.py", "static/..%2fbuild.py", "../atlas.json", "data", "tiles/conv1/x.jpg", "img/1 OR 1=1.jpg",
+        "data/images/99.json",
+    ):  # fmt: skip
+        assert pages.resource(path) is None, path
+
+
+def test_the_export_is_what_the_server_answers(atlas: Path, tmp_path: Path) -> None:
+    count = export(atlas, tmp_path / "site")
+    files = [p for p in (tmp_path / "site").rglob("*") if p.is_file()]
+    assert len(files) == count
+    client = TestClient(application(Store.open(atlas)))
+    for file in files:
+        path = file.relative_to(tmp_path / "site").as_posix()
+        answer = client.get("/" + quote(path))
+        assert answer.status_code == 200
+        assert answer.content == file.read_bytes()
+    assert client.get("/nothing").status_code == 404
+    tag = client.get("/data/network.json").headers["etag"]
+    assert client.get("/data/network.json", headers={"If-None-Match": tag}).status_code == 304
+    with pytest.raises(StoreError, match="not empty"):
+        export(atlas, tmp_path / "site")
+
+
+def test_building_the_same_atlas_again_does_nothing(atlas: Path) -> None:
+    before = (atlas / "atlas.json").stat().st_mtime_ns
+    report = build(tiny_network(), open_source(atlas.parent / "photos"), atlas)
+    assert report.fresh is False
+    assert report.images == 12
+    assert (atlas / "atlas.json").stat().st_mtime_ns == before
+
+
+def contents(store: Path) -> dict[str, Any]:
+    pages = Pages(Store.open(store))
+    found = {path: pages.resource(path) for path in pages.paths()}
+    network = json.loads(found.pop("data/network.json")[0])  # type: ignore[index]
+    return {**found, "network": {**network, "created": None}}
+
+
+@pytest.mark.parametrize("stage", ["sweep:5", "photographs:5", "layers:3", "neighbors:1"])
+def test_a_killed_build_goes_on_and_ends_the_same(atlas: Path, tmp_path: Path, stage: str) -> None:
+    source = shutil.copytree(atlas.parent / "photos", tmp_path / "photos")
+    script = """
+import os, signal, sys
+from pathlib import Path
+from atlas_helpers import tiny_network
+from netloupe.atlas.build import build
+from netloupe.data.sources import open_source
+stage, least = sys.argv[1].split(":")
+def progress(now, done, total):
+    if now == stage and done >= int(least):
+        os.kill(os.getpid(), signal.SIGKILL)
+build(tiny_network(), open_source("photos"), Path("out"), batch_size=5, progress=progress)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    killed = subprocess.run([sys.executable, "-c", script, stage], cwd=source.parent, env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "out").exists()
+    here = Path.cwd()
+    try:
+        os.chdir(tmp_path)
+        build(tiny_network(), open_source("photos"), Path("out"), batch_size=5)
+        build(tiny_network(), open_source("photos"), Path("whole"), batch_size=5)
+    finally:
+        os.chdir(here)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_another_source_replaces_the_atlas(tmp_path: Path) -> None:
+    net = tiny_network()
+    build(net, open_source(write_photos(tmp_path / "a", 3)), tmp_path / "out")
+    build(net, open_source(write_photos(tmp_path / "b", 4)), tmp_path / "out")
+    assert Store.open(tmp_path / "out").network["images"] == 4
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "out"]
+
+
+def test_mistakes_are_one_plain_line(atlas: Path, tmp_path: Path) -> None:
+    net, source = tiny_network(), open_source(write_photos(tmp_path / "p", 2))
+    with pytest.raises(UnknownName, match="no layer 'conv3'; did you mean 'conv"):
+        build(net, source, tmp_path / "out", layers=["conv3"])
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "thesis.txt").write_text("precious")
+    with pytest.raises(StoreError, match="holds something that is no atlas"):
+        build(net, source, tmp_path / "taken")
+    assert (tmp_path / "taken" / "thesis.txt").read_text() == "precious"
+    with pytest.raises(StoreError, match="no atlas at"):
+        Store.open(tmp_path / "p")
+    other = shutil.copytree(atlas, tmp_path / "other")
+    (other / "atlas.json").write_text(json.dumps({"format": 99}))
+    with pytest.raises(StoreError, match="has format 99, this version reads 1"):
+        Store.open(other)
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "x.jpg").write_bytes(b"")
+    with pytest.raises(InputError, match=re.escape("none of 1 images can be read")):
+        build(net, open_source(tmp_path / "bad"), tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_accuracy_where_the_labels_are_the_networks_classes(tmp_path: Path) -> None:
+    net = tiny_network()
+    for label in net.labels or ():
+        write_photos(tmp_path / "p" / label.replace("/", "_"), 2, seed=hash(label) % 100)
+    net.labels = tuple(sorted(p.name for p in (tmp_path / "p").iterdir()))
+    source = open_source(tmp_path / "p")
+    build(net, source, tmp_path / "out", layers=["conv1"])
+    images = load_images([tmp_path / "p" / n for n in source.names], (24, 32))
+    right = sum(int(net(images).argmax(1)[i]) == source.label(i) for i in range(8))
+    assert Store.open(tmp_path / "out").network["accuracy"] == {"top1": right / 8, "top5": 1.0, "count": 8}
+
+
+def test_selectivity_by_hand() -> None:
+    means = np.array([[4.0, 1.0, 0.0], [np.nan] * 3, [1.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
+    assert selectivity(means).tolist() == pytest.approx([(4 - 0.5) / 4.5, 0.0, 0.0])
+    assert np.isnan(selectivity(means[:2])).all()
+
+
+def test_typical_channels_are_spread_over_the_living() -> None:
+    strength, dead = np.arange(100.0), np.arange(100) % 2 == 0
+    chosen = typical(strength, dead, 5)
+    assert chosen == [99, 75, 49, 25, 1]
+    assert typical(np.array([1.0, 3.0, 2.0]), np.array([False, False, True])) == [1, 0]

@@ -1,0 +1,211 @@
+"""A walk through the atlas in a real browser."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from atlas_helpers import tiny_network, write_photos
+from netloupe.atlas.build import build
+from netloupe.atlas.server import application
+from netloupe.atlas.store import Store
+from netloupe.data.sources import open_source
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="Chromium or its driver is not installed")
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server with a tiny atlas: twelve labeled photographs, 70 channels in the second convolution."""
+    folder = tmp_path_factory.mktemp("browser")
+    write_photos(folder / "photos" / "cats", 6, seed=1)
+    write_photos(folder / "photos" / "dogs", 6, seed=2)
+    build(tiny_network(), open_source(folder / "photos"), folder / "atlas")
+    server = uvicorn.Server(uvicorn.Config(application(Store.open(folder / "atlas")), port=0, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    until(lambda: server.started)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
+    server.should_exit = True
+    thread.join(timeout=10)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    profile = tmp_path_factory.mktemp("profile")
+    for flag in (
+        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync",
+        "--disable-component-update", "--no-first-run", "--window-size=1280,1000", f"--user-data-dir={profile}",
+    ):  # fmt: skip
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+def until(holds: Callable[[], Any], seconds: float = 20) -> Any:
+    """What `holds` returns once it is true."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = holds()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("waited in vain")
+
+
+def all_of(browser: Any, selector: str) -> list[Any]:
+    found: list[Any] = browser.find_elements("css selector", selector)
+    return found
+
+
+def shown(browser: Any, view: str) -> None:
+    until(lambda: all_of(browser, f"#view[data-view={view}]:not([aria-busy=true])"))
+
+
+def keys(browser: Any, text: str) -> None:
+    webdriver.ActionChains(browser).send_keys(text).perform()
+
+
+def no_complaints(browser: Any) -> None:
+    log = [
+        entry
+        for entry in browser.get_log("browser")
+        if entry["level"] == "SEVERE" and "favicon" not in entry["message"]
+    ]
+    assert log == []
+
+
+def test_from_the_network_to_a_patch_and_its_photograph(browser: Any, address: str) -> None:
+    browser.get(address)
+    shown(browser, "network")
+    rows = until(lambda: all_of(browser, "#layers > li.layer"))
+    assert [row.get_attribute("data-layer") for row in rows] == ["conv1", "relu", "pool", "conv2", "fc"]
+    assert "1 dead" in rows[0].text
+    until(lambda: all_of(browser, ".layer[data-layer=conv2] .strip .tile"))[0].click()
+    shown(browser, "unit")
+    patches = until(lambda: all_of(browser, "#patches > .patch"))
+    assert len(patches) == 9
+    assert len(all_of(browser, "#patches .photo .box")) == 9
+    assert all_of(browser, "#histogram svg .column")
+    assert {row.text.split("\n")[0] for row in all_of(browser, "#classes .bars li")} == {"cats", "dogs"}
+    image = patches[0].get_attribute("data-image")
+    patches[0].find_element("css selector", "a").click()
+    shown(browser, "image")
+    assert browser.current_url.endswith(f"#/image/{image}")
+    assert len(all_of(browser, "#predictions .bars li")) == 4
+    assert len(all_of(browser, ".nearest[data-space=features] .thumbnail")) == 11
+    until(lambda: all_of(browser, "#maps .map-row[data-layer=conv1] .map"))
+    no_complaints(browser)
+
+
+def test_a_layer_sorts_and_its_address_keeps_it(browser: Any, address: str) -> None:
+    browser.get(address + "#/layer/conv2?sort=channel")
+    shown(browser, "layer")
+
+    def order() -> list[int]:
+        return [int(tile.get_attribute("data-channel")) for tile in all_of(browser, "#tiles .tile")]
+
+    until(lambda: order() == list(range(70)))
+    all_of(browser, "[data-sort=selectivity]")[0].click()
+    until(lambda: "sort=selectivity" in browser.current_url and order() != list(range(70)))
+    assert sorted(order()) == list(range(70))
+    by_selectivity = order()
+    browser.get("about:blank")
+    browser.back()
+    until(lambda: order() == by_selectivity)
+    no_complaints(browser)
+
+
+def test_the_keyboard_leads_everywhere(browser: Any, address: str) -> None:
+    browser.get(address + "#/unit/conv2:3")
+    shown(browser, "unit")
+    until(lambda: all_of(browser, "#patches > .patch"))
+    keys(browser, "\ue014")  # right arrow
+    until(lambda: browser.current_url.endswith("#/unit/conv2:4"))
+    keys(browser, "/")
+    until(lambda: browser.switch_to.active_element.get_attribute("id") == "goto")
+    keys(browser, "conv1:5\ue007")
+    until(lambda: browser.current_url.endswith("#/unit/conv1:5"))
+    keys(browser, "?")
+    until(lambda: all_of(browser, "dialog#keys[open]"))
+    keys(browser, "\ue00c")
+    until(lambda: not all_of(browser, "dialog#keys[open]"))
+    no_complaints(browser)
+
+
+def test_a_dead_channel_and_an_unknown_address_say_so(browser: Any, address: str) -> None:
+    browser.get(address + "#/unit/conv1:2")
+    shown(browser, "unit")
+    assert until(lambda: all_of(browser, ".notice"))
+    assert not all_of(browser, "#patches > .patch")
+    browser.get(address + "#/layer/conv9")
+    assert "conv9" in until(lambda: all_of(browser, "#problem"))[0].text
+
+
+def test_it_fits_a_phone(browser: Any, address: str) -> None:
+    metrics = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        for route, view in (
+            ("", "network"),
+            ("layer/conv2", "layer"),
+            ("unit/conv2:3", "unit"),
+            ("images", "images"),
+            ("image/3", "image"),
+        ):
+            browser.get("about:blank")
+            browser.get(f"{address}#/{route}")
+            shown(browser, view)
+            assert browser.execute_script("return document.documentElement.scrollWidth") <= 360, route
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_labels_are_text_not_markup(browser: Any, address: str) -> None:
+    browser.get(address + "#/image/0")
+    shown(browser, "image")
+    assert "<b>'owl'</b>" in until(lambda: all_of(browser, "#predictions"))[0].text
+    assert not all_of(browser, "#predictions b")
+
+
+def test_the_theme_is_remembered(browser: Any, address: str) -> None:
+    browser.get(address)
+    shown(browser, "network")
+    before = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    all_of(browser, "#theme")[0].click()
+    until(lambda: browser.execute_script("return getComputedStyle(document.body).backgroundColor") != before)
+    after = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    browser.refresh()
+    shown(browser, "network")
+    assert browser.execute_script("return getComputedStyle(document.body).backgroundColor") == after
+
+
+def test_an_export_needs_no_server_of_ours(tmp_path: Path, browser: Any) -> None:
+    import http.server
+    from functools import partial
+
+    from atlas_mock import write_mock
+
+    write_mock(tmp_path / "under" / "a path")
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        browser.get(f"http://127.0.0.1:{server.server_address[1]}/under/a%20path/#/layer/features.3.relu~2")
+        shown(browser, "layer")
+        until(lambda: len(all_of(browser, "#tiles .tile")) == 512)
+        until(lambda: len(all_of(browser, "#tiles .tile .cut.there")) >= 8)
+        server.shutdown()

@@ -1,0 +1,246 @@
+"""Objectives against plain loops in float64, and the identities that tie them together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from core_helpers import conv
+from netloupe.core import objectives as obj
+from netloupe.core.errors import InputError, NetloupeError, NetworkError, UnknownName
+from netloupe.core.inputs import InputSpec
+from netloupe.core.network import Network
+from netloupe.core.objectives import Objective
+
+IMAGES = torch.rand(3, 3, 8, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def net(dtype: torch.dtype = torch.float64) -> Network:
+    """maps (4, 6, 4) at 'maps', which 'relu' overwrites, three classes."""
+    torch.manual_seed(0)
+    module = nn.Sequential()
+    module.add_module("maps", conv(4, of=3))
+    module.add_module("relu", nn.ReLU(inplace=True))
+    module.add_module("flat", nn.Flatten())
+    module.add_module("fc", nn.Linear(4 * 6 * 4, 3))
+    return Network(module.to(dtype), InputSpec(size=(8, 6)), ["cat", "dog", "koala"])
+
+
+MAPS = net().activations(IMAGES, ["maps"])["maps"]
+LOGITS = net()(IMAGES).detach()
+TARGET = torch.randn(4, 6, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+VECTOR = torch.tensor([0.5, -1.0, 2.0, 0.25], dtype=torch.float64)
+
+
+def over(*counts: int) -> Any:
+    return torch.cartesian_prod(*(torch.arange(n) for n in counts)).tolist()
+
+
+def slow_gram(maps: Tensor) -> list[list[float]]:
+    channels, height, width = maps.shape
+    return [
+        [
+            sum(float(maps[a, y, x] * maps[b, y, x]) for y, x in over(height, width)) / (height * width)
+            for b in range(channels)
+        ]
+        for a in range(channels)
+    ]
+
+
+def slow_match_gram(maps: Tensor, target: Tensor) -> float:
+    """Gatys et al. 2015, eq. 4, of features F and P of the same size M: sum (G - A)^2 / (4 N^2 M^2), unnormalized G."""
+    n, m = maps.shape[0], maps.shape[1] * maps.shape[2]
+    g, a = slow_gram(maps), slow_gram(target)
+    return -sum((g[i][j] * m - a[i][j] * m) ** 2 for i, j in over(n, n)) / (4 * n**2 * m**2)
+
+
+def slow_total_variation(image: Tensor, beta: float) -> float:
+    total = 0.0
+    for c, y, x in over(3, 7, 5):
+        here = float(image[c, y, x])
+        total += ((float(image[c, y, x + 1]) - here) ** 2 + (float(image[c, y + 1, x]) - here) ** 2) ** (beta / 2)
+    return total
+
+
+def slow_softmax(logits: Tensor, index: int) -> float:
+    powers = [math.exp(float(v)) for v in logits]
+    return powers[index] / sum(powers)
+
+
+CASES: dict[str, tuple[Objective, Callable[[int], float]]] = {
+    "logit": (obj.logit("koala"), lambda i: float(LOGITS[i, 2])),
+    "logit by index": (obj.logit(0), lambda i: float(LOGITS[i, 0])),
+    "probability": (obj.probability("Dog"), lambda i: slow_softmax(LOGITS[i], 1)),
+    "channel": (obj.channel("maps", 2), lambda i: sum(float(MAPS[i, 2, y, x]) for y, x in over(6, 4)) / 24),
+    "channel of a vector": (obj.channel("fc", 1), lambda i: float(LOGITS[i, 1])),
+    "neuron": (obj.neuron("maps", 1, 5, 0), lambda i: float(MAPS[i, 1, 5, 0])),
+    "middle neuron": (obj.neuron("maps", 3), lambda i: float(MAPS[i, 3, 3, 2])),
+    "direction": (
+        obj.direction("maps", VECTOR),
+        lambda i: sum(float(MAPS[i, c, y, x] * VECTOR[c]) for c, y, x in over(4, 6, 4)) / 24,
+    ),
+    "direction of a vector": (
+        obj.direction("fc", VECTOR[:3]),
+        lambda i: sum(float(LOGITS[i, c] * VECTOR[c]) for c in range(3)),
+    ),
+    "energy": (obj.energy("maps"), lambda i: sum(float(MAPS[i, c, y, x]) ** 2 for c, y, x in over(4, 6, 4)) / 2),
+    "match features": (
+        obj.match_features("maps", TARGET),
+        lambda i: (
+            -sum(float(MAPS[i, c, y, x] - TARGET[c, y, x]) ** 2 for c, y, x in over(4, 6, 4))
+            / sum(float(TARGET[c, y, x]) ** 2 for c, y, x in over(4, 6, 4))
+        ),
+    ),
+    "match gram": (
+        obj.match_gram("maps", torch.tensor(slow_gram(TARGET), dtype=torch.float64)),
+        lambda i: slow_match_gram(MAPS[i], TARGET),
+    ),
+    "total variation": (obj.total_variation(), lambda i: slow_total_variation(IMAGES[i], 2)),
+    "rough total variation": (obj.total_variation(beta=1), lambda i: slow_total_variation(IMAGES[i], 1)),
+    "l2": (obj.l2(), lambda i: sum(float(IMAGES[i, c, y, x]) ** 2 for c, y, x in over(3, 8, 6))),
+    "combined": (
+        obj.logit("cat") - 0.5 * obj.l2() + obj.neuron("maps", 1, 5, 0) * 2,
+        lambda i: float(LOGITS[i, 0]) - 0.5 * float(IMAGES[i].square().sum()) + 2 * float(MAPS[i, 1, 5, 0]),
+    ),
+    "negative": (-obj.channel("fc", 1), lambda i: -float(LOGITS[i, 1])),
+    "sum": (sum([obj.logit(i) for i in range(3)]), lambda i: float(LOGITS[i].sum())),
+    "unit channel": (obj.unit("fc:1"), lambda i: float(LOGITS[i, 1])),
+    "unit neuron": (obj.unit("maps:1@5,0"), lambda i: float(MAPS[i, 1, 5, 0])),
+    "unit class": (obj.unit("class:dog"), lambda i: float(LOGITS[i, 1])),
+    "unit layer": (obj.unit("fc"), lambda i: float(LOGITS[i].square().sum()) / 2),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_scores_are_those_of_the_loops(name: str) -> None:
+    objective, slow = CASES[name]
+    expected = [slow(i) for i in range(3)]
+    assert min(abs(value) for value in expected) > 1e-6
+    scores = net().read(IMAGES, objective)
+    assert scores.shape == (3,)
+    assert scores.tolist() == pytest.approx(expected, rel=1e-6)
+    for i in range(3):  # a batch of N is N single images
+        assert net().read(IMAGES[i : i + 1], objective).tolist() == pytest.approx([expected[i]], rel=1e-6)
+    half = net(torch.bfloat16).read(IMAGES.float(), objective)
+    assert half.dtype == torch.float32
+    assert half.tolist() == pytest.approx(expected, rel=0.1, abs=0.05)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradients_are_those_of_differences(name: str) -> None:
+    objective = CASES[name][0]
+    images = IMAGES.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(net().read(images, objective).sum(), images)
+    step = torch.zeros_like(IMAGES)
+    step[1, 2, 3, 3] = 1e-6
+    change = (net().read(IMAGES + step, objective) - net().read(IMAGES - step, objective)).detach() / 2e-6
+    assert float(gradient[1, 2, 3, 3]) == pytest.approx(float(change[1]), rel=1e-3, abs=1e-7)
+    assert (change[0], change[2]) == (0, 0)
+
+
+def test_the_gradient_of_energy_is_the_output_itself() -> None:
+    found: list[Tensor] = []
+    network = net()
+    outputs = network.activations(IMAGES, ["maps"])["maps"].requires_grad_()
+    score = obj.energy("maps").score(obj.Reading(network, IMAGES, {"maps": outputs}))
+    found.extend(torch.autograd.grad(score.sum(), outputs))
+    torch.testing.assert_close(found[0], outputs.detach())
+
+
+def test_matches_are_best_at_their_targets() -> None:
+    network = net()
+    for objective in (obj.match_features("maps", MAPS[0]), obj.match_gram("maps", obj.gram(MAPS[:1])[0])):
+        scores = network.read(IMAGES, objective)
+        assert float(scores[0]) == pytest.approx(0, abs=1e-12)
+        assert (scores[1:] < -1e-9).all()
+    torch.testing.assert_close(obj.gram(MAPS)[1], torch.tensor(slow_gram(MAPS[1]), dtype=torch.float64))
+    wide = torch.cat([MAPS, MAPS], dim=3)
+    torch.testing.assert_close(obj.gram(wide), obj.gram(MAPS))
+
+
+def test_even_areas_have_a_finite_gradient() -> None:
+    images = torch.full((1, 3, 8, 6), 0.5, dtype=torch.float64, requires_grad=True)
+    net().read(images, obj.total_variation(1.5)).sum().backward()
+    assert images.grad is not None
+    assert images.grad.isfinite().all()
+
+
+def test_targets_are_taken_as_they_are_now() -> None:
+    target, vector = TARGET.clone(), VECTOR.clone()
+    made = [obj.match_features("maps", target), obj.direction("maps", vector)]
+    before = [net().read(IMAGES, objective) for objective in made]
+    target.zero_()
+    vector.zero_()
+    for objective, scores in zip(made, before, strict=True):
+        torch.testing.assert_close(net().read(IMAGES, objective), scores)
+
+
+@pytest.mark.parametrize(
+    ("objective", "text"),
+    [
+        (obj.logit("koala"), "logit('koala')"),
+        (obj.logit(torch.tensor(5)), "logit(5)"),
+        (obj.probability("a") + obj.l2() * 2, "(probability('a') + 2 * l2())"),
+        (obj.channel("a", 3) - 0.1 * obj.total_variation(), "(channel('a', 3) + -1 * 0.1 * total_variation(beta=2.0))"),
+        (obj.neuron("a", 3, 1, 2), "neuron('a', 3, 1, 2)"),
+        (obj.neuron("a", 3), "neuron('a', 3, None, None)"),
+        (obj.unit("a:3"), "channel('a', 3)"),
+        (2 * (obj.logit("a") + obj.energy("b")), "2 * (logit('a') + energy('b'))"),
+    ],
+)
+def test_reprs_are_complete(objective: Objective, text: str) -> None:
+    assert repr(objective) == text
+
+
+def test_reprs_tell_targets_apart() -> None:
+    texts = [
+        repr(make(target))
+        for make in (
+            lambda t: obj.match_features("a", t),
+            lambda t: obj.match_gram("a", t),
+            lambda t: obj.direction("a", t),
+        )
+        for target in (torch.eye(2), torch.eye(2).bfloat16() * 2, torch.eye(3))
+    ]
+    assert len(set(texts)) == 9
+    assert repr(obj.match_gram("a", torch.eye(2))) == repr(obj.match_gram("a", torch.eye(2)))
+
+
+def test_layers_are_named_once() -> None:
+    objective = obj.channel("maps", 0) + obj.energy("maps") + obj.logit(0) - obj.l2()
+    assert objective.layers == ("maps", "")
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "match"),
+    [
+        (lambda: obj.logit("kaola"), UnknownName, "no class 'kaola'; did you mean 'koala'"),
+        (lambda: obj.probability(3), UnknownName, "no class 3"),
+        (lambda: obj.channel("map", 0), UnknownName, "no layer 'map'; did you mean 'maps'"),
+        (lambda: obj.channel("maps", 4), UnknownName, r"no channel 4 in layer 'maps' \(accepted: 0 to 3\)"),
+        (lambda: obj.channel("maps", -1), UnknownName, "no channel -1"),
+        (lambda: obj.neuron("maps", 0, 6, 0), UnknownName, r"no position \(6, 0\) .* \(0, 0\) to \(5, 3\)"),
+        (lambda: obj.neuron("maps", 0, -1, 0), UnknownName, "no position"),
+        (lambda: obj.neuron("fc", 1), InputError, r"has no positions; use channel\('fc', 1\)"),
+        (lambda: obj.direction("maps", torch.ones(3)), InputError, r"length 3 in layer 'maps' \(accepted: 4\)"),
+        (lambda: obj.match_features("maps", torch.ones(4, 2, 2)), InputError, r"\(4, 2, 2\) .* \(4, 6, 4\)"),
+        (lambda: obj.match_gram("maps", torch.eye(3)), InputError, r"Gram target of shape \(3, 3\) .* \(4, 4\)"),
+        (lambda: obj.match_gram("fc", torch.eye(3)), InputError, "layer 'fc' has no positions"),
+        (lambda: obj.unit("maps:9@1,1"), UnknownName, "no channel 9"),
+        (lambda: obj.unit("maps:x"), InputError, "is no unit"),
+        (lambda: obj.logit("cat") + 1, TypeError, "unsupported operand"),
+        (lambda: 1 + obj.logit("cat"), TypeError, "unsupported operand"),
+        (lambda: obj.logit("cat") * "2", TypeError, "can't multiply"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_named(make: Callable[[], Objective], error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
+        net().read(IMAGES, make())
+    assert issubclass(error, NetloupeError | TypeError)
+    with pytest.raises(NetworkError, match="failed on input"):
+        net().read(IMAGES[..., :5, :5], obj.logit(0))

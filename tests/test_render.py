@@ -1,0 +1,115 @@
+"""Pictures, pixel by pixel."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from netloupe.core.errors import StoreError
+from netloupe.render import pictures as pic
+from netloupe.render.result import Result
+
+
+def test_heat_runs_from_black_to_pale_with_rising_lightness() -> None:
+    ramp = pic.heat(np.linspace(0, 2, 256)[None], 2.0)[0].astype(float)
+    assert ramp[0].sum() < 10
+    assert ramp[-1].min() > 150
+    lightness = ramp @ np.array([0.2126, 0.7152, 0.0722])
+    assert (np.diff(lightness) >= -0.6).all()
+    assert lightness[-1] - lightness[0] > 200
+
+
+def test_heat_shows_negative_and_zero_as_black_and_survives_an_all_zero_map() -> None:
+    shown = pic.heat(np.array([[-3.0, 0.0, 3.0]]))
+    assert (shown[0, 0] == shown[0, 1]).all()
+    assert shown[0, 2].sum() > shown[0, 1].sum()
+    assert (pic.heat(np.zeros((2, 2))) == pic.heat(np.zeros((2, 2)), 1.0)).all()
+
+
+def test_gray_maps_low_to_black_and_high_to_white() -> None:
+    shown = pic.gray(np.array([[-1.0, 0.0, 1.0, 5.0]]), -1, 1)
+    assert shown[0, :, 0].tolist() == [0, 128, 255, 255]
+    assert (pic.gray(np.ones((1, 1)), 1, 1) == 128).all()
+
+
+def test_cropped_takes_exactly_the_box() -> None:
+    photo = np.zeros((10, 20, 3), dtype=np.uint8)
+    photo[2:6, 8:12] = (200, 100, 50)
+    part = pic.cropped(photo, (2, 8, 6, 12), 4)
+    assert part.shape == (4, 4, 3)
+    assert (part == (200, 100, 50)).all()
+
+
+def test_cropped_keeps_the_aspect_ratio_and_fills_with_background() -> None:
+    photo = np.full((10, 20, 3), 9, dtype=np.uint8)
+    part = pic.cropped(photo, (0, 0, 10, 20), 8, background=(1, 2, 3))
+    assert (part[:2] == (1, 2, 3)).all()
+    assert (part[6:] == (1, 2, 3)).all()
+    assert (part[2:6] == 9).all()
+
+
+def test_grid_places_tiles_in_rows() -> None:
+    tiles = [np.full((2, 3, 3), i, dtype=np.uint8) for i in range(5)]
+    sheet = pic.grid(tiles, 2, gap=1, background=(99, 99, 99))
+    assert sheet.shape == (3 * 3 + 1, 2 * 4 + 1, 3)
+    for i in range(5):
+        y, x = 1 + i // 2 * 3, 1 + i % 2 * 4
+        assert (sheet[y : y + 2, x : x + 3] == i).all()
+    assert (sheet[7:9, 5:8] == 99).all()
+
+
+def test_boxed_draws_around_and_leaves_the_inside_and_the_original() -> None:
+    photo = np.full((40, 40, 3), 7, dtype=np.uint8)
+    shown = pic.boxed(photo, (10, 12, 30, 28), width=1, color=(255, 0, 0))
+    assert (shown[10, 12:28] == (255, 0, 0)).all()
+    assert (shown[29, 12:28] == (255, 0, 0)).all()
+    assert (shown[12:28, 14:26] == 7).all()
+    assert (photo == 7).all()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_encode_decode(kind: str) -> None:
+    picture = np.kron(np.arange(12).reshape(3, 4), np.ones((16, 16)))[..., None].repeat(3, 2).astype(np.uint8) * 20
+    again = pic.decode(pic.encode(picture, kind))
+    assert np.abs(again.astype(int) - picture).max() <= (0 if kind == "PNG" else 12)
+
+
+@dataclass(frozen=True)
+class Example(Result):
+    values: np.ndarray
+    provenance: Mapping[str, Any]
+
+    def pictures(self) -> dict[str, pic.Picture]:
+        return {"example": pic.heat(self.values)}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"values": self.values}
+
+    def summary(self) -> dict[str, Any]:
+        return {"sum": float(self.values.sum())}
+
+
+def test_a_result_saves_picture_array_and_manifest(tmp_path: Path) -> None:
+    result = Example(np.arange(6.0).reshape(2, 3), {"technique": "example"})
+    paths = result.save(tmp_path / "new" / "folder")
+    assert [p.name for p in paths] == ["example.png", "values.npy", "manifest.json"]
+    assert (np.load(paths[1]) == result.values).all()
+    assert (np.asarray(Image.open(paths[0])) == pic.heat(result.values)).all()
+    manifest = json.loads(paths[2].read_text())
+    assert manifest["summary"] == {"sum": 15.0}
+    assert manifest["files"] == ["example.png", "values.npy"]
+    assert Image.open(__import__("io").BytesIO(result._repr_png_())).size == (3, 2)
+
+
+def test_a_result_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match="can't be written"):
+        Example(np.ones((2, 2)), {}).save(tmp_path / "file" / "folder")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -1,0 +1,320 @@
+"""The sweep against a plain reading of the activations, image by image and channel by channel."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from netloupe.core.errors import InputError, NetworkError, UnknownName
+from netloupe.core.inputs import InputSpec
+from netloupe.core.network import LOGITS, Network
+from netloupe.sweep.accumulators import ClassMeans, Features, Peaks, Predictions, TopPatches
+from netloupe.sweep.engine import sweep
+from netloupe.sweep.histogram import Histograms
+from netloupe.sweep.maps import Maps
+from sweep_helpers import (
+    SIDE,
+    all_accumulators,
+    assert_equal_results,
+    flat_results,
+    outputs,
+    plain_peaks,
+    plain_top,
+    source_of,
+    tiny_images,
+    tiny_network,
+)
+
+
+def noise(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 32])
+@pytest.mark.parametrize("count", [53, 64, 5])
+def test_top_patches_match_a_plain_sort(batch_size: int, count: int) -> None:
+    net, images, k = tiny_network(), tiny_images(count), 9
+    top = TopPatches(k)
+    report = sweep(net, images, {"top": top}, batch_size=batch_size)
+    assert (report.images, report.resumed, report.skipped) == (count, 0, ())
+    expected = outputs(net, images)
+    assert list(top.result()) == list(net.layers)
+    for layer, found in top.result().items():
+        values, ids, positions = plain_top(expected[layer], k)
+        np.testing.assert_array_equal(found.values, values, err_msg=layer)
+        np.testing.assert_array_equal(found.images, ids, err_msg=layer)
+        np.testing.assert_array_equal(found.positions, positions, err_msg=layer)
+    constant = top.result()["relu1"]
+    known = min(k, count)
+    assert constant.images[1].tolist() == [*range(known), *[-1] * (k - known)]  # dead: all equal, so the first images
+    assert constant.values[2, 0] == 3
+    assert len(np.unique(expected["block"])) > 20
+
+
+def test_moments_range_and_class_means_match_plain_numpy() -> None:
+    net, pixels = tiny_network(), noise(45)
+    labels = [None if i % 5 == 0 else i % 4 for i in range(45)]
+    peaks, classes = Peaks(), ClassMeans()
+    sweep(net, source_of(pixels, labels), {"peaks": peaks, "classes": classes})
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+    for layer, maps in outputs(net, images.contiguous()).items():
+        if layer == LOGITS:
+            continue
+        plain = plain_peaks(maps).astype(np.float64)
+        found = peaks.result()[layer]
+        assert found.count == 45
+        np.testing.assert_allclose(found.mean, plain.mean(0), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(found.variance, plain.var(0), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found.minimum, plain.min(0), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(found.maximum, plain.max(0), rtol=1e-5, atol=1e-5)
+        np.testing.assert_array_equal(found.active, (plain > 0).mean(0))
+        np.testing.assert_array_equal(found.dead, plain.max(0) <= 0)
+        assert (found.counts.sum(1) == 45).all()
+        means, counts = classes.result()[layer]
+        assert counts.tolist() == [sum(label == c for label in labels) for c in range(4)]
+        for c in range(4):
+            chosen = plain[[i for i, label in enumerate(labels) if label == c]]
+            np.testing.assert_allclose(means[c], chosen.mean(0), rtol=1e-5, atol=1e-5)
+    assert peaks.result()["relu1"].dead.tolist()[:3] == [False, True, False]
+
+
+def test_class_means_follow_the_predictions_where_images_have_no_labels() -> None:
+    net, images = tiny_network(), tiny_images()
+    classes = ClassMeans()
+    sweep(net, images, {"classes": classes}, layers=["block"])
+    expected = outputs(net, images)
+    predicted = expected[LOGITS].argmax(1)
+    assert len(set(predicted.tolist())) > 1
+    assert list(classes.result()) == ["block"]
+    means, counts = classes.result()["block"]
+    assert len(counts) == 7
+    for c in range(7):
+        chosen = plain_peaks(expected["block"])[predicted == c].astype(np.float64)
+        assert counts[c] == len(chosen)
+        np.testing.assert_allclose(means[c], chosen.mean(0) if len(chosen) else [np.nan] * 5, rtol=1e-12)
+
+
+def test_features_and_predictions_match_the_network() -> None:
+    net, images = tiny_network(), tiny_images(20)
+    features, predictions = Features("block"), Predictions()
+    sweep(net, images, {"f": features, "p": predictions})
+    expected = outputs(net, images)
+    ids, vectors = features.result()
+    assert ids.tolist() == list(range(20))
+    np.testing.assert_allclose(vectors, expected["block"].mean((2, 3)), rtol=1e-6)
+    found = predictions.result()
+    assert found.classes.shape == (20, 5)
+    for i in range(20):
+        logits = expected[LOGITS][i].astype(np.float64)
+        order = sorted(range(7), key=lambda c: (-logits[c], c))[:5]
+        assert found.classes[i].tolist() == order
+        shares = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+        np.testing.assert_allclose(found.probabilities[i], shares[order], rtol=1e-6, atol=1e-30)
+
+
+def test_any_batch_size_gives_the_same_bits() -> None:
+    torch.manual_seed(3)
+    module = nn.Sequential(nn.Conv2d(3, 24, 5), nn.ReLU(), nn.Conv2d(24, 40, 3), nn.Flatten(), nn.Linear(160, 10))
+    net = Network(module, InputSpec(size=(SIDE, SIDE)))
+    source = source_of(noise(53), broken=[4, 17, 18])
+    found = []
+    for batch_size in (1, 7, 32, 100):
+        accumulators = {**all_accumulators(), "features": Features("2")}
+        sweep(net, source, accumulators, batch_size=batch_size)
+        found.append(flat_results(accumulators))
+    for other in found[1:]:
+        assert_equal_results(found[0], other)
+
+
+def test_repeated_images_tie_exactly_and_the_smaller_id_wins() -> None:
+    torch.manual_seed(5)
+    net = Network(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 16, 3)), InputSpec(size=(SIDE, SIDE)))
+    images = torch.rand(11, 3, SIDE, SIDE).repeat(4, 1, 1, 1)
+    top = TopPatches(4)
+    sweep(net, images, {"top": top}, layers=["0", "2"])
+    for found in top.result().values():
+        values, ids = found.values.numpy(), found.images.numpy()
+        assert (values == values[:, :1]).all()
+        assert (np.diff(ids, axis=1) == 11).all()
+
+
+def halves(seed: int) -> tuple[dict, dict]:
+    """What a whole data set gives at once, and what two halves of shuffled batches give when merged."""
+    net, images = tiny_network(), tiny_images(60)
+    whole = all_accumulators()
+    sweep(net, images, whole)
+    parts = [all_accumulators(), all_accumulators()]
+    order = np.random.default_rng(seed).permutation(60)
+    maps = net.activations(images, [*net.layers, LOGITS])
+    for part, ids in zip(parts, np.split(order, 2), strict=True):
+        wanted = {name: a.reads(list(net.layers), False) for name, a in part.items()}
+        for batch in np.array_split(ids, 4):
+            for layer, output in maps.items():
+                seen = Maps(output[torch.from_numpy(batch)], batch, np.full(len(batch), -1))
+                for name, accumulator in part.items():
+                    if layer in wanted[name]:
+                        accumulator.update(layer, seen)
+            for accumulator in part.values():
+                accumulator.end_batch()
+    first, second = parts if seed % 2 else parts[::-1]
+    for name, accumulator in first.items():
+        accumulator.merge(second[name])
+    return flat_results(whole), flat_results(first)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_merged_halves_in_any_order_equal_the_whole(seed: int) -> None:
+    whole, merged = halves(seed)
+    assert_equal_results(whole, merged, tolerance=1e-9)
+
+
+def test_merging_into_an_empty_accumulator_copies() -> None:
+    net, images = tiny_network(), tiny_images(20)
+    whole, empty = all_accumulators(), all_accumulators()
+    sweep(net, images, whole)
+    for name, accumulator in empty.items():
+        accumulator.merge(whole[name])
+        accumulator.merge(all_accumulators()[name])
+    assert_equal_results(flat_results(whole), flat_results(empty))
+
+
+def test_accumulators_that_differ_are_not_merged() -> None:
+    net, images = tiny_network(), tiny_images(4)
+    with pytest.raises(InputError, match="can't be merged"):
+        TopPatches(3).merge(TopPatches(4))
+    with pytest.raises(InputError, match="can't be merged"):
+        Features("fc").merge(Features("block"))
+    one, other = Peaks(), Peaks()
+    sweep(net, images, {"a": one}, layers=["conv1"])
+    sweep(net, images, {"a": other}, layers=["fc"])
+    with pytest.raises(InputError, match=r"\['conv1'\] can't be merged with \['fc'\]"):
+        one.merge(other)
+
+
+def columns_of_values() -> np.ndarray:
+    """(400, 8) float32: scales from 1e-30 to 1e30, offsets, spikes, constants."""
+    rng = np.random.default_rng(0)
+    normal = rng.standard_normal((400, 8))
+    normal[:, 1] = np.maximum(normal[:, 1], 0)
+    normal[:, 2] *= 1e30
+    normal[:, 3] *= 1e-30
+    normal[:, 4] = 1000 + normal[:, 4] * 1e-2
+    normal[:, 5] = 3.25
+    normal[:, 6] = np.exp(4 * normal[:, 6])
+    normal[:, 7] = 0
+    return normal.astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_histograms_do_not_depend_on_order_batches_or_merging(seed: int) -> None:
+    values = columns_of_values()
+    rng = np.random.default_rng(seed)
+    once = Histograms(8)
+    once.add(values)
+    pieces = [Histograms(8), Histograms(8)]
+    for i, part in enumerate(np.array_split(values[rng.permutation(400)], rng.integers(2, 90))):
+        pieces[i % 2].add(part)
+    pieces[0].merge(pieces[1])
+    np.testing.assert_array_equal(pieces[0].linear(64), once.linear(64))
+
+
+def test_histograms_are_linear_between_the_extremes() -> None:
+    values = columns_of_values()
+    histograms = Histograms(8)
+    histograms.add(values)
+    found = histograms.linear(64)
+    assert (found.sum(1) == 400).all()
+    for c in range(8):
+        column = values[:, c].astype(np.float64)
+        low, high = column.min(), column.max()
+        if low == high:
+            assert found[c, 0] == 400
+            continue
+        slack = (high - low) / 128  # a fine bin is no wider
+        for edge in range(65):
+            place = low + (high - low) * edge / 64
+            below = found[c, :edge].sum()
+            assert (column < place - slack).sum() <= below <= (column <= place + slack).sum()
+
+
+def test_a_non_finite_activation_is_an_error_that_names_it() -> None:
+    net = tiny_network()
+    images = tiny_images(20)
+    with torch.no_grad():
+        net.module.block[0].weight[3] = 3e38
+    with pytest.raises(NetworkError, match=r"tiny: activation -?(inf|nan) in layer 'block.0', channel 3, for image 0"):
+        sweep(net, images, {"top": TopPatches()})
+    assert not any(m._forward_hooks for m in net.module.modules())
+    with torch.no_grad():
+        net.module.block[0].weight[3] = 0
+        net.module.fc.bias[6] = float("nan")
+    with pytest.raises(NetworkError, match="activation nan in the logits, class 6"):
+        sweep(net, images, {"predictions": Predictions()})
+    assert sweep(net, images, {"top": TopPatches()}, layers=["conv1"]).images == 20
+
+
+class NoLogits(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)  # type: ignore[no-any-return]
+
+
+def test_logits_are_needed_only_by_those_who_read_them() -> None:
+    net, images = Network(NoLogits(), InputSpec(size=(SIDE, SIDE))), tiny_images(3)
+    assert sweep(net, images, {"top": TopPatches(), "peaks": Peaks()}).images == 3
+    with pytest.raises(NetworkError, match="no logits"):
+        sweep(net, images, {"predictions": Predictions()})
+
+
+def test_broken_images_are_left_out_and_named() -> None:
+    net, pixels, broken = tiny_network(), noise(40), [0, 16, 17, 39]
+    accumulators = all_accumulators()
+    calls: list[tuple[int, int]] = []
+    report = sweep(net, source_of(pixels, broken=broken), accumulators, progress=lambda *c: calls.append(c))
+    assert report.images == 36
+    assert [(s.id, s.name, s.reason) for s in report.skipped] == [
+        (i, f"image-{i}.png", f"image-{i}.png: not an image") for i in broken
+    ]
+    assert calls[-1] == (40, 40)
+    good = [i for i in range(40) if i not in broken]
+    assert accumulators["features"].result().ids.tolist() == good
+    assert accumulators["peaks"].result()["conv1"].count == 36
+    whole = TopPatches(40)
+    sweep(net, source_of(pixels, broken=broken), {"top": whole}, layers=["conv1"])
+    assert sorted(whole.result()["conv1"].images[0].tolist()) == [-1] * 4 + good
+
+
+def test_nothing_readable_gives_empty_results() -> None:
+    accumulators = all_accumulators()
+    report = sweep(tiny_network(), source_of(noise(3), broken=[0, 1, 2]), accumulators)
+    assert report.images == 0
+    assert len(report.skipped) == 3
+    assert [len(accumulators[name].result()) for name in ("patches", "peaks", "classes")] == [0, 0, 0]
+    assert len(accumulators["features"].result().ids) == len(accumulators["predictions"].result().ids) == 0
+
+
+def test_a_network_is_left_as_it_was() -> None:
+    net = tiny_network()
+    net.module.train()
+    sweep(net, tiny_images(5), all_accumulators())
+    assert all(m.training for m in net.module.modules())
+    assert not any(m._forward_hooks for m in net.module.modules())
+
+
+def test_bad_arguments() -> None:
+    net, images = tiny_network(), tiny_images(3)
+    with pytest.raises(UnknownName, match="did you mean 'conv1'"):
+        sweep(net, images, {"top": TopPatches()}, layers=["conv"])
+    with pytest.raises(InputError, match="batch size 0"):
+        sweep(net, images, {"top": TopPatches()}, batch_size=0)
+    with pytest.raises(InputError, match="k is 0"):
+        TopPatches(0)
+    with pytest.raises(InputError, match="accepted: \\[0, 1\\]"):
+        sweep(net, images * 255, {"top": TopPatches()})
+    with pytest.raises(InputError, match="of shape"):
+        sweep(net, images[:, :1], {"top": TopPatches()})

@@ -1,0 +1,135 @@
+"""A sweep that is killed goes on where it was, and a state that can't be used is refused in one line."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from netloupe.core.errors import StoreError
+from netloupe.sweep.accumulators import Peaks, TopPatches
+from netloupe.sweep.engine import sweep
+from sweep_helpers import (
+    SIDE,
+    all_accumulators,
+    assert_equal_results,
+    flat_results,
+    source_of,
+    tiny_images,
+    tiny_network,
+)
+
+COUNT = 100
+
+KILLED = """
+import os, signal, sys
+from sweep_helpers import all_accumulators, tiny_images, tiny_network
+from netloupe.sweep.engine import sweep
+
+def progress(done, total):
+    if done == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sweep(tiny_network(), tiny_images(100), all_accumulators(), state=sys.argv[1], save_every=0.0, progress=progress)
+"""
+
+
+@pytest.mark.parametrize("moment", [16, 64])
+def test_killed_and_resumed_gives_identical_results(tmp_path: Path, moment: int) -> None:
+    state = tmp_path / "deep" / "sweep.safetensors"
+    folders = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    command = [sys.executable, "-c", KILLED, str(state), str(moment)]
+    killed = subprocess.run(command, env={**os.environ, "PYTHONPATH": folders}, check=False)
+    assert killed.returncode == -signal.SIGKILL
+
+    resumed = all_accumulators()
+    report = sweep(tiny_network(), tiny_images(COUNT), resumed, state=state)
+    assert (report.images, report.resumed) == (COUNT, moment)
+    whole = all_accumulators()
+    sweep(tiny_network(), tiny_images(COUNT), whole)
+    assert_equal_results(flat_results(whole), flat_results(resumed))
+
+    again = all_accumulators()
+    assert sweep(tiny_network(), tiny_images(COUNT), again, state=state).resumed == COUNT
+    assert_equal_results(flat_results(whole), flat_results(again))
+    assert os.listdir(state.parent) == [state.name]
+
+
+def test_skipped_images_are_remembered(tmp_path: Path) -> None:
+    source = source_of(np.zeros((40, SIDE, SIDE, 3), dtype=np.uint8), broken=[2, 30])
+    state = tmp_path / "sweep.safetensors"
+
+    def stop(done: int, total: int) -> None:
+        if done == 16:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(tiny_network(), source, {"peaks": Peaks()}, state=state, save_every=0.0, progress=stop)
+    report = sweep(tiny_network(), source, {"peaks": Peaks()}, state=state)
+    assert [s.id for s in report.skipped] == [2, 30]
+    assert (report.images, report.resumed) == (38, 15)
+
+
+def test_the_state_of_something_else_is_refused(tmp_path: Path) -> None:
+    state, images = tmp_path / "sweep.safetensors", tiny_images(20)
+    sweep(tiny_network(), images, {"top": TopPatches(3)}, state=state, layers=["conv1"])
+    before = state.read_bytes()
+    with pytest.raises(StoreError, match=r"its network: .*, now: .*; delete it to start anew"):
+        sweep(tiny_network(seed=9), images, {"top": TopPatches(3)}, state=state, layers=["conv1"])
+    with pytest.raises(StoreError, match="its source: "):
+        sweep(tiny_network(), images.flip(0), {"top": TopPatches(3)}, state=state, layers=["conv1"])
+    with pytest.raises(StoreError, match="its layers: "):
+        sweep(tiny_network(), images, {"top": TopPatches(3)}, state=state, layers=["fc"])
+    with pytest.raises(StoreError, match="its accumulators: ") as caught:
+        sweep(tiny_network(), images, {"top": TopPatches(4)}, state=state, layers=["conv1"])
+    assert "\n" not in str(caught.value)
+    assert state.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"not a state", b"\x10\0\0\0\0\0\0\0{}              "])
+def test_a_file_that_is_no_state_is_refused(tmp_path: Path, content: bytes) -> None:
+    state = tmp_path / "sweep.safetensors"
+    state.write_bytes(content)
+    with pytest.raises(StoreError, match="is no saved sweep"):
+        sweep(tiny_network(), tiny_images(3), {"top": TopPatches()}, state=state)
+    assert state.read_bytes() == content
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_last_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state, images, net = tmp_path / "sweep.safetensors", tiny_images(40), tiny_network()
+    writes: list[bytes] = []
+    real = Path.write_bytes
+
+    def full(path: Path, content: bytes) -> int:
+        writes.append(content)
+        if len(writes) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(StoreError, match="No space left on device") as caught:
+        sweep(net, images, {"peaks": Peaks()}, state=state, save_every=0.0)
+    assert "\n" not in str(caught.value)
+    assert not any(m._forward_hooks for m in net.module.modules())
+    monkeypatch.undo()
+    assert sweep(net, images, {"peaks": Peaks()}, state=state).resumed == 16
+
+
+def test_a_place_that_cannot_be_written_shows_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    seen: list[int] = []
+    with pytest.raises(StoreError, match="can't be written"):
+        sweep(
+            tiny_network(),
+            tiny_images(20),
+            {"peaks": Peaks()},
+            state=tmp_path / "file" / "sweep.safetensors",
+            progress=lambda done, total: seen.append(done),
+        )
+    assert not seen

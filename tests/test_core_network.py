@@ -110,7 +110,9 @@ def test_layers_describe_themselves() -> None:
         None,
     )
     assert (layers["pool"].spatial, layers["fc"].spatial, layers["fc"].channels) == (True, False, 5)
-    first, second = net.activations(torch.rand(2, 3, 12, 10), ["body.0.part", "body.0.part~2"]).values()
+    images = torch.rand(2, 3, 12, 10)
+    first, second = net.activations(images, ["body.0.part", "body.0.part~2"]).values()
+    same(net.activations(images, ["body.0.part~2"])["body.0.part~2"], second)
     assert not torch.equal(first, second)
     same(net.module.get_submodule("body.0.part")(first.relu()), second)
 

@@ -10,11 +10,11 @@ from urllib.error import URLError
 import pytest
 import torch
 from torch import nn
-from torchvision_operators import define_operators
 
 from netloupe.core.errors import NetworkError, UnknownName
 from netloupe.core.inputs import InputSpec
 from netloupe.zoo.load import load
+from torchvision_operators import define_operators
 
 define_operators()
 
@@ -72,17 +72,17 @@ def test_timm_networks(timm: Any, name: str) -> None:
 
 
 def test_the_input_specs_are_the_libraries(torchvision: Any) -> None:
-    assert load("torchvision:resnet18", weights="random").inputs == InputSpec((224, 224), **IMAGENET)
-    assert load("torchvision:inception_v3", weights="random").inputs.size == (299, 299)
+    assert load("torchvision:squeezenet1_1", weights="random").inputs == InputSpec((224, 224), **IMAGENET)
+    assert load("torchvision:efficientnet_b1", weights="random").inputs.size == (240, 240)
 
 
 def test_the_input_spec_of_timm(timm: Any) -> None:
-    assert load("timm:resnet18", weights="random").inputs == InputSpec((224, 224), **IMAGENET)
-    assert load("timm:inception_v3", weights="random").inputs.size == (299, 299)
+    assert load("timm:mobilenetv3_small_050", weights="random").inputs == InputSpec((224, 224), **IMAGENET)
+    assert load("timm:test_efficientnet", weights="random").inputs == InputSpec((160, 160), **IMAGENET)
 
 
 def test_other_numbers_of_classes_have_no_labels(torchvision: Any, timm: Any) -> None:
-    for model in ("torchvision:resnet18", "timm:resnet18"):
+    for model in ("torchvision:squeezenet1_1", "timm:test_byobnet"):
         net = load(model, weights="random", classes=5)
         assert (net.labels, net.classes) == (None, 5), model
 
@@ -101,7 +101,7 @@ def test_weights_from_a_file(torchvision: Any, timm: Any, tmp_path: Any) -> None
 
 
 def test_unknown_names_get_the_nearest(torchvision: Any, timm: Any) -> None:
-    with pytest.raises(UnknownName, match="no classifier in torchvision 'resnet19'; did you mean 'resnet1[08]'"):
+    with pytest.raises(UnknownName, match=r"no classifier in torchvision 'resnet19'; did you mean 'resnet1[08]'"):
         load("torchvision:resnet19")
     with pytest.raises(UnknownName, match="no network in timm 'resnet18_'; did you mean 'resnet18"):
         load("timm:resnet18_")

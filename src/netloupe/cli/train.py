@@ -52,6 +52,9 @@ def train(
         str | None, typer.Option(metavar="PX:EPOCHS,...", help="Sides of the training images and epochs at each.")
     ] = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the weights file and in the card.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Class names by index, where the images don't tell them.")
+    ] = None,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:1.")] = "auto",
     as_json: Json = False,
 ) -> None:
@@ -78,6 +81,7 @@ def train(
             name=name,
             recipe=recipe,
             device=pick_device(device),
+            labels=labels,
             on_read=show_run.read,
             on_step=show_run.step,
             on_epoch=show_run.epoch,

@@ -124,7 +124,7 @@ def _center(image: Image.Image, height: int, width: int) -> Image.Image:
 def to_float(pixels: np.ndarray | Tensor) -> Tensor:
     """(..., C, H, W) float in [0, 1] from (..., H, W, C) uint8."""
     tensor = pixels if isinstance(pixels, Tensor) else torch.from_numpy(np.array(pixels))
-    return tensor.movedim(-1, -3).float().div(255)
+    return tensor.movedim(-1, -3).contiguous().float().div(255)
 
 
 def load_image(path: str | Path, size: Size | None = None, *, channels: int = 3) -> Tensor:

@@ -15,6 +15,7 @@ from netloupe.core.inputs import InputSpec
 from netloupe.data.sources import ImageSource, open_source
 from netloupe.zoo.card import make_card, to_markdown
 from netloupe.zoo.files import build_from_file
+from netloupe.zoo.labels import read_labels
 from netloupe.zoo.lenslet import Lenslet
 from netloupe.zoo.samples import Images, read_labeled
 from netloupe.zoo.state import first_line, header, save_weights
@@ -47,6 +48,7 @@ def train_model(
     recipe: Recipe | None = None,
     device: str | None = None,
     data: str | None = None,
+    labels: Sequence[str] | Path | None = None,
     on_read: Callable[[int, int], None] = lambda _done, _all: None,
     on_step: Callable[[int, int, float], None] = lambda _epoch, _seen, _loss: None,
     on_epoch: Callable[[Epoch], None] = lambda _epoch: None,
@@ -56,7 +58,8 @@ def train_model(
     architecture: "lenslet", "zfnet" or "path/to/file.py:factory"; the factory may have a parameter `classes` or
     `num_classes`, which is then given. train_spec, val_spec: see `open_source`; their classes must be the same.
     name: of the weights file and in the card, by default the architecture's or factory's. data: what the card calls
-    the images, by default the last two parts of their paths. Channels are as many as the recipe's mean has values.
+    the images, by default the last two parts of their paths. labels: class names by index, or a file of them (see
+    `read_labels`), where the images' own don't do. Channels are as many as the recipe's mean has values.
     on_read: (images done, images in all), for each of the two sources; on_step, on_epoch: as for `train`.
 
     A run that was interrupted goes on from its checkpoint in `out`; one that is finished only scores and writes.
@@ -67,14 +70,14 @@ def train_model(
     target = _device(device)
     name = name if name is not None else architecture.rpartition(":")[2]
     sources = open_source(train_spec), open_source(val_spec)
-    labels = _labels(*sources)
-    network = _build(architecture, len(labels), recipe)
+    names = _class_names(*sources, read_labels(labels) if isinstance(labels, str | Path) else labels)
+    network = _build(architecture, len(names), recipe)
     training, validation = (read_labeled(source, recipe.size, on_read, channels=len(recipe.mean)) for source in sources)
     network, result, log = train(
         network,
         training,
         validation,
-        len(labels),
+        len(names),
         out,
         recipe=recipe,
         device=target,
@@ -83,8 +86,8 @@ def train_model(
     )
     about = _about(training, validation, data, train_spec, val_spec)
     kind = architecture if ":" not in architecture else f"{Path(architecture.rpartition(':')[0]).name}:{name}"
-    card = make_card(name, kind, network, labels, result, log, recipe, about)
-    return write_model(network, out, name, labels, card, recipe)
+    card = make_card(name, kind, network, names, result, log, recipe, about)
+    return write_model(network, out, name, names, card, recipe)
 
 
 def write_model(
@@ -113,13 +116,17 @@ def _build(architecture: str, classes: int, recipe: Recipe) -> nn.Module:
     raise unknown("architecture", architecture, ARCHITECTURES)
 
 
-def _labels(training: ImageSource, validation: ImageSource) -> list[str]:
-    """The class names, which must be the same in both sources as far as the second one has any."""
+def _class_names(training: ImageSource, validation: ImageSource, given: Sequence[str] | None) -> list[str]:
+    """The class names: those given, otherwise those of the sources, which must agree as far as the second has any."""
     for source in (training, validation):
         if source.labels is None:
             accepted = "a folder of class folders, Parquet with a label column"
             raise InputError(f"{source.spec!r} has no labels to train on (accepted: {accepted})")
     known = [label for label in training.labels or () if label is not None]
+    if given is not None:
+        if max(known, default=-1) >= len(given):
+            raise InputError(f"{len(given)} labels for images of class {max(known)} in {training.spec!r}")
+        return list(given)
     names = list(training.classes if training.classes is not None else map(str, range(max(known, default=-1) + 1)))
     if training.classes is not None and validation.classes is not None:
         for i, (ours, theirs) in enumerate(zip(names, validation.classes, strict=False)):

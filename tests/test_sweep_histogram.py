@@ -1,0 +1,54 @@
+"""Histograms whose bins fit themselves to the data, against counting by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from netloupe.sweep.histogram import Histograms
+
+
+def columns_of_values() -> np.ndarray:
+    """(400, 8) float32: scales from 1e-30 to 1e30, offsets, spikes, constants."""
+    rng = np.random.default_rng(0)
+    normal = rng.standard_normal((400, 8))
+    normal[:, 1] = np.maximum(normal[:, 1], 0)
+    normal[:, 2] *= 1e30
+    normal[:, 3] *= 1e-30
+    normal[:, 4] = 1000 + normal[:, 4] * 1e-2
+    normal[:, 5] = 3.25
+    normal[:, 6] = np.exp(4 * normal[:, 6])
+    normal[:, 7] = 0
+    return normal.astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_histograms_do_not_depend_on_order_batches_or_merging(seed: int) -> None:
+    values = columns_of_values()
+    rng = np.random.default_rng(seed)
+    once = Histograms(8)
+    once.add(values)
+    pieces = [Histograms(8), Histograms(8)]
+    for i, part in enumerate(np.array_split(values[rng.permutation(400)], rng.integers(2, 90))):
+        pieces[i % 2].add(part)
+    pieces[0].merge(pieces[1])
+    np.testing.assert_array_equal(pieces[0].linear(64), once.linear(64))
+
+
+def test_histograms_are_linear_between_the_extremes() -> None:
+    values = columns_of_values()
+    histograms = Histograms(8)
+    histograms.add(values)
+    found = histograms.linear(64)
+    assert (found.sum(1) == 400).all()
+    for c in range(8):
+        column = values[:, c].astype(np.float64)
+        low, high = column.min(), column.max()
+        if low == high:
+            assert found[c, 0] == 400
+            continue
+        slack = (high - low) / 128  # a fine bin is no wider
+        for edge in range(65):
+            place = low + (high - low) * edge / 64
+            below = found[c, :edge].sum()
+            assert (column < place - slack).sum() <= below <= (column <= place + slack).sum()

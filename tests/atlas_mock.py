@@ -16,7 +16,16 @@ INPUT = (60, 80)  # height, width
 TILE = {"columns": 8, "size": 120}
 MAPS = {"columns": 8, "size": 64}
 PER_BLOCK = {"images": 200, "units": 64}
-LABELS = ["goldfish", "espresso", 'say "hi" & <b>bold</b>', "red panda", "lighthouse", "acoustic guitar", "pizza", "school bus"]
+LABELS = [
+    "goldfish",
+    "espresso",
+    'say "hi" & <b>bold</b>',
+    "red panda",
+    "lighthouse",
+    "acoustic guitar",
+    "pizza",
+    "school bus",
+]
 GAPS = {
     7: "broken.jpg",
     21: "holidays/a very long name of a photograph, 2019-08-14.png",
@@ -65,12 +74,18 @@ def _network(layers: list[dict], images: int, kept: int) -> dict:
         "labels": LABELS,
         "source_classes": None,
         "accuracy": {"top1": 0.553, "top5": 0.79, "count": kept},
-        "skipped": [{"id": number, "name": name, "reason": "not an image"} for number, name in GAPS.items() if number < images],
+        "skipped": [
+            {"id": number, "name": name, "reason": "not an image"} for number, name in GAPS.items() if number < images
+        ],
         "parameters": sum(layer["parameters"] for layer in layers),
         "tile": TILE,
         "maps": MAPS,
         "layers": layers,
-        "provenance": {"network": "sha256:0123456789abcdef", "seed": 0, "versions": {"netloupe": "0.1.0", "torch": "2.6.0"}},
+        "provenance": {
+            "network": "sha256:0123456789abcdef",
+            "seed": 0,
+            "versions": {"netloupe": "0.1.0", "torch": "2.6.0"},
+        },
     }
 
 
@@ -80,7 +95,9 @@ def _layers(channels: tuple[int, ...]) -> list[dict]:
         name = "features.3.relu~2" if index == len(channels) - 1 else f"conv{index + 1}"
         size = [min(7 + 16 * index, side * 2) for side in INPUT]
         field = {"size": size, "stride": [2 ** min(index, 3)] * 2, "exact": index == 0, "whole": False}
-        layers.append(_layer(name, "Conv2d" if index == 0 else "ReLU", [width, 60 >> min(index, 3), 80 >> min(index, 3)], field))
+        layers.append(
+            _layer(name, "Conv2d" if index == 0 else "ReLU", [width, 60 >> min(index, 3), 80 >> min(index, 3)], field)
+        )
     whole = {"size": list(INPUT), "stride": [1, 1], "exact": True, "whole": True}
     layers.append(_layer("mixed/5b pool", "MaxPool2d", [9, 8, 10], whole))
     layers.append(_layer("fc", "Linear", [200], whole))
@@ -124,7 +141,9 @@ def _write_image(folder: Path, row: dict, rows: list[dict], layers: list[dict]) 
     rest = 1 - row["probability"]
     others = [(row["index"] + step) % len(LABELS) for step in range(1, 5)]
     top = [{"label": row["prediction"], "index": row["index"], "probability": row["probability"]}]
-    top += [{"label": LABELS[index], "index": index, "probability": rest / 2**step} for step, index in enumerate(others, 1)]
+    top += [
+        {"label": LABELS[index], "index": index, "probability": rest / 2**step} for step, index in enumerate(others, 1)
+    ]
     shown = [layer for layer in layers if len(layer["shape"]) == 3]
     maps = [
         {
@@ -148,7 +167,10 @@ def _write_image(folder: Path, row: dict, rows: list[dict], layers: list[dict]) 
         return [{"id": index, "distance": distance} for index, distance in zip(ids, distances, strict=True)]
 
     data = {"id": row["id"], "name": row["name"], "label": row["label"], "size": list(INPUT), "top": top, "maps": maps}
-    _write(folder / "data" / "image" / f"{row['id']}.json", {**data, "neighbors": {"features": near(1), "pixels": near(30)}})
+    _write(
+        folder / "data" / "image" / f"{row['id']}.json",
+        {**data, "neighbors": {"features": near(1), "pixels": near(30)}},
+    )
 
 
 def _write_layer(folder: Path, layer: dict, rows: list[dict], pictures: dict[int, Image.Image]) -> None:
@@ -201,14 +223,21 @@ def _unit(layer: dict, channel: int, rows: list[dict]) -> dict:
         for step, index in enumerate((favorite + step) % len(LABELS) for step in range(8))
         if index != NEVER
     ]
-    return {"channel": channel, "patches": patches, "histogram": {"low": low, "high": best, "counts": counts}, "classes": classes}
+    return {
+        "channel": channel,
+        "patches": patches,
+        "histogram": {"low": low, "high": best, "counts": counts},
+        "classes": classes,
+    }
 
 
 def _box(field: dict, chance: random.Random) -> list[int]:
     """A window of the receptive field's size around a random point, cut off at the edges of the input."""
     if field["whole"]:
         return [0, 0, *INPUT]
-    starts = [chance.randint(-(size // 2), side - size // 2 - 1) for size, side in zip(field["size"], INPUT, strict=True)]
+    starts = [
+        chance.randint(-(size // 2), side - size // 2 - 1) for size, side in zip(field["size"], INPUT, strict=True)
+    ]
     stops = [start + size for start, size in zip(starts, field["size"], strict=True)]
     return [*(max(0, start) for start in starts), *(min(side, stop) for side, stop in zip(INPUT, stops, strict=True))]
 

@@ -101,6 +101,18 @@ def test_lenslet_and_zfnet_can_be_trained(folders: Path) -> None:
             assert net(torch.rand(2, 3, 48, 48)).shape == (2, 3)
 
 
+def test_names_for_classes_that_the_images_only_number(folders: Path) -> None:
+    (folders / "classes.json").write_text(
+        '[{"index": 1, "name": "g"}, {"index": 0, "name": "b"}, {"index": 2, "name": "r"}]'
+    )
+    spec = folders / "train", folders / "val", folders / "out"
+    architecture = f"{folders}/net.py:small"
+    path = train_model(architecture, *spec, recipe=RECIPE, labels=folders / "classes.json")
+    assert load(architecture, weights=path, classes=3).labels == ("b", "g", "r")
+    with pytest.raises(InputError, match="2 labels for images of class 2 in"):
+        train_model(architecture, *spec, recipe=RECIPE, labels=["b", "g"])
+
+
 def test_unusable_runs(folders: Path) -> None:
     train_spec, val_spec, out = folders / "train", folders / "val", folders / "out"
     with pytest.raises(UnknownName, match="no architecture 'lenslett'; did you mean 'lenslet'"):
@@ -116,6 +128,6 @@ def test_unusable_runs(folders: Path) -> None:
 
 
 def test_the_default_recipes_suit_their_architectures() -> None:
-    assert default_recipe("lenslet") == Recipe()
+    assert default_recipe("lenslet") == Recipe(finish=2)
     assert all(47 <= side <= 78 for side, _ in default_recipe("zfnet").sizes)
     assert default_recipe("net.py:make").sizes == ((64, 19),)

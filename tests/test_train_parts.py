@@ -15,6 +15,7 @@ from netloupe.data.sources import ImageSource, open_source
 from netloupe.zoo.samples import Images, random_crops, read_labeled
 from netloupe.zoo.score import score
 from netloupe.zoo.state import as_stored
+from netloupe.zoo.train import Recipe, _Session
 from test_train import colored
 
 
@@ -100,6 +101,24 @@ def test_values_beyond_half_precision_stay_as_they_are() -> None:
     assert state["running_var"].tolist() == [1.0, 1e6]
     assert state["weight"].dtype is torch.float16
     assert state["num_batches_tracked"].dtype is torch.int64
+
+
+def test_the_rate_goes_through_one_cycle_and_then_down_once_more() -> None:
+    recipe = Recipe(sizes=((8, 3), (12, 5)), size=16, rate=0.4, warmup=0.25, finish=2, finish_rate=0.1)
+    assert [recipe.side(epoch) for epoch in range(recipe.epochs)] == [8] * 3 + [12] * 5 + [16] * 2
+    session = _Session(nn.Linear(1, 1), recipe, torch.device("cpu"), torch.float32, steps=100)
+    rates = [session.rate(step) for step in range(100)]
+    for step, expected in (
+        (0, 0.0),
+        (10, 0.2),
+        (20, 0.4),
+        (50, 0.2),
+        (79, 0.4 / 60),
+        (80, 0.1),
+        (90, 0.05),
+        (99, 0.005),
+    ):
+        assert rates[step] == pytest.approx(expected)
 
 
 def test_random_numbers_depend_on_seed_and_epoch_alone() -> None:

@@ -74,6 +74,8 @@ def to_markdown(card: Mapping[str, Any]) -> str:
         "Top-5 accuracy": f"{card['top5']:.2%}",
         "Cross-entropy": f"{card['loss']:.3f}",
         "Epochs": sizes,
+        "Finish": f"{recipe['finish']} epochs at {recipe['size']} px on crops of {recipe['finish_crop']:.0%} to 100%, "
+        f"rate {recipe['finish_rate']} falling to 0",
         "Optimizer": f"SGD, Nesterov momentum {recipe['momentum']}, batches of {recipe['batch']}, one cycle up to rate "
         f"{recipe['rate']} (warmup {recipe['warmup']:.0%} of the steps), weight decay {recipe['decay']}",
         "Loss": f"cross-entropy, label smoothing {recipe['smoothing']}",

@@ -32,7 +32,7 @@ def default_recipe(architecture: str) -> Recipe:
     The images of a file's network don't change their size, as it may not allow that.
     """
     if architecture == "lenslet":
-        return Recipe()
+        return Recipe(finish=2)
     if architecture == "zfnet":
         return Recipe(sizes=((48, 10), (56, 10), (64, 10)), rate=0.01)
     return Recipe(sizes=((64, 19),))

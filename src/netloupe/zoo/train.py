@@ -30,9 +30,13 @@ from netloupe.zoo.state import as_stored, first_line
 class Recipe:
     """Everything that decides the result of a training run, beside the data and the architecture.
 
-    sizes: (image side in px, epochs at it), in order. crop: smallest share of the image's area
-    that a random crop keeps. size: side at which images are stored and validated. rate: the highest
-    learning rate. warmup: share of the steps in which it rises. mean, std: per channel, of pixels in [0, 1].
+    sizes: (image side in px, epochs at it), in order, over which the learning rate goes through one cycle. crop:
+    smallest share of the image's area that a random crop keeps. size: side at which images are stored and validated.
+    rate: the highest learning rate. warmup: share of the cycle in which it rises. mean, std: per channel, of pixels
+    in [0, 1].
+    finish: epochs after the cycle at the side `size`, with crops of at least `finish_crop` and a rate that falls from
+    `finish_rate` to zero: crops enlarge what they show, so a network trained on them expects larger objects than
+    it meets in whole images, and a few epochs without mend that (Touvron et al. 2019).
     """
 
     sizes: tuple[tuple[int, int], ...] = ((40, 7), (48, 7), (56, 5))
@@ -44,6 +48,9 @@ class Recipe:
     decay: float = 5e-4
     smoothing: float = 0.1
     crop: float = 0.35
+    finish: int = 0
+    finish_crop: float = 0.75
+    finish_rate: float = 0.01
     seed: int = 0
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
@@ -58,7 +65,8 @@ class Recipe:
             "momentum (above 0, below 1)": not 0 < self.momentum < 1,
             "decay (0 or more)": not self.decay >= 0,
             "smoothing (0 up to 1)": not 0 <= self.smoothing < 1,
-            "crop (above 0, up to 1)": not 0 < self.crop <= 1,
+            "crop (above 0, up to 1)": not all(0 < share <= 1 for share in (self.crop, self.finish_crop)),
+            "finish (0 or more epochs at a rate above 0)": self.finish < 0 or not self.finish_rate > 0,
             "seed (0 or more)": self.seed < 0,
             "mean and std (one value a channel, std above 0)": len(self.mean) != len(self.std) or not min(self.std) > 0,
         }
@@ -68,6 +76,11 @@ class Recipe:
     @property
     def epochs(self) -> int:
         """How often each image is seen."""
+        return self.cycle + self.finish
+
+    @property
+    def cycle(self) -> int:
+        """The epochs over which the learning rate goes through its cycle."""
         return sum(epochs for _, epochs in self.sizes)
 
     def side(self, epoch: int) -> int:
@@ -76,7 +89,7 @@ class Recipe:
             if epoch < epochs:
                 return side
             epoch -= epochs
-        raise ValueError("no such epoch")
+        return self.size
 
 
 @dataclass(frozen=True)
@@ -131,10 +144,13 @@ class _Session:
         return logits.float()
 
     def rate(self, step: int) -> float:
-        """One cycle: linear up over the first `warmup` share of steps, then linear down to zero."""
-        share = step / self.steps
-        warmup = self.recipe.warmup
-        return self.recipe.rate * (share / warmup if share < warmup else (1 - share) / (1 - warmup))
+        """One cycle: linear up over the first `warmup` share of its steps, then linear down; then down once more."""
+        recipe = self.recipe
+        cycle = self.steps // recipe.epochs * recipe.cycle
+        if step >= cycle:
+            return recipe.finish_rate * (1 - (step - cycle) / max(self.steps - cycle, 1))
+        share, warmup = step / cycle, recipe.warmup
+        return recipe.rate * (share / warmup if share < warmup else (1 - share) / (1 - warmup))
 
     def try_sizes(self, channels: int, classes: int) -> None:
         """Run the network once at every size the recipe has; raise NetworkError unless it gives (1, classes)."""
@@ -159,7 +175,8 @@ class _Session:
         self.network.train()
         for i in range(per_epoch):
             chosen = order[i * recipe.batch : (i + 1) * recipe.batch].to(self.device)
-            images = random_crops(train.pixels[chosen], recipe.side(epoch), recipe.crop, generator)
+            crop = recipe.crop if epoch < recipe.cycle else recipe.finish_crop
+            images = random_crops(train.pixels[chosen], recipe.side(epoch), crop, generator)
             for group in self.optimizer.param_groups:
                 group["lr"] = self.rate(epoch * per_epoch + i)
             loss = F.cross_entropy(self.logits(images), train.labels[chosen], label_smoothing=recipe.smoothing)

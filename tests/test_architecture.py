@@ -16,7 +16,7 @@ MAX_LINES = 400
 
 def read_arrows(text: str) -> dict[str, set[str]]:
     """{package: modules it may import}, from the table of the page; a package stands for all its modules."""
-    rows = re.findall(r"^\| `(\w+)` \|[^|]*\| ([^|]*) \|$", text, re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z]+)` \|[^|]*\| ([^|]*) \|$", text, re.MULTILINE)
     packages = [package for package, _ in rows]
     arrows: dict[str, set[str]] = {}
     for package, cell in rows:

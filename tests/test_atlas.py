@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -191,7 +190,7 @@ def contents(store: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("stage", ["sweep:5", "photographs:5", "layers:3", "neighbors:1"])
 def test_a_killed_build_goes_on_and_ends_the_same(atlas: Path, tmp_path: Path, stage: str) -> None:
-    source = shutil.copytree(atlas.parent / "photos", tmp_path / "photos")
+    source = shutil.copytree(atlas.parent / "photos", tmp_path / "pictures")
     script = """
 import os, signal, sys
 from pathlib import Path
@@ -202,7 +201,7 @@ stage, least = sys.argv[1].split(":")
 def progress(now, done, total):
     if now == stage and done >= int(least):
         os.kill(os.getpid(), signal.SIGKILL)
-build(tiny_network(), open_source("photos"), Path("out"), batch_size=5, progress=progress)
+build(tiny_network(), open_source("pictures"), Path("out"), batch_size=5, progress=progress)
 """
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     killed = subprocess.run([sys.executable, "-c", script, stage], cwd=source.parent, env=environment, check=False)
@@ -211,8 +210,8 @@ build(tiny_network(), open_source("photos"), Path("out"), batch_size=5, progress
     here = Path.cwd()
     try:
         os.chdir(tmp_path)
-        build(tiny_network(), open_source("photos"), Path("out"), batch_size=5)
-        build(tiny_network(), open_source("photos"), Path("whole"), batch_size=5)
+        build(tiny_network(), open_source("pictures"), Path("out"), batch_size=5)
+        build(tiny_network(), open_source("pictures"), Path("whole"), batch_size=5)
     finally:
         os.chdir(here)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
@@ -244,7 +243,7 @@ def test_mistakes_are_one_plain_line(atlas: Path, tmp_path: Path) -> None:
         Store.open(other)
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "x.jpg").write_bytes(b"")
-    with pytest.raises(InputError, match=re.escape("none of 1 images can be read")):
+    with pytest.raises(InputError, match="none of 1 images of .*: x.jpg: not an image"):
         build(net, open_source(tmp_path / "bad"), tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
@@ -270,5 +269,5 @@ def test_selectivity_by_hand() -> None:
 def test_typical_channels_are_spread_over_the_living() -> None:
     strength, dead = np.arange(100.0), np.arange(100) % 2 == 0
     chosen = typical(strength, dead, 5)
-    assert chosen == [99, 75, 49, 25, 1]
+    assert chosen == [99, 75, 51, 25, 1]
     assert typical(np.array([1.0, 3.0, 2.0]), np.array([False, False, True])) == [1, 0]

@@ -50,7 +50,7 @@ class ActivationMaps(Result):
             tiles = [resized(heat(maps[image, c], high), size, smooth=False) for c in channels]
             shown = ", ".join(map(str, channels[:8])) + (" ..." if len(channels) > 8 else "")
             row = grid(tiles, min(8, math.ceil(math.sqrt(len(tiles)) * 2)))
-            parts.append(captioned(row, f"{layer}: channels {shown}; white is {high:.3g}"))
+            parts.append(captioned(row, f"{layer}: channels {shown}; brightest is {high:.3g}"))
         return stacked(parts)
 
     def arrays(self) -> dict[str, np.ndarray]:

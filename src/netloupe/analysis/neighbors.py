@@ -53,7 +53,7 @@ class Neighbors(Result):
         parts = []
         for i, query in enumerate(self.queries):
             first = resized(from_pixels(query), (side, side))
-            for name, near in ((f"features of {self.layer}", self.features), ("pixels", self.pixels)):
+            for name, near in ((f"the features of layer {self.layer}", self.features), ("pixels", self.pixels)):
                 shown = [
                     resized(as_seen(self.source.open(int(j)), (side, side)), (side, side))
                     for j in near.ids[i]

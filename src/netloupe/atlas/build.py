@@ -193,7 +193,7 @@ def _network_document(
     return {
         "format": FORMAT,
         "name": net.name,
-        "source": source.spec,
+        "source": source.title,
         "created": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         "input": {"size": list(net.inputs.size), "channels": net.inputs.channels},
         "images": len(predictions),
@@ -208,7 +208,7 @@ def _network_document(
         "tile": {"columns": TILE_COLUMNS, "size": TILE_SIDE},
         "maps": {"columns": MAP_COLUMNS, "size": MAP_SIDE, "layers": list(map_rows)},
         "layers": [_layer_document(net, name, strip) for name, strip in zip(layers, strips, strict=True)],
-        "provenance": provenance(net, "atlas", images=source.spec, k=k, fingerprint=source.fingerprint()),
+        "provenance": provenance(net, "atlas", images=source.title, k=k, fingerprint=source.fingerprint()),
     }
 
 

@@ -133,7 +133,7 @@ def _sheets(net: Network, layers: Sequence[str], images: torch.Tensor) -> list[t
             gap = MAP_COLUMNS - chosen.shape[1]
             channels += [*map(int, chosen[i]), *[-1] * gap]
             values += [*map(float, peaks[i]), *[0.0] * gap]
-        found.append((encode(sheet, "JPEG", 82), channels, values))
+        found.append((encode(sheet, "JPEG", 65), channels, values))
     return found
 
 

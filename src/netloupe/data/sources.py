@@ -44,6 +44,11 @@ class ImageSource:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def title(self) -> str:
+        """The spec for people who need not know where it lies: of a path, the last two parts."""
+        return "/".join(Path(self.spec).parts[-2:]).lstrip("/")
+
     def open(self, image_id: int) -> Image.Image:
         """The decoded image, mode RGB or L. Raises InputError if it is broken, too large or not there."""
         if not 0 <= image_id < len(self):

@@ -40,7 +40,7 @@ sweep(tiny_network(), tiny_images(100), all_accumulators(), state=sys.argv[1], s
 """
 
 
-@pytest.mark.parametrize("moment", [16, 64])
+@pytest.mark.parametrize("moment", [32, 64])
 def test_killed_and_resumed_gives_identical_results(tmp_path: Path, moment: int) -> None:
     state = tmp_path / "deep" / "sweep.safetensors"
     folders = os.pathsep.join([str(Path(__file__).parent), *sys.path])
@@ -62,17 +62,17 @@ def test_killed_and_resumed_gives_identical_results(tmp_path: Path, moment: int)
 
 
 def test_skipped_images_are_remembered(tmp_path: Path) -> None:
-    source = source_of(np.zeros((40, SIDE, SIDE, 3), dtype=np.uint8), broken=[2, 30])
+    source = source_of(np.zeros((40, SIDE, SIDE, 3), dtype=np.uint8), broken=[2, 35])
     state = tmp_path / "sweep.safetensors"
 
     def stop(done: int, total: int) -> None:
-        if done == 16:
+        if done == 32:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         sweep(tiny_network(), source, {"peaks": Peaks()}, state=state, save_every=0.0, progress=stop)
     report = sweep(tiny_network(), source, {"peaks": Peaks()}, state=state)
-    assert [s.id for s in report.skipped] == [2, 30]
+    assert [s.id for s in report.skipped] == [2, 35]
     assert (report.images, report.resumed) == (38, 15)
 
 
@@ -118,7 +118,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_last_state(tmp_path: Path, monke
     assert "\n" not in str(caught.value)
     assert not any(m._forward_hooks for m in net.module.modules())
     monkeypatch.undo()
-    assert sweep(net, images, {"peaks": Peaks()}, state=state).resumed == 16
+    assert sweep(net, images, {"peaks": Peaks()}, state=state).resumed == 32
 
 
 def test_a_place_that_cannot_be_written_shows_before_the_work(tmp_path: Path) -> None:

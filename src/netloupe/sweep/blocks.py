@@ -14,8 +14,8 @@ from netloupe.core.network import Network
 from netloupe.data.images import to_float
 from netloupe.data.sources import ImageSource, Skipped, read_batches
 
-_BLOCK = {"cpu": 16, "cuda": 128}  # images, by type of device
-_PIXELS = 2**20  # of 16 images of 256 x 256 px; larger images make smaller blocks
+_BLOCK = {"cpu": 32, "cuda": 128}  # images, by type of device
+_PIXELS = 2**20  # on a CPU a block has at most so many, that is 16 images of 256 x 256 px
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class DataSet:
         self._net = net
         self._images = images
         height, width = images.shape[2:] if isinstance(images, Tensor) else net.inputs.size
-        largest = _BLOCK.get(net.device.type, 16)
+        largest = _BLOCK.get(net.device.type, _BLOCK["cpu"])
         self.block = largest
-        while self.block > 1 and self.block * height * width > _PIXELS * largest // 16:
+        while self.block > 1 and self.block * height * width > _PIXELS * largest // _BLOCK["cpu"]:
             self.block //= 2
 
     def __len__(self) -> int:

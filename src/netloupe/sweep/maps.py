@@ -53,4 +53,6 @@ class Maps:
         else:
             chosen = self.output[torch.from_numpy(rows), torch.from_numpy(channels)]
         highest = chosen.float().cpu().numpy().reshape(len(rows), -1).argmax(1)
-        return np.stack(np.divmod(highest, width), 1).astype(np.int32)
+        found = np.empty((len(highest), 2), dtype=np.int32)
+        found[:, 0], found[:, 1] = np.divmod(highest, width)
+        return found

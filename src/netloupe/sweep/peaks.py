@@ -15,6 +15,8 @@ from netloupe.sweep.maps import Maps
 
 BINS = 64
 
+_TOGETHER = 128  # images whose peaks are taken in at once: one by one costs more
+
 
 @dataclass(frozen=True)
 class PeakStatistics:
@@ -56,6 +58,7 @@ class Peaks(Accumulator):
 
     def __init__(self) -> None:
         self._columns = Columns()
+        self._waiting: list[np.ndarray] = []  # peaks (n, width) of the latest blocks
         self._resize(0)
 
     def _resize(self, width: int) -> None:
@@ -74,7 +77,14 @@ class Peaks(Accumulator):
         self._columns.put(layer, maps.peak)
 
     def end_batch(self) -> None:
-        peaks = self._columns.take()
+        self._waiting.append(self._columns.take())
+        if sum(map(len, self._waiting)) >= _TOGETHER:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Take in the peaks that wait."""
+        peaks = np.concatenate(self._waiting) if self._waiting else np.zeros((0, 0), dtype=np.float32)
+        self._waiting = []
         if len(peaks) == 0:
             return
         if self._count == 0:
@@ -86,6 +96,8 @@ class Peaks(Accumulator):
         self._histograms.add(peaks)
 
     def merge(self, other: Peaks) -> None:
+        self._settle()
+        other._settle()
         if other._count == 0:
             return
         if self._count == 0:
@@ -105,6 +117,7 @@ class Peaks(Accumulator):
 
     def result(self) -> dict[str, PeakStatistics]:
         """Layer -> PeakStatistics; empty before the first image."""
+        self._settle()
         if self._count == 0:
             return {}
         counts = self._histograms.linear(BINS)
@@ -124,7 +137,10 @@ class Peaks(Accumulator):
     def state(self) -> State:
         arrays = {"mean": self._mean, "squares": self._squares, "active": self._active}
         count = np.array([self._count])
-        return to_state({**self._columns.state(), **self._histograms.state(), **arrays, "count": count})
+        # what waits is saved as such: where a sweep was cut must not decide what is added up together
+        waiting = np.concatenate(self._waiting) if self._waiting else np.zeros((0, self._columns.width), np.float32)
+        saved = {**self._columns.state(), **self._histograms.state(), **arrays, "count": count, "waiting": waiting}
+        return to_state(saved)
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         arrays = to_arrays(state)
@@ -132,3 +148,4 @@ class Peaks(Accumulator):
         self._histograms.load(arrays)
         self._mean, self._squares, self._active = arrays["mean"], arrays["squares"], arrays["active"]
         self._count = int(arrays["count"][0])
+        self._waiting = [arrays["waiting"]] if len(arrays["waiting"]) else []

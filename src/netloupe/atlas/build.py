@@ -214,18 +214,12 @@ def _network_document(
 
 def _layer_document(net: Network, name: str, strip: dict[str, Any]) -> dict[str, Any]:
     layer = net.layers[name]
-    field = layer.receptive_field
     return {
         "name": name,
         "kind": layer.kind,
         "shape": list(layer.shape),
         "parameters": layer.parameters,
-        "receptive_field": {
-            "size": list(field.size),
-            "stride": list(field.stride),
-            "exact": field.exact,
-            "whole": field.whole,
-        },
+        "receptive_field": layer.receptive_field.document(),
         **strip,
     }
 

@@ -19,18 +19,12 @@ def layers(network: NetworkOptions, as_json: Json = False) -> None:
 
 
 def _row(layer: Layer) -> dict[str, Any]:
-    field = layer.receptive_field
     return {
         "name": layer.name,
         "kind": layer.kind,
         "shape": list(layer.shape),
         "parameters": layer.parameters,
-        "receptive_field": {
-            "size": list(field.size),
-            "stride": list(field.stride),
-            "exact": field.exact,
-            "whole": field.whole,
-        },
+        "receptive_field": layer.receptive_field.document(),
     }
 
 

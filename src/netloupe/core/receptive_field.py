@@ -38,6 +38,10 @@ class ReceptiveField:
     rows: tuple[Span, ...] = field(default=(), repr=False)
     columns: tuple[Span, ...] = field(default=(), repr=False)
 
+    def document(self) -> dict[str, object]:
+        """Size, stride, exact and whole, JSON-able."""
+        return {"size": list(self.size), "stride": list(self.stride), "exact": self.exact, "whole": self.whole}
+
     def box(self, y: int, x: int, image: tuple[int, int]) -> Box:
         """The box that neuron (y, x) sees of an image of size (height, width), clipped to it."""
         if self.whole:

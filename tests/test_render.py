@@ -33,12 +33,6 @@ def test_heat_shows_negative_and_zero_as_black_and_survives_an_all_zero_map() ->
     assert (pic.heat(np.zeros((2, 2))) == pic.heat(np.zeros((2, 2)), 1.0)).all()
 
 
-def test_gray_maps_low_to_black_and_high_to_white() -> None:
-    shown = pic.gray(np.array([[-1.0, 0.0, 1.0, 5.0]]), -1, 1)
-    assert shown[0, :, 0].tolist() == [0, 128, 255, 255]
-    assert (pic.gray(np.ones((1, 1)), 1, 1) == 128).all()
-
-
 def test_cropped_takes_exactly_the_box() -> None:
     photo = np.zeros((10, 20, 3), dtype=np.uint8)
     photo[2:6, 8:12] = (200, 100, 50)
@@ -63,15 +57,6 @@ def test_grid_places_tiles_in_rows() -> None:
         y, x = 1 + i // 2 * 3, 1 + i % 2 * 4
         assert (sheet[y : y + 2, x : x + 3] == i).all()
     assert (sheet[7:9, 5:8] == 99).all()
-
-
-def test_boxed_draws_around_and_leaves_the_inside_and_the_original() -> None:
-    photo = np.full((40, 40, 3), 7, dtype=np.uint8)
-    shown = pic.boxed(photo, (10, 12, 30, 28), width=1, color=(255, 0, 0))
-    assert (shown[10, 12:28] == (255, 0, 0)).all()
-    assert (shown[29, 12:28] == (255, 0, 0)).all()
-    assert (shown[12:28, 14:26] == 7).all()
-    assert (photo == 7).all()
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])

@@ -151,7 +151,9 @@ def _write_units(
         statistics = peaks[name]
         units = unit_rows(i, statistics, *(a.numpy() for a in classes[name]))
         values, images, positions = (t.numpy() for t in patches[name])
-        best = patch_rows(i, net.layers[name], (values, images, positions), statistics.minimum, net.inputs.size)
+        best = patch_rows(
+            i, net.layers[name].receptive_field, (values, images, positions), statistics.minimum, net.inputs.size
+        )
         store.write("units", units)
         store.write("patches", best)
         store.write("tiles", tile_rows(i, net.layers[name].channels, best, photographs, net.inputs.size))

@@ -11,7 +11,7 @@ import pyarrow as pa
 from netloupe.analysis.neighbors import nearest
 from netloupe.atlas.pages import UNITS_PER_BLOCK
 from netloupe.atlas.photographs import Photographs
-from netloupe.core.layers import Layer
+from netloupe.core.receptive_field import ReceptiveField
 from netloupe.render.pictures import Color, Picture, cropped, encode
 
 TILE_COLUMNS = 8
@@ -73,7 +73,11 @@ def unit_rows(layer: int, peaks: Any, class_means: np.ndarray, class_counts: np.
 
 
 def patch_rows(
-    layer: int, field: Layer, found: tuple[np.ndarray, np.ndarray, np.ndarray], floor: np.ndarray, size: tuple[int, int]
+    layer: int,
+    field: ReceptiveField,
+    found: tuple[np.ndarray, np.ndarray, np.ndarray],
+    floor: np.ndarray,
+    size: tuple[int, int],
 ) -> pa.Table:
     """The rows of table `patches` for one layer.
 
@@ -84,7 +88,7 @@ def patch_rows(
     rows: dict[str, list[Any]] = {name: [] for name in _PATCH_SCHEMA.names}
     for channel, rank in np.argwhere((images >= 0) & (values > floor[:, None])):
         y, x = (int(v) for v in positions[channel, rank])
-        box = field.receptive_field.box(y, x, size)
+        box = field.box(y, x, size)
         entries = (layer, channel, rank, images[channel, rank], values[channel, rank], y, x, *box)
         for name, entry in zip(rows, entries, strict=True):
             rows[name].append(entry)

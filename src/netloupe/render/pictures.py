@@ -12,7 +12,6 @@ Picture = np.ndarray
 Color = tuple[int, int, int]
 
 PAPER: Color = (246, 244, 239)
-INK: Color = (232, 67, 41)
 
 _HEAT = np.array(  # black, violet, red, orange, pale yellow: lightness rises evenly
     [
@@ -35,12 +34,6 @@ def heat(values: np.ndarray, high: float | None = None) -> Picture:
     share = np.clip(values / high, 0, 1) if high > 0 else np.zeros_like(values, dtype=np.float64)
     places = np.linspace(0, 1, len(_HEAT))
     return np.stack([np.interp(share, places, _HEAT[:, c]) for c in range(3)], axis=-1).round().astype(np.uint8)
-
-
-def gray(values: np.ndarray, low: float, high: float) -> Picture:
-    """(H, W) from `low` (black) to `high` (white) -> (H, W, 3)."""
-    share = np.clip((values - low) / (high - low), 0, 1) if high > low else np.full(values.shape, 0.5)
-    return np.repeat((share * 255).round().astype(np.uint8)[..., None], 3, axis=-1)
 
 
 def resized(picture: Picture, size: tuple[int, int], *, smooth: bool = True) -> Picture:
@@ -68,19 +61,6 @@ def cropped(picture: Picture, box: Sequence[float], side: int, *, background: Co
     square = Image.new("RGB", (side, side), background)
     square.paste(part, ((side - size[0]) // 2, (side - size[1]) // 2))
     return np.asarray(square)
-
-
-def boxed(picture: Picture, box: Sequence[float], *, width: int = 2, color: Color = INK) -> Picture:
-    """A copy with `box` (top, left, bottom, right) drawn around what lies in it, with a thin white edge."""
-    top, left, bottom, right = (round(v) for v in box)
-    image = Image.fromarray(picture)
-    draw = ImageDraw.Draw(image)
-    for grow, line in ((width + 1, (255, 255, 255)), (width, color)):
-        for d in range(grow):
-            draw.rectangle((left - d, top - d, right - 1 + d, bottom - 1 + d), outline=line)
-    for d in range(width):
-        draw.rectangle((left - d, top - d, right - 1 + d, bottom - 1 + d), outline=color)
-    return np.asarray(image)
 
 
 def grid(pictures: Sequence[Picture], columns: int, *, gap: int = 2, background: Color = PAPER) -> Picture:

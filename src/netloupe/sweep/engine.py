@@ -34,11 +34,6 @@ class Report:
     skipped: tuple[Skipped, ...]
     seconds: float
 
-    @property
-    def images_per_second(self) -> float:
-        """Of this run."""
-        return (self.images - self.resumed) / self.seconds
-
 
 def sweep(
     net: Network,

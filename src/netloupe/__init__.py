@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from netloupe.analysis.activations import activation_maps
+    from netloupe.analysis.cam import grad_cam, guided_grad_cam
     from netloupe.analysis.filters import filters
+    from netloupe.analysis.gradients import gradient, integrated_gradients, saliency, smooth_grad
     from netloupe.analysis.neighbors import neighbors
+    from netloupe.analysis.occlusion import occlusion
     from netloupe.analysis.patches import top_patches
     from netloupe.core import objectives
     from netloupe.core.errors import NetloupeError
@@ -35,13 +38,20 @@ __all__ = [
     "Unit",
     "activation_maps",
     "filters",
+    "grad_cam",
+    "gradient",
+    "guided_grad_cam",
+    "integrated_gradients",
     "load",
     "load_image",
     "load_images",
     "neighbors",
     "objectives",
+    "occlusion",
     "open_source",
     "photos",
+    "saliency",
+    "smooth_grad",
     "top_patches",
 ]
 
@@ -52,12 +62,19 @@ _MODULES = {
     "Unit": "core.units",
     "activation_maps": "analysis.activations",
     "filters": "analysis.filters",
+    "grad_cam": "analysis.cam",
+    "gradient": "analysis.gradients",
+    "guided_grad_cam": "analysis.cam",
+    "integrated_gradients": "analysis.gradients",
     "load": "zoo.load",
     "load_image": "data.images",
     "load_images": "data.images",
     "neighbors": "analysis.neighbors",
+    "occlusion": "analysis.occlusion",
     "open_source": "data.sources",
     "photos": "data.photos",
+    "saliency": "analysis.gradients",
+    "smooth_grad": "analysis.gradients",
     "top_patches": "analysis.patches",
 }
 

@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 from netloupe.core.errors import InputError, NetloupeError, NetworkError, UnknownName, unknown
 from netloupe.core.inputs import InputSpec
 from netloupe.core.layers import Layer, list_layers
-from netloupe.core.objectives import Objective, Reading
+from netloupe.core.objectives import Objective, Reading, as_objective
 from netloupe.core.taps import LOGITS, Reader, evaluating, placement, tapped
 
 
@@ -140,8 +140,8 @@ class Network:
             self.run(images, {name: keep(name) for name in names})
         return {name: found[name] for name in names}
 
-    def read(self, images: Tensor, objective: Objective) -> Tensor:
-        """The objective's score of each image, (N,); differentiable with respect to `images`."""
+    def reading(self, images: Tensor, layers: Iterable[str]) -> Reading:
+        """The outputs of the named layers, as an objective sees them; differentiable with respect to `images`."""
         self.inputs.check(images)
         images = images.to(self.device)
         found: dict[str, Tensor] = {}
@@ -149,13 +149,19 @@ class Network:
         def keep(layer: str) -> Reader:
             def reader(output: Tensor) -> Tensor:
                 found[layer] = _readable(output)
-                return output.clone()
+                return found[layer].clone() if found[layer] is output else found[layer].to(output.dtype)
 
             return reader
 
-        if objective.layers:
-            self.run(images, {layer: keep(layer) for layer in objective.layers})
-        return objective.score(Reading(self, images, found))
+        readers = {layer: keep(layer) for layer in layers}
+        if readers:
+            self.run(images, readers)
+        return Reading(self, images, found)
+
+    def read(self, images: Tensor, objective: Objective | str) -> Tensor:
+        """The objective's score of each image, (N,); differentiable with respect to `images`."""
+        objective = as_objective(objective)
+        return objective.score(self.reading(images, objective.layers))
 
     def predict(self, images: Tensor, top: int = 5) -> list[list[tuple[str, float]]]:
         """The `top` most probable classes of each image, best first: [[(label, probability), ...], ...]."""

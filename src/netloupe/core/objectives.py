@@ -135,9 +135,26 @@ def direction(layer: str, vector: Tensor) -> Objective:
     return Objective((layer,), score, f"direction({layer!r}, {_digest(fixed)})")
 
 
-def energy(layer: str) -> Objective:
-    """Half the squared norm of a layer's output; its gradient there is the output itself (DeepDream)."""
-    return Objective((layer,), lambda r: r.layer(layer).flatten(1).square().sum(1) / 2, f"energy({layer!r})")
+def energy(layer: str, index: int | None = None, y: int | None = None, x: int | None = None) -> Objective:
+    """Half the squared norm of a layer's output, of one channel `index` of it, or of one neuron (y, x) of that.
+
+    Its gradient there is the output itself: with a whole layer DeepDream (Mordvintsev et al. 2015), and with one
+    neuron what a deconvnet starts from (Zeiler & Fergus 2013): an activation with its value, all others zero.
+    """
+    if index is None:
+        if y is not None or x is not None:
+            raise InputError(f"energy of layer {layer!r} at a position without a channel (accepted: channel, y, x)")
+        return Objective((layer,), lambda r: r.layer(layer).flatten(1).square().sum(1) / 2, f"energy({layer!r})")
+    if (y is None) != (x is None):
+        raise InputError(f"energy at y={y}, x={x} (accepted: both or neither)")
+    one = None if y is None else neuron(layer, index, y, x)
+
+    def score(r: Reading) -> Tensor:
+        values = r.channel(layer, index) if one is None else one.score(r)
+        return values.reshape(len(values), -1).square().sum(1) / 2
+
+    position = "" if y is None else f", {y}, {x}"
+    return Objective((layer,), score, f"energy({layer!r}, {index}{position})")
 
 
 def unit(address: str | Unit) -> Objective:
@@ -148,6 +165,15 @@ def unit(address: str | Unit) -> Objective:
     if u.channel is None:
         return energy(u.layer)
     return channel(u.layer, u.channel) if u.position is None else neuron(u.layer, u.channel, *u.position)
+
+
+def as_objective(given: Objective | str | Unit) -> Objective:
+    """The objective itself, or the one that the address of a unit names. Raises InputError for anything else."""
+    if isinstance(given, Objective):
+        return given
+    if isinstance(given, str | Unit):
+        return unit(given)
+    raise InputError(f"the objective is a {type(given).__name__} (accepted: an Objective, or an address as conv3:17)")
 
 
 def match_features(layer: str, target: Tensor) -> Objective:
@@ -223,6 +249,7 @@ __all__ = [
     "LOGITS",
     "Objective",
     "Reading",
+    "as_objective",
     "channel",
     "direction",
     "energy",

@@ -1,0 +1,56 @@
+"""Class activation: which positions of a layer argue for an objective."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from netloupe.analysis.gradients import differentiate, gradient
+from netloupe.core.errors import InputError
+from netloupe.core.network import LOGITS, Network
+from netloupe.core.objectives import Objective, as_objective
+
+
+def grad_cam(
+    net: Network, images: Tensor, objective: Objective | str, layer: str | None = None, *, upsample: bool = True
+) -> Tensor:
+    """max(0, sum over channels of (mean gradient of the channel) times its map) (Selvaraju et al. 2017, eq. 1 and 2).
+
+    (N, H, W) at the images' size, bilinear; with upsample=False (N, h, w) at the layer's. At least 0. layer: by
+    default `cam_layer`. Raises UnknownName for a layer that is not there, InputError for one that is no map, and
+    NetworkError if the objective does not depend on it.
+    """
+    net.inputs.check(images)
+    layer = cam_layer(net, objective) if layer is None else layer
+    if not net.layer(layer).spatial:
+        raise InputError(f"layer {layer!r} of shape {net.layer(layer).shape} has no positions (accepted: (C, H, W))")
+    net.inputs.check_range(images)
+    found = differentiate(net, images, objective, layer=layer)
+    assert found.output is not None
+    assert found.output_gradient is not None
+    weights = found.output_gradient.mean((2, 3), keepdim=True)
+    maps = (weights * found.output).sum(1, keepdim=True).clamp(min=0)
+    if upsample:
+        maps = torch.nn.functional.interpolate(maps, images.shape[2:], mode="bilinear", align_corners=False)
+    return maps[:, 0]
+
+
+def guided_grad_cam(net: Network, images: Tensor, objective: Objective | str, layer: str | None = None) -> Tensor:
+    """Guided backpropagation times Grad-CAM, (N, C, H, W), signed (Selvaraju et al. 2017, section 3.2)."""
+    return gradient(net, images, objective, "guided") * grad_cam(net, images, objective, layer)[:, None]
+
+
+def cam_layer(net: Network, objective: Objective | str) -> str:
+    """The last convolution before what the objective reads, with the normalization and rectifier that follow it.
+
+    That is the last layer whose map is as large as that convolution's. Raises InputError if there is none.
+    """
+    objective = as_objective(objective)
+    names = list(net.layers)
+    read = [names.index(net.layer(name).name) for name in objective.layers if name != LOGITS]
+    before = names[: min(read, default=len(names))]
+    maps = {n: net.layers[n].shape[1:] for n in before if net.layers[n].spatial and max(net.layers[n].shape[1:]) > 1}
+    convolutions = [n for n in maps if net.layers[n].kind.startswith("Conv")] or list(maps)
+    if not convolutions:
+        raise InputError(f"{net.name} has no layer with positions before {objective!r}; Grad-CAM needs one")
+    return [n for n in maps if maps[n] == maps[convolutions[-1]]][-1]

@@ -1,0 +1,171 @@
+"""Gradients of an objective with respect to the pixels, by a backward rule, and their averages.
+
+An objective may also be given as the address of a unit, as in "class:koala" or "conv3:17".
+All give attributions (N, C, H, W): signed and raw, one number per pixel and color, in units of the objective per
+unit of the pixel range [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from netloupe.analysis.baselines import Baseline, baseline_images
+from netloupe.core.errors import InputError, NetworkError
+from netloupe.core.network import Network
+from netloupe.core.objectives import Objective, as_objective
+from netloupe.core.rules import Rule, backward_rule
+
+
+@dataclass(frozen=True)
+class Differentiated:
+    """One pass forward and back: `scores` (N,), the `gradient` (N, C, H, W), and the layer asked for, if any.
+
+    output: that layer's output (N, C, h, w). output_gradient: the score's gradient there.
+    """
+
+    scores: Tensor
+    gradient: Tensor
+    output: Tensor | None = None
+    output_gradient: Tensor | None = None
+
+
+def differentiate(
+    net: Network, images: Tensor, objective: Objective | str, rule: Rule = "plain", layer: str | None = None
+) -> Differentiated:
+    """The gradient of each image's score with respect to its pixels, and to a layer's output if one is named.
+
+    Raises NetworkError if a score or gradient is not finite, if no path leads from the image to the score, or if
+    the rule finds no rectifier on it. Pixels may leave [0, 1].
+    """
+    net.inputs.check(images)
+    objective = as_objective(objective)
+    pixels = images.detach().to(net.device).requires_grad_()
+    with torch.inference_mode(False), torch.enable_grad():
+        with backward_rule(rule) as rectifiers:
+            reading = net.reading(pixels, dict.fromkeys([*objective.layers, *([] if layer is None else [layer])]))
+        scores = objective.score(reading)
+        _check_finite(net, objective, scores)
+        if rectifiers is not None and rectifiers.count == 0:
+            raise NetworkError(
+                f"rule {rule!r} finds no ReLU between the image and {objective!r} in {net.name}; without one use "
+                "rule 'plain' (inside TorchScript none is seen: give the module before `torch.jit.script`)"
+            )
+        if not scores.requires_grad:
+            raise _independent(net, objective)
+        wanted = [pixels] if layer is None else [pixels, reading.outputs[layer]]
+        found = torch.autograd.grad(scores.sum(), wanted, allow_unused=True)
+    if any(gradient is None for gradient in found):
+        raise _independent(net, objective, layer if found[0] is not None else None)
+    for gradient in found:
+        if not bool(gradient.isfinite().all()):
+            raise NetworkError(f"the gradient of {objective!r} in {net.name} is not finite")
+    if layer is None:
+        return Differentiated(scores.detach(), found[0])
+    return Differentiated(scores.detach(), found[0], reading.outputs[layer].detach(), found[1])
+
+
+def _check_finite(net: Network, objective: Objective, scores: Tensor) -> None:
+    bad = (~scores.detach().isfinite()).nonzero().flatten().tolist()
+    if bad:
+        value = float(scores[bad[0]])
+        raise NetworkError(f"{objective!r} of image {bad[0]} is {value} in {net.name} (accepted: finite scores)")
+
+
+def _independent(net: Network, objective: Objective, layer: str | None = None) -> NetworkError:
+    what = "the image" if layer is None else f"layer {layer!r}"
+    return NetworkError(f"{objective!r} does not depend on {what} in {net.name}, so there is no gradient")
+
+
+def gradient(net: Network, images: Tensor, objective: Objective | str, rule: Rule = "plain") -> Tensor:
+    """The gradient of the objective with respect to images (N, C, H, W) in [0, 1]: the same shape, signed and raw.
+
+    rule: `plain`, `guided` (guided backpropagation, Springenberg et al. 2014) or `deconvnet` (Zeiler & Fergus 2013;
+    to start from activations with their own values, as they do, take the objective `energy`).
+    Raises UnknownName for a rule, class or layer that is not there; NetworkError as `differentiate` says.
+    """
+    net.inputs.check(images)
+    net.inputs.check_range(images)
+    return differentiate(net, images, objective, rule).gradient
+
+
+def saliency(net: Network, images: Tensor, objective: Objective | str) -> Tensor:
+    """(N, H, W), at least 0: the largest |gradient| over the colors (Simonyan et al. 2013, section 3.1)."""
+    return gradient(net, images, objective).abs().amax(1)
+
+
+def smooth_grad(
+    net: Network,
+    images: Tensor,
+    objective: Objective | str,
+    *,
+    samples: int = 25,
+    noise: float = 0.15,
+    rule: Rule = "plain",
+    seed: int = 0,
+    batch_size: int = 32,
+) -> Tensor:
+    """The mean gradient over noisy copies of each image, (N, C, H, W) (Smilkov et al. 2017).
+
+    noise: standard deviation of the Gaussian noise as a share of the image's range, max - min. An image's noise
+    does not depend on what other images there are.
+    """
+    if samples < 1 or noise < 0:
+        raise InputError(f"{samples} samples with noise {noise} (accepted: 1 or more, and 0 or more)")
+    net.inputs.check(images)
+    net.inputs.check_range(images)
+
+    def copies(image: Tensor) -> Tensor:
+        drawn = torch.randn(samples, *image.shape, generator=torch.Generator().manual_seed(seed))
+        return image + drawn.to(image) * noise * (image.max() - image.min())
+
+    means = []
+    for image in images:
+        parts = _batches(copies(image), batch_size)
+        sums = [differentiate(net, part, objective, rule).gradient.sum(0) for part in parts]
+        means.append(torch.stack(sums).sum(0) / samples)
+    return torch.stack(means)
+
+
+def integrated_gradients(
+    net: Network,
+    images: Tensor,
+    objective: Objective | str,
+    baseline: Baseline = 0.0,
+    steps: int = 50,
+    *,
+    batch_size: int = 32,
+) -> Tensor:
+    """(x - x') times the mean gradient on the straight way from x' to x, (N, C, H, W).
+
+    Sundararajan et al. (2017), eq. 1. The integral is taken at `steps` Gauss-Legendre points. Summed over
+    pixels the result comes to the difference of the scores of image and baseline (completeness), as near as the points
+    allow.
+    baseline: see `baseline_images`; 0.0 is black.
+    """
+    if steps < 1:
+        raise InputError(f"{steps} steps (accepted: 1 or more)")
+    net.inputs.check(images)
+    net.inputs.check_range(images)
+    starts = baseline_images(net, images, baseline)
+    places, weights = np.polynomial.legendre.leggauss(steps)
+    points = torch.from_numpy((places + 1) / 2).to(images).view(-1, 1, 1, 1)
+    shares = torch.from_numpy(weights / 2).to(images).view(-1, 1, 1, 1)
+    found = []
+    for image, start in zip(images, starts, strict=True):
+        total = torch.zeros_like(image, device=net.device)
+        for at, share in zip(_batches(points, batch_size), _batches(shares, batch_size), strict=True):
+            slopes = gradient(net, start + at * (image - start), objective)
+            total += (slopes * share.to(slopes)).sum(0)
+        found.append(total * (image - start).to(total))
+    return torch.stack(found)
+
+
+def _batches(tensor: Tensor, size: int) -> Iterator[Tensor]:
+    if size < 1:
+        raise InputError(f"batch size {size} (accepted: 1 or more)")
+    yield from tensor.split(size)

@@ -1,0 +1,79 @@
+"""Every attribution method by its name, so that they can be shown, compared and tested side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from netloupe.analysis.cam import grad_cam, guided_grad_cam
+from netloupe.analysis.gradients import gradient, integrated_gradients, smooth_grad
+from netloupe.analysis.occlusion import occlusion
+from netloupe.core.errors import unknown
+from netloupe.core.network import Network
+from netloupe.core.objectives import Objective
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to say which pixels matter to an objective.
+
+    attribution: (net, images (N, C, H, W), objective) -> raw attribution, (N, C, H, W) or (N, H, W).
+    signed: whether `importance` may be negative, where a pixel speaks against the objective.
+    """
+
+    name: str
+    title: str
+    paper: str
+    signed: bool
+    attribution: Callable[[Network, Tensor, Objective], Tensor]
+
+    def importance(self, attribution: Tensor) -> Tensor:
+        """(N, H, W) of each pixel: colors added up where the method is signed, else the largest size among them."""
+        if attribution.ndim == 3:
+            return attribution
+        return attribution.sum(1) if self.signed else attribution.abs().amax(1)
+
+
+def _occlusion(net: Network, images: Tensor, objective: Objective) -> Tensor:
+    """Of an eighth of the image's shorter side, at half its size."""
+    window = max(2, round(min(images.shape[2:]) / 8))
+    return torch.from_numpy(occlusion(net, images, objective, window, max(1, window // 2)).heat())
+
+
+METHODS = {
+    method.name: method
+    for method in (
+        Method("gradient", "Gradient", "Simonyan et al. 2013", False, gradient),
+        Method("smooth_grad", "SmoothGrad", "Smilkov et al. 2017", False, smooth_grad),
+        Method("integrated_gradients", "Integrated gradients", "Sundararajan et al. 2017", True, integrated_gradients),
+        Method(
+            "guided_backprop",
+            "Guided backprop",
+            "Springenberg et al. 2014",
+            False,
+            lambda net, images, objective: gradient(net, images, objective, "guided"),
+        ),
+        Method(
+            "deconvnet",
+            "Deconvnet",
+            "Zeiler & Fergus 2013",
+            False,
+            lambda net, images, objective: gradient(net, images, objective, "deconvnet"),
+        ),
+        Method("grad_cam", "Grad-CAM", "Selvaraju et al. 2017", False, grad_cam),
+        Method("guided_grad_cam", "Guided Grad-CAM", "Selvaraju et al. 2017", False, guided_grad_cam),
+        Method("occlusion", "Occlusion", "Zeiler & Fergus 2013", True, _occlusion),
+    )
+}
+
+
+def pick_methods(names: Iterable[str] | None) -> list[Method]:
+    """The methods of those names in their order, all for None. Raises UnknownName for one that is not there."""
+    names = list(METHODS) if names is None else list(names)
+    for name in names:
+        if name not in METHODS:
+            raise unknown("method", name, METHODS, shown=len(METHODS))
+    return [METHODS[name] for name in names]

@@ -1,0 +1,138 @@
+"""Backward rules: what a rectifier does to the signal that comes back through it.
+
+For a ReLU with input x and the signal g arriving at its output:
+
+    plain       g · [x > 0]             the derivative
+    guided      max(g, 0) · [x > 0]     guided backpropagation, Springenberg et al. (2014)
+    deconvnet   max(g, 0)               deconvnet, Zeiler & Fergus (2013)
+
+Everything else keeps its derivative. That of a convolution is its transpose, that of max pooling is unpooling with
+the switches that the forward pass recorded; so under the rule `deconvnet` the derivative of a network is a deconvnet.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from netloupe.core.errors import unknown
+
+Rule = Literal["plain", "guided", "deconvnet"]
+RULES: tuple[Rule, ...] = ("plain", "guided", "deconvnet")
+
+
+def check_rule(rule: str) -> None:
+    """Raise UnknownName unless `rule` is one."""
+    if rule not in RULES:
+        raise unknown("rule", rule, RULES)
+
+
+class Rectifiers(TorchFunctionMode):
+    """While it is active, rectifiers act by a rule on the way back; `count` is how many did so far.
+
+    A function mode sees modules, functions and methods, in place or not, and leaves the network as it is. It does not
+    see inside TorchScript. ReLU6 is a rectifier: its derivative is zero above 6 too, and so it is when guided.
+    """
+
+    def __init__(self, rule: Rule) -> None:
+        super().__init__()
+        self.rule = rule
+        self.count = 0
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        limits_of = _RECTIFIERS.get(func)
+        found = limits_of(*args, **kwargs) if limits_of is not None and "out" not in kwargs else None
+        if found is None or not found[0].requires_grad:
+            return func(*args, **kwargs)
+        self.count += 1
+        x, high, inplace = found
+        return _Rectify.apply(x, high, inplace, self.rule)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def backward_rule(rule: Rule) -> Iterator[Rectifiers | None]:
+    """Passes inside run under the rule, and keep it for their backward pass; gives the count, None for `plain`."""
+    check_rule(rule)
+    if rule == "plain":
+        yield None
+        return
+    with Rectifiers(rule) as rectifiers:
+        yield rectifiers
+
+
+class _Rectify(torch.autograd.Function):
+    """min(max(x, 0), high), with the backward pass of a rule."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, high: float, inplace: bool, rule: Rule) -> Tensor:
+        if rule == "guided":
+            ctx.save_for_backward((x > 0) & (x < high))
+        if not inplace:
+            return x.clamp(0, high)
+        ctx.mark_dirty(x)
+        return x.clamp_(0, high)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        rectified = gradients[0].clamp(min=0)
+        return (rectified * ctx.saved_tensors[0] if ctx.saved_tensors else rectified), None, None, None
+
+
+_Found = tuple[Tensor, float, bool] | None
+"""(input, upper limit, whether in place) of a rectifier; None for a call that is none."""
+
+
+def _relu(input: Tensor, inplace: bool = False) -> _Found:
+    return input, math.inf, inplace
+
+
+def _relu_(input: Tensor) -> _Found:
+    return input, math.inf, True
+
+
+def _relu6(input: Tensor, inplace: bool = False) -> _Found:
+    return input, 6.0, inplace
+
+
+def _hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> _Found:
+    return (input, max_val, inplace) if min_val == 0 else None
+
+
+def _clamp(input: Tensor, min: Any = None, max: Any = None) -> _Found:
+    if isinstance(min, Tensor) or isinstance(max, Tensor) or min != 0:
+        return None
+    return input, math.inf if max is None else float(max), False
+
+
+def _clamp_(input: Tensor, min: Any = None, max: Any = None) -> _Found:
+    found = _clamp(input, min, max)
+    return found and (found[0], found[1], True)
+
+
+def _threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> _Found:
+    return (input, math.inf, inplace) if threshold == value == 0 else None
+
+
+_RECTIFIERS: dict[Any, Callable[..., _Found]] = {
+    F.relu: _relu,
+    torch.relu: _relu,
+    torch.relu_: _relu_,
+    Tensor.relu: _relu,
+    Tensor.relu_: _relu_,
+    F.relu6: _relu6,
+    F.hardtanh: _hardtanh,
+    F.threshold: _threshold,
+    **dict.fromkeys((torch.clamp, torch.clip, torch.clamp_min, Tensor.clamp, Tensor.clip, Tensor.clamp_min), _clamp),
+    **dict.fromkeys((torch.clamp_, torch.clip_, torch.clamp_min_), _clamp_),
+    **dict.fromkeys((Tensor.clamp_, Tensor.clip_, Tensor.clamp_min_), _clamp_),
+}

@@ -156,7 +156,7 @@ class Network:
         readers = {layer: keep(layer) for layer in layers}
         if readers:
             self.run(images, readers)
-        return Reading(self, images, found)
+        return Reading(self, lambda: images, found)
 
     def read(self, images: Tensor, objective: Objective | str) -> Tensor:
         """The objective's score of each image, (N,); differentiable with respect to `images`."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -25,11 +26,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reading:
-    """What an objective sees: the images (N, C, H, W) and the outputs of the layers it named."""
+    """What an objective sees: the outputs of the layers it named, and the images (N, C, H, W) if it asks for them."""
 
     net: Network
-    images: Tensor
+    make_images: Callable[[], Tensor]
     outputs: Mapping[str, Tensor]
+
+    @cached_property
+    def images(self) -> Tensor:
+        return self.make_images()
 
     def layer(self, name: str) -> Tensor:
         return self.outputs[name]

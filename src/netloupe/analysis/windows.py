@@ -1,0 +1,170 @@
+"""Windows that slide over an image, and what a network makes of the image with each of them hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from netloupe.core.errors import InputError
+from netloupe.core.incremental.record import Unrecordable
+from netloupe.core.incremental.run import Incremental
+from netloupe.core.network import Network
+from netloupe.core.objectives import Reading
+from netloupe.core.receptive_field import Box, Span
+
+Position = tuple[int, int]
+"""(row, column) of a window on its grid."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where the window goes: position (i, j) hides `size` px from (i, j) times `stride`, cut off at the border.
+
+    Every pixel is hidden at some position. size, stride, image: (y, x) in px.
+    """
+
+    size: tuple[int, int]
+    stride: tuple[int, int]
+    image: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        for axis, window, stride, side in zip(("high", "wide"), self.size, self.stride, self.image, strict=True):
+            if not 1 <= window <= side:
+                raise InputError(f"a window {window} px {axis} on an image {side} px {axis} (accepted: 1 to {side})")
+            if not 1 <= stride <= window:
+                raise InputError(
+                    f"stride {stride} with a window {window} px {axis} (accepted: 1 to {window}, so that no pixel is "
+                    "left out)"
+                )
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of positions."""
+        rows, columns = (
+            -(-(side - window) // stride) + 1
+            for side, window, stride in zip(self.image, self.size, self.stride, strict=True)
+        )
+        return rows, columns
+
+    def box(self, row: int, column: int) -> Box:
+        """(top, left, bottom, right) in px, clipped to the image."""
+        (top, bottom), (left, right) = self.spans[0][row], self.spans[1][column]
+        return top, left, bottom, right
+
+    @property
+    def spans(self) -> tuple[list[Span], list[Span]]:
+        """(first, end) in px of each row and of each column of positions, clipped to the image."""
+        rows, columns = (
+            [(i * stride, min(i * stride + window, side)) for i in range(count)]
+            for count, stride, window, side in zip(self.grid, self.stride, self.size, self.image, strict=True)
+        )
+        return rows, columns
+
+
+class Sliding:
+    """One image of a network, to be read with windows of it hidden.
+
+    image, cover: (1, C, H, W) in [0, 1]; a hidden window shows `cover`. layers: what is read. limit: below 1 an
+    approximation, see `Incremental`. incremental: False computes full passes.
+    trusted: another image of the network has been tried already. reason: why full passes are computed; None where only
+    what a window changes is.
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        image: Tensor,
+        cover: Tensor,
+        layers: Iterable[str],
+        *,
+        limit: float = 1.0,
+        incremental: bool = True,
+        trusted: bool = False,
+    ) -> None:
+        self.net, self.image, self.cover = net, image, cover
+        self.layers = tuple(dict.fromkeys(layers))
+        self.reason: str | None = None if incremental else "asked for"
+        self._incremental: Incremental | None = None
+        if incremental:
+            try:
+                self._incremental = self._prepared(limit, trusted)
+            except Unrecordable as trouble:
+                self.reason = str(trouble)
+
+    def _prepared(self, limit: float, trusted: bool) -> Incremental:
+        if not self.layers:
+            raise Unrecordable("the objective reads no layer")
+        exact = Incremental(self.net, self.image, self.layers)
+        if not trusted:
+            self._try(exact)
+        return exact if limit >= 1 else Incremental(self.net, self.image, self.layers, limit=limit)
+
+    def _try(self, exact: Incremental) -> None:
+        """Raise Unrecordable unless one window gives what a full pass gives."""
+        y, x = ((side // 3, side // 3 + max(1, side // 4)) for side in self.image.shape[2:])
+        try:
+            ((_, found),) = exact.outputs(self.cover, [y], [x])
+        except (RuntimeError, TypeError, ValueError, LookupError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise Unrecordable(f"an operation can't be repeated for several images ({reason})") from error
+        for layer, output in self._full([self._box(y, x)]).outputs.items():
+            tolerance = 1e-4 * float(output.abs().max())
+            if found[layer].shape != output.shape or not torch.allclose(
+                found[layer].to(output), output, rtol=1e-3, atol=tolerance, equal_nan=True
+            ):
+                raise Unrecordable("repeating the recorded operations does not give what the network gives")
+
+    @staticmethod
+    def _box(y: Span, x: Span) -> Box:
+        return y[0], x[0], y[1], x[1]
+
+    def clean(self) -> Reading:
+        """The whole image."""
+        if self._incremental is None:
+            return self.net.reading(self.image, self.layers)
+        return Reading(self.net, lambda: self.image, _readable(self._incremental.clean()))
+
+    def readings(
+        self,
+        rows: list[Span],
+        columns: list[Span],
+        *,
+        batch_size: int = 32,
+        progress: Callable[[int], None] | None = None,
+    ) -> Iterator[tuple[list[Position], Reading]]:
+        """Some positions at a time, with what is read there; a position hides rows[r] of columns[q]."""
+        places = [(r, q) for r in range(len(rows)) for q in range(len(columns))]
+        if self._incremental is not None:
+            for some, outputs in self._incremental.outputs(self.cover, rows, columns, progress):
+                boxes = [self._box(rows[r], columns[q]) for r, q in some]
+                found = {
+                    name: output if output.dtype == torch.float64 else output.float()
+                    for name, output in outputs.items()
+                }
+                yield some, Reading(self.net, partial(self.occluded, boxes), found)
+            return
+        for start in range(0, len(places), batch_size):
+            some = places[start : start + batch_size]
+            yield some, self._full([self._box(rows[r], columns[q]) for r, q in some])
+            if progress is not None:
+                progress(len(some))
+
+    def _full(self, boxes: list[Box]) -> Reading:
+        return self.net.reading(self.occluded(boxes), self.layers)
+
+    def occluded(self, boxes: list[Box]) -> Tensor:
+        """(len(boxes), C, H, W): the image with each box hidden."""
+        images = self.image.to(self.net.device).repeat(len(boxes), 1, 1, 1)
+        cover = self.cover.to(images)[0]
+        for image, (top, left, bottom, right) in zip(images, boxes, strict=True):
+            image[:, top:bottom, left:right] = cover[:, top:bottom, left:right]
+        return images
+
+
+def _readable(outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As `Network.reading` hands them out."""
+    return {name: output if output.dtype == torch.float64 else output.float() for name, output in outputs.items()}

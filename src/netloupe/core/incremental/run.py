@@ -1,0 +1,175 @@
+"""The same network on many images that differ from one only inside a window: only what the window reaches is computed.
+
+A pass over the clean image is recorded. Then each operation is computed again for all windows at once, on the part of
+its output that they can change; what it reads beyond that comes from the clean pass. Once the windows cover most of a
+map, or an operation has no rule, the full maps are put together and computed as usual. The result is that of full
+passes but for rounding. Known as incremental inference from Nakandala et al. (SIGMOD 2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_map
+
+from netloupe.core.incremental.extents import Extent
+from netloupe.core.incremental.maps import Clean, Windowed
+from netloupe.core.incremental.record import Graph, Recorder, Ref, Step
+from netloupe.core.incremental.rules import Call, Value, rule_for
+from netloupe.core.network import Network
+from netloupe.core.receptive_field import Span
+
+SMALL = 32768  # numbers of an image, so few that all windows can be put together for the rest of the network
+WORKING_SET = 24 * 2**20  # bytes of windows that are in work at once: about what a cache holds
+GROWTH = 4  # by which the windows' share of a map grows from the image to where the maps are largest
+
+
+class Incremental:
+    """One image's pass through a network up to the named layers, ready to be repeated with windows replaced.
+
+    image: (1, C, H, W) in [0, 1]. limit: 1 for exact; below that, an approximation in which a window never grows
+    beyond this share of a map's side. Raises Unrecordable where the pass can't be repeated from its record.
+    """
+
+    def __init__(self, net: Network, image: Tensor, layers: Sequence[str], *, limit: float = 1.0) -> None:
+        recorder = Recorder()
+        self._image = image.to(net.device)
+        with torch.no_grad(), recorder.recording(self._image):
+            net.run(self._image, {layer: partial(recorder.read, layer) for layer in layers})
+        self._graph: Graph = recorder.finish()
+        self._limit = limit
+        self._steps = self._graph.needed()
+        self._last = {value: i for i, step in enumerate(self._steps) for value in step.inputs}
+        self._last |= dict.fromkeys(self._graph.outputs.values(), len(self._steps))
+        self._cleans: dict[int, Clean] = {}
+        self._cut = self._find_cut()
+
+    def clean(self) -> dict[str, Tensor]:
+        """{layer: its output} for the clean image."""
+        return {name: self._graph.clean[value] for name, value in self._graph.outputs.items()}
+
+    def outputs(
+        self,
+        cover: Tensor,
+        rows: Sequence[Span],
+        columns: Sequence[Span],
+        progress: Callable[[int], None] | None = None,
+    ) -> Iterator[tuple[list[tuple[int, int]], dict[str, Tensor]]]:
+        """For every window (rows[r], columns[q]), replaced by that of `cover` (1, C, H, W): the layers' outputs.
+
+        Gives some positions (r, q) at a time, with {layer: (positions, ...)}. progress: called with the number of
+        positions that got through.
+        """
+        batch = self._batch(rows, columns)
+        places: list[tuple[int, int]] = []
+        waiting: list[dict[int, Value]] = []
+        covered = Clean(cover.to(self._image))
+        for some_rows, some_columns in _chunks(len(rows), len(columns), batch):
+            y, x = self._extents([rows[r] for r in some_rows], [columns[q] for q in some_columns])
+            values: dict[int, Value] = {0: Windowed.replaced(self._clean(0), covered, y, x)}
+            self._advance(values, 0, self._cut)
+            if progress is not None:
+                progress(len(some_rows) * len(some_columns))
+            here = [(r, q) for r in some_rows for q in some_columns]
+            if self._cut == len(self._steps):
+                yield here, self._read(values)
+                continue
+            places += here
+            waiting.append(values)
+        if waiting:
+            values = {number: torch.cat([_whole(some[number]) for some in waiting]) for number in waiting[0]}
+            self._advance(values, self._cut, len(self._steps))
+            yield places, self._read(values)
+
+    def _batch(self, rows: Sequence[Span], columns: Sequence[Span]) -> int:
+        """How many positions at once: so many that their windows, where they are largest, fill WORKING_SET bytes."""
+        height, width = self._image.shape[2:]
+        area = max(end - first for first, end in rows) * max(end - first for first, end in columns)
+        share = min(1.0, GROWTH * area / (height * width))
+        largest = max(share * value.nbytes for value in self._graph.clean)
+        read = max(value.nbytes for value in self.clean().values())
+        return max(1, int(WORKING_SET / max(largest, read / 8)))
+
+    def _extents(self, *spans: Sequence[Span]) -> list[Extent]:
+        """Along y and along x."""
+        found = []
+        for some, length in zip(spans, self._image.shape[2:], strict=True):
+            low, high = torch.tensor(list(some), device=self._image.device).T
+            found.append(Extent(low, high, length))
+        return found
+
+    def _read(self, values: Mapping[int, Value]) -> dict[str, Tensor]:
+        return {name: _whole(values[value]) for name, value in self._graph.outputs.items()}
+
+    def _clean(self, value: int) -> Clean:
+        if value not in self._cleans:
+            self._cleans[value] = Clean(self._graph.clean[value])
+        return self._cleans[value]
+
+    def _find_cut(self) -> int:
+        """The number of steps after which all that is still needed is small."""
+        made = {0: -1} | {output: i for i, step in enumerate(self._steps) for output in step.outputs}
+        for i in range(len(self._steps)):
+            alive = [value for value, at in made.items() if at <= i < self._last.get(value, -1)]
+            if all(_small(self._graph.clean[value]) for value in alive):
+                return i + 1
+        return len(self._steps)
+
+    def _advance(self, values: dict[int, Value], start: int, end: int) -> None:
+        """Take some steps, and drop the values that no later one needs."""
+        for i in range(start, end):
+            step = self._steps[i]
+            values |= dict(zip(step.outputs, self._apply(step, values), strict=False))
+            for number in {*step.inputs, *step.outputs} & values.keys():
+                if self._last.get(number, -1) <= i:
+                    del values[number]
+
+    def _apply(self, step: Step, values: dict[int, Value]) -> list[Value]:
+        arguments = tree_map(lambda leaf: values[leaf.value] if isinstance(leaf, Ref) else leaf, step.arguments)
+        rule = rule_for(step)
+        if rule is not None and self._graph.clean[step.outputs[0]].ndim == 4:
+            call = Call(step, arguments, self._clean(step.outputs[0]), self._limit)
+            if call.windowed:
+                found = rule(call)
+                if found is not None:
+                    return [found]
+        for number in step.inputs:
+            values[number] = _whole(values[number])
+        return list(_run_whole(step, values))
+
+
+def _whole(value: Value) -> Tensor:
+    return value.whole() if isinstance(value, Windowed) else value
+
+
+def _small(clean: Tensor) -> bool:
+    flat = clean.ndim < 3 or set(clean.shape[2:]) == {1}
+    return flat and clean.numel() <= SMALL
+
+
+def _run_whole(step: Step, values: Mapping[int, Value]) -> list[Tensor]:
+    """The operation on full maps (n, ...), where the record has one image (1, ...)."""
+    count = len(_whole(values[step.inputs[0]]))
+    arguments = tree_map(lambda leaf: values[leaf.value] if isinstance(leaf, Ref) else leaf, step.arguments)
+    for name in ("size", "shape"):
+        sizes = arguments.get(name)
+        if isinstance(sizes, list | tuple) and sizes and sizes[0] == 1:
+            arguments[name] = [count, *sizes[1:]]
+    if "tensors" in arguments:
+        arguments["tensors"] = [t.expand(count, *t.shape[1:]) if len(t) == 1 else t for t in arguments["tensors"]]
+    if step.name in ("view", "_unsafe_view"):
+        return [arguments["self"].reshape(arguments["size"])]
+    result = step.function(**arguments)
+    return [leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)]
+
+
+def _chunks(rows: int, columns: int, batch: int) -> Iterator[tuple[range, range]]:
+    """Blocks of a grid of positions with about `batch` in each."""
+    wide = min(columns, max(1, batch))
+    high = min(rows, max(1, batch // wide))
+    for row in range(0, rows, high):
+        for column in range(0, columns, wide):
+            yield range(row, min(row + high, rows)), range(column, min(column + wide, columns))

@@ -26,10 +26,8 @@ def grad_cam(
         raise InputError(f"layer {layer!r} of shape {net.layer(layer).shape} has no positions (accepted: (C, H, W))")
     net.inputs.check_range(images)
     found = differentiate(net, images, objective, layer=layer)
-    assert found.output is not None
-    assert found.output_gradient is not None
-    weights = found.output_gradient.mean((2, 3), keepdim=True)
-    maps = (weights * found.output).sum(1, keepdim=True).clamp(min=0)
+    weights = found.gradient.mean((2, 3), keepdim=True)
+    maps = (weights * found.at).sum(1, keepdim=True).clamp(min=0)
     if upsample:
         maps = torch.nn.functional.interpolate(maps, images.shape[2:], mode="bilinear", align_corners=False)
     return maps[:, 0]

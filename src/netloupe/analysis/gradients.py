@@ -23,24 +23,23 @@ from netloupe.core.rules import Rule, backward_rule
 
 @dataclass(frozen=True)
 class Differentiated:
-    """One pass forward and back: `scores` (N,), the `gradient` (N, C, H, W), and the layer asked for, if any.
+    """One pass forward and back: `scores` (N,) and their `gradient` with respect to `at`, of the same shape.
 
-    output: that layer's output (N, C, h, w). output_gradient: the score's gradient there.
+    at: the images (N, C, H, W), or the output of the layer asked for.
     """
 
     scores: Tensor
+    at: Tensor
     gradient: Tensor
-    output: Tensor | None = None
-    output_gradient: Tensor | None = None
 
 
 def differentiate(
     net: Network, images: Tensor, objective: Objective | str, rule: Rule = "plain", layer: str | None = None
 ) -> Differentiated:
-    """The gradient of each image's score with respect to its pixels, and to a layer's output if one is named.
+    """The gradient of each image's score with respect to its pixels, or to the output of a layer if one is named.
 
-    Raises NetworkError if a score or gradient is not finite, if no path leads from the image to the score, or if
-    the rule finds no rectifier on it. Pixels may leave [0, 1].
+    Raises NetworkError if a score or gradient is not finite, if no path leads from there to the score, or if the
+    rule finds no rectifier. Pixels may leave [0, 1].
     """
     net.inputs.check(images)
     objective = as_objective(objective)
@@ -55,30 +54,21 @@ def differentiate(
                 f"rule {rule!r} finds no ReLU between the image and {objective!r} in {net.name}; without one use "
                 "rule 'plain' (inside TorchScript none is seen: give the module before `torch.jit.script`)"
             )
-        if not scores.requires_grad:
-            raise _independent(net, objective)
-        wanted = [pixels] if layer is None else [pixels, reading.outputs[layer]]
-        found = torch.autograd.grad(scores.sum(), wanted, allow_unused=True)
-    if any(gradient is None for gradient in found):
-        raise _independent(net, objective, layer if found[0] is not None else None)
-    for gradient in found:
-        if not bool(gradient.isfinite().all()):
-            raise NetworkError(f"the gradient of {objective!r} in {net.name} is not finite")
-    if layer is None:
-        return Differentiated(scores.detach(), found[0])
-    return Differentiated(scores.detach(), found[0], reading.outputs[layer].detach(), found[1])
+        at = pixels if layer is None else reading.outputs[layer]
+        found = torch.autograd.grad(scores.sum(), at, allow_unused=True)[0] if scores.requires_grad else None
+    if found is None:
+        what = "the image" if layer is None else f"layer {layer!r}"
+        raise NetworkError(f"{objective!r} does not depend on {what} in {net.name}, so there is no gradient")
+    if not bool(found.isfinite().all()):
+        raise NetworkError(f"the gradient of {objective!r} in {net.name} is not finite")
+    return Differentiated(scores.detach(), at.detach(), found)
 
 
 def _check_finite(net: Network, objective: Objective, scores: Tensor) -> None:
     bad = (~scores.detach().isfinite()).nonzero().flatten().tolist()
     if bad:
-        value = float(scores[bad[0]])
+        value = float(scores.detach()[bad[0]])
         raise NetworkError(f"{objective!r} of image {bad[0]} is {value} in {net.name} (accepted: finite scores)")
-
-
-def _independent(net: Network, objective: Objective, layer: str | None = None) -> NetworkError:
-    what = "the image" if layer is None else f"layer {layer!r}"
-    return NetworkError(f"{objective!r} does not depend on {what} in {net.name}, so there is no gradient")
 
 
 def gradient(net: Network, images: Tensor, objective: Objective | str, rule: Rule = "plain") -> Tensor:

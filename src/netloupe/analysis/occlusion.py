@@ -18,9 +18,11 @@ from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective, as_objective
 from netloupe.core.receptive_field import Span
-from netloupe.render.maps import diverging
-from netloupe.render.pictures import Picture, resized
+from netloupe.render.maps import diverging, enlarged, overlay
+from netloupe.render.pictures import Picture, beside, captioned, from_pixels, resized
 from netloupe.render.result import Result
+
+SIDE = 288  # px of a panel's longer side
 
 Progress = Callable[[int, int], None]
 
@@ -29,11 +31,13 @@ Progress = Callable[[int, int], None]
 class Occlusion(Result):
     """What became of the objective with the window at each position.
 
-    scores: (N, rows, columns), the raw objective of the occluded image. clean: (N,), of the whole image.
-    method: "incremental", or "full passes" and why. error: of the approximate mode, the largest difference from exact
-    scores that was found at up to 25 positions an image, as a share of their range; None where the scores are exact.
+    images: (N, C, H, W) in [0, 1]. scores: (N, rows, columns), the raw objective of the occluded image. clean: (N,), of
+    the whole image. method: "incremental", or "full passes" and why. error: of the approximate mode, the largest
+    difference from exact scores that was found at up to 25 positions an image, as a share of their range; None where
+    the scores are exact.
     """
 
+    images: np.ndarray
     scores: np.ndarray
     clean: np.ndarray
     windows: Windows
@@ -58,10 +62,25 @@ class Occlusion(Result):
         return np.asarray((total / count).astype(np.float32))
 
     def pictures(self) -> dict[str, Picture]:
-        side = max(1, 320 // max(self.windows.grid))
-        size = self.windows.grid[0] * side, self.windows.grid[1] * side
-        shown = {f"occlusion-{i}": resized(diverging(drop), size, smooth=False) for i, drop in enumerate(self.drops)}
+        shown = {f"occlusion-{i}": self._row(i) for i in range(len(self.images))}
         return {"occlusion": shown["occlusion-0"]} if len(shown) == 1 else shown
+
+    def _row(self, i: int) -> Picture:
+        factor = SIDE / max(self.windows.image)
+        size = tuple(max(1, round(side * factor)) for side in self.windows.image)
+        photo = resized(from_pixels(self.images[i]), (size[0], size[1]))
+        high = float(np.abs(self.drops[i]).max())
+        drops = resized(
+            diverging(self.drops[i][np.ix_(*self.windows.nearest())], high), (size[0], size[1]), smooth=False
+        )
+        over = overlay(photo, enlarged(self.heat()[i], (size[0], size[1])), signed=True)
+        return beside(
+            [
+                captioned(photo, f"score {float(self.clean[i]):.3g}"),
+                captioned(drops, f"drop when hidden: red {high:.3g}, blue -{high:.3g}"),
+                captioned(over, "mean drop of each pixel's windows"),
+            ]
+        )
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {"scores": self.scores, "clean": self.clean}
@@ -94,7 +113,8 @@ def occlusion(
     stride: int | tuple[int, int] = 8,
     baseline: Baseline = "mean",
     *,
-    limit: float = 1.0,
+    growth: float = 1.0,
+    bfloat16: bool = False,
     incremental: bool = True,
     batch_size: int = 32,
     progress: Progress | None = None,
@@ -104,19 +124,21 @@ def occlusion(
     window, stride: px, one number or (y, x). baseline: see `baseline_images`.
     Only what a window can change is computed, where the network allows it (`Occlusion.method` says); the scores are
     those of full passes but for rounding. incremental=False computes full passes, `batch_size` images at a time.
-    limit: below 1 an approximation: windows grow no further than this share of a map's side, what lies beyond counts
-    as unchanged, and `Occlusion.error` tells what that costs.
+    growth, bfloat16: approximations, whose cost `Occlusion.error` tells. growth below 1: inside the network windows
+    grow only by this share of what they would, and what lies beyond counts as unchanged. bfloat16: compute in it,
+    which is faster on processors that have it.
     Raises InputError for a window larger than the image or a stride outside 1 to the window, NetworkError for a score
     that is not finite or that never changes.
     """
-    sizes: dict[int | tuple[int, int], int | tuple[int, int]] = {_pair(window): _pair(stride)}
+    sizes: dict[int | tuple[int, int], int | tuple[int, int]] = {pair(window): pair(stride)}
     (found,) = occlusions(
         net,
         images,
         objective,
         sizes,
         baseline,
-        limit=limit,
+        growth=growth,
+        bfloat16=bfloat16,
         incremental=incremental,
         batch_size=batch_size,
         progress=progress,
@@ -131,7 +153,8 @@ def occlusions(
     windows: Mapping[int | tuple[int, int], int | tuple[int, int]],
     baseline: Baseline = "mean",
     *,
-    limit: float = 1.0,
+    growth: float = 1.0,
+    bfloat16: bool = False,
     incremental: bool = True,
     batch_size: int = 32,
     progress: Progress | None = None,
@@ -139,16 +162,16 @@ def occlusions(
     """`occlusion` for several windows, {window: stride}, with one pass over each clean image."""
     net.inputs.check(images)
     net.inputs.check_range(images)
-    if not 0 < limit <= 1:
-        raise InputError(f"a limit of {limit:g} (accepted: above 0, up to 1 for exact)")
+    if not 0 < growth <= 1:
+        raise InputError(f"a growth of {growth:g} (accepted: above 0, up to 1 for exact)")
     if batch_size < 1 or not windows or not len(images):
         raise InputError(f"{len(images)} images, {len(windows)} windows, batch size {batch_size} (accepted: 1 or more)")
     objective = as_objective(objective)
     side = int(images.shape[2]), int(images.shape[3])
-    grids = [Windows(_pair(window), _pair(stride), side) for window, stride in windows.items()]
+    grids = [Windows(pair(window), pair(stride), side) for window, stride in windows.items()]
     covers = baseline_images(net, images, baseline)
     count = Counter(progress, len(images) * sum(math.prod(grid.grid) for grid in grids))
-    clean, found, errors, reasons = [], [], [], []
+    clean, found, errors, methods = [], [], [], []
     with torch.no_grad():
         for i in range(len(images)):
             sliding = Sliding(
@@ -156,22 +179,23 @@ def occlusions(
                 images[i : i + 1],
                 covers[i : i + 1],
                 objective.layers,
-                limit=limit,
-                incremental=incremental,
+                growth=growth,
+                bfloat16=bfloat16,
+                incremental=incremental and methods[:1] in ([], ["incremental"]),
                 trusted=i > 0,
             )
-            reasons.append(sliding.reason)
+            methods.append(sliding.method)
             clean.append(objective.score(sliding.clean()))
             found.append([_scores(sliding, objective, *grid.spans, batch_size, count) for grid in grids])
-            if limit < 1 and sliding.reason is None:
+            if (growth < 1 or bfloat16) and sliding.reason is None:
                 errors.append(
-                    [_error(sliding, objective, grid, one) for grid, one in zip(grids, found[-1], strict=True)]
+                    [measured_error(sliding, objective, grid, one) for grid, one in zip(grids, found[-1], strict=True)]
                 )
     whole = torch.cat(clean).cpu().numpy()
-    _check(net, objective, whole, found)
-    method = f"full passes: {reasons[0]}" if reasons[0] is not None else "incremental"
+    check_scores(net, objective, whole, found)
     return [
         Occlusion(
+            images.detach().cpu().numpy(),
             torch.stack([scores[g] for scores in found]).cpu().numpy(),
             whole,
             grid,
@@ -181,10 +205,11 @@ def occlusions(
                 objective=repr(objective),
                 window=list(grid.size),
                 stride=list(grid.stride),
-                baseline=baseline if isinstance(baseline, str | float | int) else "given",
-                limit=limit,
+                baseline=name_baseline(baseline),
+                growth=growth,
+                bfloat16=bfloat16,
             ),
-            method,
+            methods[0],
             max(error[g] for error in errors) if errors else None,
         )
         for g, grid in enumerate(grids)
@@ -222,7 +247,7 @@ def _scores(
     return scores
 
 
-def _error(sliding: Sliding, objective: Objective, grid: Windows, scores: Tensor) -> float:
+def measured_error(sliding: Sliding, objective: Objective, grid: Windows, scores: Tensor) -> float:
     """The largest difference from exact scores at up to 5 x 5 positions, as a share of their range."""
     picks = [sorted({round(i * (count - 1) / 4) for i in range(5)}) for count in grid.grid]
     rows, columns = ([spans[i] for i in some] for spans, some in zip(grid.spans, picks, strict=True))
@@ -232,7 +257,7 @@ def _error(sliding: Sliding, objective: Objective, grid: Windows, scores: Tensor
     return float(differences / (true.max() - true.min()).clamp(min=1e-12))
 
 
-def _check(net: Network, objective: Objective, clean: np.ndarray, found: Sequence[Sequence[Tensor]]) -> None:
+def check_scores(net: Network, objective: Objective, clean: np.ndarray, found: Sequence[Sequence[Tensor]]) -> None:
     if not (np.isfinite(clean).all() and all(bool(s.isfinite().all()) for scores in found for s in scores)):
         raise NetworkError(f"{objective!r} of an occluded image is not finite in {net.name}")
     if all(bool((s == float(c)).all()) for c, scores in zip(clean, found, strict=True) for s in scores):
@@ -242,5 +267,12 @@ def _check(net: Network, objective: Objective, clean: np.ndarray, found: Sequenc
         )
 
 
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+def pair(value: int | tuple[int, int]) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
+
+
+def name_baseline(baseline: Baseline) -> str | float | list[float]:
+    """For provenance."""
+    if isinstance(baseline, Tensor):
+        return f"an image of shape {tuple(baseline.shape)}"
+    return baseline if isinstance(baseline, str | float | int) else [float(v) for v in baseline]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -64,12 +65,20 @@ class Windows:
         )
         return rows, columns
 
+    def nearest(self) -> tuple[np.ndarray, np.ndarray]:
+        """For each row of pixels the row of the position whose window's center is nearest, and so for columns."""
+        rows, columns = (
+            np.abs(np.arange(side)[:, None] + 0.5 - (np.arange(count) * stride + size / 2)).argmin(1)
+            for side, count, stride, size in zip(self.image, self.grid, self.stride, self.size, strict=True)
+        )
+        return rows, columns
+
 
 class Sliding:
     """One image of a network, to be read with windows of it hidden.
 
-    image, cover: (1, C, H, W) in [0, 1]; a hidden window shows `cover`. layers: what is read. limit: below 1 an
-    approximation, see `Incremental`. incremental: False computes full passes.
+    image, cover: (1, C, H, W) in [0, 1]; a hidden window shows `cover`. layers: what is read. growth, bfloat16:
+    approximations, see `Incremental`. incremental: False computes full passes.
     trusted: another image of the network has been tried already. reason: why full passes are computed; None where only
     what a window changes is.
     """
@@ -81,7 +90,8 @@ class Sliding:
         cover: Tensor,
         layers: Iterable[str],
         *,
-        limit: float = 1.0,
+        growth: float = 1.0,
+        bfloat16: bool = False,
         incremental: bool = True,
         trusted: bool = False,
     ) -> None:
@@ -91,27 +101,33 @@ class Sliding:
         self._incremental: Incremental | None = None
         if incremental:
             try:
-                self._incremental = self._prepared(limit, trusted)
+                self._incremental = self._prepared(growth, bfloat16, trusted)
             except Unrecordable as trouble:
                 self.reason = str(trouble)
 
-    def _prepared(self, limit: float, trusted: bool) -> Incremental:
+    def _prepared(self, growth: float, bfloat16: bool, trusted: bool) -> Incremental:
         if not self.layers:
             raise Unrecordable("the objective reads no layer")
         exact = Incremental(self.net, self.image, self.layers)
         if not trusted:
             self._try(exact)
-        return exact if limit >= 1 else Incremental(self.net, self.image, self.layers, limit=limit)
+        if growth == 1 and not bfloat16:
+            return exact
+        dtype = torch.bfloat16 if bfloat16 else None
+        return Incremental(self.net, self.image, self.layers, growth=growth, dtype=dtype)
 
+    @torch.no_grad()
     def _try(self, exact: Incremental) -> None:
-        """Raise Unrecordable unless one window gives what a full pass gives."""
-        y, x = ((side // 3, side // 3 + max(1, side // 4)) for side in self.image.shape[2:])
+        """Raise Unrecordable unless two windows give what full passes give."""
+        height, width = self.image.shape[2:]
+        rows = [(height // 4, height // 4 + max(1, height // 5)), (height // 2, height // 2 + max(1, height // 5))]
+        columns = [(width // 3, width // 3 + max(1, width // 4))]
         try:
-            ((_, found),) = exact.outputs(self.cover, [y], [x])
+            ((_, found),) = exact.outputs(self.cover, rows, columns)
         except (RuntimeError, TypeError, ValueError, LookupError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise Unrecordable(f"an operation can't be repeated for several images ({reason})") from error
-        for layer, output in self._full([self._box(y, x)]).outputs.items():
+        for layer, output in self._full([self._box(row, columns[0]) for row in rows]).outputs.items():
             tolerance = 1e-4 * float(output.abs().max())
             if found[layer].shape != output.shape or not torch.allclose(
                 found[layer].to(output), output, rtol=1e-3, atol=tolerance, equal_nan=True
@@ -121,6 +137,11 @@ class Sliding:
     @staticmethod
     def _box(y: Span, x: Span) -> Box:
         return y[0], x[0], y[1], x[1]
+
+    @property
+    def method(self) -> str:
+        """In words."""
+        return "incremental" if self.reason is None else f"full passes: {self.reason}"
 
     def clean(self) -> Reading:
         """The whole image."""

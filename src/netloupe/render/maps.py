@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from PIL import Image
 
 from netloupe.render.pictures import Picture, heat
 
@@ -41,17 +42,35 @@ def relief(values: np.ndarray, high: float | None = None) -> Picture:
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
 
 
-def overlay(photo: Picture, values: np.ndarray, high: float | None = None, *, signed: bool = False) -> Picture:
-    """(H, W) values over a photograph (H, W, 3) of the same size, whose colors give way to faint grays.
+def enlarged(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(h, w) numbers at (height, width), bicubic, within their own range; what has the size already stays as it is."""
+    if values.shape == size:
+        return values
+    image = Image.fromarray(np.ascontiguousarray(values, dtype=np.float32))
+    smooth = np.asarray(image.resize((size[1], size[0]), Image.Resampling.BICUBIC))
+    return np.asarray(smooth.clip(values.min(), values.max()))
 
-    The grays keep to the middle, so that the map stays readable on dark and on light photographs. Unsigned: `heat`;
-    signed: `diverging`. What is near zero shows the photograph alone.
+
+def overlay(photo: Picture, values: np.ndarray, high: float | None = None, *, signed: bool = False) -> Picture:
+    """(h, w) values, `enlarged`, as colored light on a photograph (H, W, 3), whose own colors give way to grays.
+
+    The grays keep to the middle, so that the map stays readable on dark and on light photographs, and shine through
+    the colors. Below an eighth of `high` (by default `strength`) the photograph is alone. Unsigned: red to yellow,
+    and nothing below zero; signed: blue and red.
     """
-    share = _share(values, high)
-    gray = 60 + photo @ np.array([0.299, 0.587, 0.114]) * (140 / 255)
-    color = diverging(share, 1.0) if signed else heat(0.35 + 0.65 * np.clip(share, 0, 1), 1.0)
-    weight = (np.abs(share) if signed else np.clip(share, 0, 1))[..., None] ** 0.6 * 0.9
-    return np.asarray((gray[..., None] * (1 - weight) + color * weight).round(), dtype=np.uint8)
+    high = strength(values) if high is None else high
+    share = _share(enlarged(values, photo.shape[:2]), high)
+    gray = (80 + photo @ np.array([0.299, 0.587, 0.114]) * (120 / 255))[..., None]
+    if signed:
+        color = diverging(np.sign(share) * (0.5 + 0.35 * np.abs(share)), 1.0)
+    else:
+        share = share.clip(0, 1)
+        color = heat(0.42 + 0.48 * share, 1.0)
+    ramp = np.clip((np.abs(share) - 0.125) / 0.575, 0, 1)[..., None]
+    weight = 0.85 * ramp**2 * (3 - 2 * ramp)
+    lit = color * (0.55 + 0.45 * gray / 140)
+    mixed: Picture = np.clip(gray * (1 - weight) + lit * weight, 0, 255).round().astype(np.uint8)
+    return mixed
 
 
 def _share(values: np.ndarray, high: float | None) -> np.ndarray:

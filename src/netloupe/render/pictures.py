@@ -90,6 +90,12 @@ def stacked(pictures: Sequence[Picture], *, gap: int = 8, background: Color = PA
     return sheet
 
 
+def beside(pictures: Sequence[Picture], *, gap: int = 8, background: Color = PAPER) -> Picture:
+    """Pictures of any height one beside the other, flush at the top."""
+    turned = [p.transpose(1, 0, 2) for p in pictures]
+    return stacked(turned, gap=gap, background=background).transpose(1, 0, 2)
+
+
 def captioned(picture: Picture, text: str, *, height: int = 18) -> Picture:
     """The picture with a line of text above it."""
     strip = Image.new("RGB", (picture.shape[1], height), PAPER)

@@ -11,15 +11,28 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Extent:
-    """For each of R windows the positions [low, high) of a map of `length` that it changes. low, high: (R,) int64.
+    """For each of R windows the positions from `first` to `last` of a map of `length` that it changes.
 
-    All are held as spans of one `size`, the largest, which begin at `start` and lie inside the map; so they may
-    hold some positions that did not change.
+    first, last: (R,) float64, inclusive, perhaps outside of the map. slack: how far outside of them whole positions
+    still count: half a position where the growth of windows is limited, so that the limits are rounded. All windows are
+    held as spans of one `size`, the largest, which begin at `start` and lie inside the map; so they may hold some
+    positions that did not change.
     """
 
-    low: Tensor
-    high: Tensor
+    first: Tensor
+    last: Tensor
     length: int
+    slack: float = 0.0
+
+    @cached_property
+    def low(self) -> Tensor:
+        """(R,) int64: the first position inside the map."""
+        return (self.first - self.slack).ceil().long().clamp(0, self.length)
+
+    @cached_property
+    def high(self) -> Tensor:
+        """(R,) int64: the end of the positions, exclusive."""
+        return ((self.last + self.slack).floor().long() + 1).clamp(0, self.length).maximum(self.low)
 
     @cached_property
     def size(self) -> int:
@@ -38,28 +51,24 @@ class Extent:
         count = (self.size - 1) * stride + reach
         return (self.start * stride - padding)[:, None] + torch.arange(count, device=self.low.device)
 
-    def windows(self, length: int, size: int, stride: int, padding: int, dilation: int) -> Extent:
-        """What a convolution or pooling to `length` positions makes of it: those that read a changed one."""
-        reach = dilation * (size - 1)
-        low = -((reach - padding - self.low) // stride)  # the ceiling of (low + padding - reach) / stride
-        high = (self.high - 1 + padding) // stride + 1
-        return Extent(low, high, length).clipped()
+    def windows(self, length: int, size: int, stride: int, padding: int, dilation: int, growth: float = 1.0) -> Extent:
+        """The outputs, of `length`, of a convolution or pooling that read a changed position.
 
-    def clipped(self) -> Extent:
-        low = self.low.clamp(0, self.length)
-        return Extent(low, self.high.clamp(0, self.length).maximum(low), self.length)
+        growth: the share of its reach to both sides that counts; below 1 it is an approximation.
+        """
+        middle = dilation * (size - 1) / 2
+        first = (self.first + padding - middle - growth * middle) / stride
+        last = (self.last + padding - middle + growth * middle) / stride
+        return Extent(first, last, length, 0.0 if growth == 1 else 0.5)
 
     def shifted(self, by: int, length: int) -> Extent:
-        """After padding by `by` positions before the first, negative for cropping."""
-        return Extent(self.low + by, self.high + by, length).clipped()
+        """After padding by `by` positions before the first."""
+        return Extent(self.first + by, self.last + by, length, self.slack)
 
     def union(self, other: Extent) -> Extent:
-        return Extent(self.low.minimum(other.low), self.high.maximum(other.high), self.length)
-
-    def limited(self, size: int) -> Extent:
-        """At most `size` positions, the middle ones: an approximation."""
-        low = self.low + ((self.high - self.low - size).clamp(min=0) // 2)
-        return Extent(low, self.high.minimum(low + size), self.length)
+        return Extent(
+            self.first.minimum(other.first), self.last.maximum(other.last), self.length, max(self.slack, other.slack)
+        )
 
     def same(self, other: Extent) -> bool:
         """Whether both hold the same spans."""

@@ -27,22 +27,20 @@ Value = Tensor | Windowed
 class Call:
     """One step on windows: `arguments` hold the values, Windowed or whole; `clean`: its output for the clean image.
 
-    limit: the largest window as a share of the map's side, for the approximate mode; 1 for exact.
+    growth: see `Extent.windows`; 1 for exact.
     """
 
     step: Step
     arguments: dict[str, Any]
     clean: Clean
-    limit: float
+    growth: float
 
     @property
     def windowed(self) -> list[Windowed]:
         return [leaf for leaf in tree_flatten(self.arguments)[0] if isinstance(leaf, Windowed)]
 
     def spans(self, y: Extent, x: Extent) -> tuple[Extent, Extent] | None:
-        """The spans to compute, cut to the limit; None if they cover most of the map."""
-        if self.limit < 1:
-            y, x = (extent.limited(max(1, round(self.limit * extent.length))) for extent in (y, x))
+        """The spans to compute; None if they cover most of the map."""
         return None if y.size * x.size >= MOST * y.length * x.length else (y, x)
 
     def wider(self, source: Windowed, **options: Any) -> _Wider | None:
@@ -50,8 +48,8 @@ class Call:
         size, stride, padding, dilation = (_pair(options[k]) for k in ("size", "stride", "padding", "dilation"))
         height, width = self.clean.shape[2:]
         spans = self.spans(
-            source.y.windows(height, size[0], stride[0], padding[0], dilation[0]),
-            source.x.windows(width, size[1], stride[1], padding[1], dilation[1]),
+            source.y.windows(height, size[0], stride[0], padding[0], dilation[0], self.growth),
+            source.x.windows(width, size[1], stride[1], padding[1], dilation[1], self.growth),
         )
         return None if spans is None else _Wider(source, *spans, size, stride, padding, dilation)
 

@@ -9,7 +9,9 @@ passes but for rounding. Known as incremental inference from Nakandala et al. (S
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,28 +26,52 @@ from netloupe.core.receptive_field import Span
 
 SMALL = 32768  # numbers of an image, so few that all windows can be put together for the rest of the network
 WORKING_SET = 24 * 2**20  # bytes of windows that are in work at once: about what a cache holds
+BATCH = 81  # positions at once at most; with more the layers' maps leave the cache
 GROWTH = 4  # by which the windows' share of a map grows from the image to where the maps are largest
 
 
 class Incremental:
     """One image's pass through a network up to the named layers, ready to be repeated with windows replaced.
 
-    image: (1, C, H, W) in [0, 1]. limit: 1 for exact; below that, an approximation in which a window never grows
-    beyond this share of a map's side. Raises Unrecordable where the pass can't be repeated from its record.
+    image: (1, C, H, W) in [0, 1]. growth: 1 for exact; below that, an approximation in which windows grow by this share
+    of what they would. dtype: the floating type to compute in, if not the network's own. Raises Unrecordable where the
+    pass can't be repeated from its record.
     """
 
-    def __init__(self, net: Network, image: Tensor, layers: Sequence[str], *, limit: float = 1.0) -> None:
+    def __init__(
+        self,
+        net: Network,
+        image: Tensor,
+        layers: Sequence[str],
+        *,
+        growth: float = 1.0,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         recorder = Recorder()
         self._image = image.to(net.device)
         with torch.no_grad(), recorder.recording(self._image):
             net.run(self._image, {layer: partial(recorder.read, layer) for layer in layers})
         self._graph: Graph = recorder.finish()
-        self._limit = limit
+        self._growth = growth
         self._steps = self._graph.needed()
+        if dtype is not None:
+            self._convert(dtype)
         self._last = {value: i for i, step in enumerate(self._steps) for value in step.inputs}
         self._last |= dict.fromkeys(self._graph.outputs.values(), len(self._steps))
         self._cleans: dict[int, Clean] = {}
         self._cut = self._find_cut()
+
+    def _convert(self, dtype: torch.dtype) -> None:
+        """Compute in another floating type, but for the numbers that batch normalization divides by."""
+
+        def cast(leaf: Any) -> Any:
+            return leaf.to(dtype) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
+
+        self._steps = [
+            step if "batch_norm" in step.name else replace(step, arguments=tree_map(cast, step.arguments))
+            for step in self._steps
+        ]
+        self._graph.clean = [cast(value) for value in self._graph.clean]
 
     def clean(self) -> dict[str, Tensor]:
         """{layer: its output} for the clean image."""
@@ -66,7 +92,7 @@ class Incremental:
         batch = self._batch(rows, columns)
         places: list[tuple[int, int]] = []
         waiting: list[dict[int, Value]] = []
-        covered = Clean(cover.to(self._image))
+        covered = Clean(cover.to(self._graph.clean[0]))
         for some_rows, some_columns in _chunks(len(rows), len(columns), batch):
             y, x = self._extents([rows[r] for r in some_rows], [columns[q] for q in some_columns])
             values: dict[int, Value] = {0: Windowed.replaced(self._clean(0), covered, y, x)}
@@ -91,14 +117,14 @@ class Incremental:
         share = min(1.0, GROWTH * area / (height * width))
         largest = max(share * value.nbytes for value in self._graph.clean)
         read = max(value.nbytes for value in self.clean().values())
-        return max(1, int(WORKING_SET / max(largest, read / 8)))
+        return max(1, min(BATCH, int(WORKING_SET / max(largest, read / 8))))
 
     def _extents(self, *spans: Sequence[Span]) -> list[Extent]:
         """Along y and along x."""
         found = []
         for some, length in zip(spans, self._image.shape[2:], strict=True):
-            low, high = torch.tensor(list(some), device=self._image.device).T
-            found.append(Extent(low, high, length))
+            first, end = torch.tensor(list(some), dtype=torch.float64, device=self._image.device).T
+            found.append(Extent(first, end - 1, length))
         return found
 
     def _read(self, values: Mapping[int, Value]) -> dict[str, Tensor]:
@@ -131,7 +157,7 @@ class Incremental:
         arguments = tree_map(lambda leaf: values[leaf.value] if isinstance(leaf, Ref) else leaf, step.arguments)
         rule = rule_for(step)
         if rule is not None and self._graph.clean[step.outputs[0]].ndim == 4:
-            call = Call(step, arguments, self._clean(step.outputs[0]), self._limit)
+            call = Call(step, arguments, self._clean(step.outputs[0]), self._growth)
             if call.windowed:
                 found = rule(call)
                 if found is not None:
@@ -146,8 +172,9 @@ def _whole(value: Value) -> Tensor:
 
 
 def _small(clean: Tensor) -> bool:
-    flat = clean.ndim < 3 or set(clean.shape[2:]) == {1}
-    return flat and clean.numel() <= SMALL
+    """Whether it holds few numbers, of one image and of no position."""
+    flat = clean.ndim == 2 or (clean.ndim > 2 and set(clean.shape[2:]) == {1})
+    return flat and len(clean) == 1 and clean.numel() <= SMALL
 
 
 def _run_whole(step: Step, values: Mapping[int, Value]) -> list[Tensor]:
@@ -158,6 +185,8 @@ def _run_whole(step: Step, values: Mapping[int, Value]) -> list[Tensor]:
         sizes = arguments.get(name)
         if isinstance(sizes, list | tuple) and sizes and sizes[0] == 1:
             arguments[name] = [count, *sizes[1:]]
+    if step.name == "native_group_norm":
+        arguments["N"] = count
     if "tensors" in arguments:
         arguments["tensors"] = [t.expand(count, *t.shape[1:]) if len(t) == 1 else t for t in arguments["tensors"]]
     if step.name in ("view", "_unsafe_view"):
@@ -166,10 +195,21 @@ def _run_whole(step: Step, values: Mapping[int, Value]) -> list[Tensor]:
     return [leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)]
 
 
-def _chunks(rows: int, columns: int, batch: int) -> Iterator[tuple[range, range]]:
-    """Blocks of a grid of positions with about `batch` in each."""
-    wide = min(columns, max(1, batch))
-    high = min(rows, max(1, batch // wide))
-    for row in range(0, rows, high):
-        for column in range(0, columns, wide):
-            yield range(row, min(row + high, rows)), range(column, min(column + wide, columns))
+def _chunks(rows: int, columns: int, batch: int) -> Iterator[tuple[list[int], list[int]]]:
+    """Blocks of a grid of positions with at most `batch` in each.
+
+    Rows that are equally far from the border go together, and so do columns, because the border cuts their windows
+    alike, and a block has room for its largest.
+    """
+    high = min(rows, max(1, round(batch**0.5)))
+    wide = min(columns, max(1, batch // high))
+    for some_rows in _blocks(rows, high):
+        for some_columns in _blocks(columns, wide):
+            yield some_rows, some_columns
+
+
+def _blocks(count: int, size: int) -> list[list[int]]:
+    """The numbers below `count` from both ends to the middle, in as many lists as it takes, of nearly equal length."""
+    inward = sorted(range(count), key=lambda i: min(i, count - 1 - i))
+    parts = -(-count // size)
+    return [inward[part * count // parts : (part + 1) * count // parts] for part in range(parts)]

@@ -49,9 +49,14 @@ class Timing:
         return f"{count / self.median:.1f} ({low:.1f} to {high:.1f})"
 
 
-def time_interleaved(ways: Mapping[str, Callable[[], object]], *, rounds: int = 7) -> dict[str, Timing]:
-    """Run each way once to warm up, then all in turn, `rounds` times; the order is reversed every other round."""
-    for way in ways.values():
+def time_interleaved(
+    ways: Mapping[str, Callable[[], object]], *, rounds: int = 7, warm: bool = True
+) -> dict[str, Timing]:
+    """Run each way once to warm up, then all in turn, `rounds` times; the order is reversed every other round.
+
+    warm: False where each has run before.
+    """
+    for way in ways.values() if warm else ():
         way()
     found: dict[str, list[float]] = {name: [] for name in ways}
     for i in range(rounds):

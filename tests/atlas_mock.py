@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import random
 import shutil
+from functools import cache
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -15,6 +17,7 @@ import netloupe.atlas
 INPUT = (60, 80)  # height, width
 TILE = {"columns": 8, "size": 120}
 MAPS = {"columns": 8, "size": 64}
+PROJECTION = 80  # px of a tile
 PER_BLOCK = {"images": 200, "units": 64}
 LABELS = [
     "goldfish",
@@ -63,7 +66,7 @@ def write_mock(
 
 def _network(layers: list[dict], images: int, kept: int) -> dict:
     return {
-        "format": 1,
+        "format": 2,
         "name": "mocknet",
         "source": "made-up photos",
         "created": "2026-01-31T12:00:00Z",
@@ -80,6 +83,7 @@ def _network(layers: list[dict], images: int, kept: int) -> dict:
         "parameters": sum(layer["parameters"] for layer in layers),
         "tile": TILE,
         "maps": MAPS,
+        "projections": {"rule": "deconvnet", "missing": None, "columns": 3, "size": PROJECTION},
         "layers": layers,
         "provenance": {
             "network": "sha256:0123456789abcdef",
@@ -108,7 +112,13 @@ def _layer(name: str, kind: str, shape: list[int], field: dict) -> dict:
     typical = [channel for channel in range(0, shape[0], max(1, shape[0] // 12)) if channel != 1][:12]
     parameters = 0 if kind in ("ReLU", "MaxPool2d") else shape[0] * 148
     common = {"name": name, "kind": kind, "shape": shape, "parameters": parameters}
-    return {**common, "receptive_field": field, "dead": 1, "typical": typical}
+    return {
+        **common,
+        "receptive_field": field,
+        "dead": 1,
+        "typical": typical,
+        "alike": {"random": 0.41, "channels": 0.63},
+    }
 
 
 def _image_row(index: int) -> dict:
@@ -182,6 +192,11 @@ def _write_layer(folder: Path, layer: dict, rows: list[dict], pictures: dict[int
         number = start // PER_BLOCK["units"]
         _write(folder / "data" / "units" / name / f"{number}.json", {"units": block})
         _save(_tiles(block, pictures), folder / "tiles" / name / f"{number}.jpg")
+    for unit in units:
+        if unit["patches"]:
+            path = folder / "projections" / name / f"{unit['channel']}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(_projections(len(unit["patches"])))
     dead = [not unit["patches"] for unit in units]
     chance = random.Random(layer["name"])
     _write(
@@ -253,6 +268,18 @@ def _tiles(units: list[dict], pictures: dict[int, Image.Image]) -> Image.Image:
             y = place // columns * size + rank // 3 * (size // 3)
             sheet.paste(piece, (x, y))
     return sheet
+
+
+@cache
+def _projections(count: int) -> bytes:
+    """A JPEG of tiles with their rank on them, three a row."""
+    sheet = Image.new("RGB", (min(3, count) * PROJECTION, math.ceil(count / 3) * PROJECTION), (128, 128, 128))
+    for rank in range(count):
+        place = (rank % 3 * PROJECTION + 24, rank // 3 * PROJECTION + 16)
+        ImageDraw.Draw(sheet).text(place, str(rank), fill=(220, 90, 60), font_size=48)
+    encoded = io.BytesIO()
+    sheet.save(encoded, "JPEG", quality=85)
+    return encoded.getvalue()
 
 
 def _save(picture: Image.Image, path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import threading
 import time
@@ -102,6 +104,24 @@ def test_from_the_network_to_a_patch_and_its_photograph(browser: Any, address: s
     assert len(all_of(browser, "#patches .photo .box")) == 9
     assert all_of(browser, "#histogram svg .column")
     assert {row.text.split("\n")[0] for row in all_of(browser, "#classes .bars li")} == {"cats", "dogs"}
+    plates = all_of(browser, "#patches .plate")
+    script = "return [...arguments[0].querySelectorAll('.window')].map(w => [w.offsetWidth, w.offsetHeight])"
+    for plate in plates:
+        patch, projection = browser.execute_script(script, plate)
+        assert patch == projection
+        assert min(patch) > 10
+    source = "return arguments[0].querySelectorAll('img')[1]"
+    channel = browser.current_url.rpartition(":")[2]
+    assert browser.execute_script(source, plates[0]).get_attribute("src").endswith(f"/projections/conv2/{channel}.jpg")
+    until(
+        lambda: (
+            browser.execute_script(f"const i = ({source.replace('return ', '')}); return i.naturalWidth", plates[8])
+            == 192
+        )
+    )
+    note = all_of(browser, "#projections-note")[0].text
+    assert "by deconvnet" in note
+    assert "With random weights the projections of this layer look 0." in note
     image = patches[0].get_attribute("data-image")
     patches[0].find_element("css selector", "a").click()
     shown(browser, "image")
@@ -120,6 +140,7 @@ def test_a_layer_sorts_and_its_address_keeps_it(browser: Any, address: str) -> N
         return [int(tile.get_attribute("data-channel")) for tile in all_of(browser, "#tiles .tile")]
 
     until(lambda: order() == list(range(70)))
+    assert "those of different channels at one place 0." in all_of(browser, "#likeness")[0].text
     all_of(browser, "[data-sort=selectivity]")[0].click()
     until(lambda: "sort=selectivity" in browser.current_url and order() != list(range(70)))
     assert sorted(order()) == list(range(70))
@@ -208,4 +229,28 @@ def test_an_export_needs_no_server_of_ours(tmp_path: Path, browser: Any) -> None
         shown(browser, "layer")
         until(lambda: len(all_of(browser, "#tiles .tile")) == 512)
         until(lambda: len(all_of(browser, "#tiles .tile .cut.there")) >= 8)
+        address = f"http://127.0.0.1:{server.server_address[1]}/under/a%20path/"
+        browser.get(f"{address}#/unit/mixed%2F5b%20pool:3")
+        shown(browser, "unit")
+        assert len(all_of(browser, "#patches.projected .plate .crop")) == 18
+        until(
+            lambda: browser.execute_script(
+                "return [...document.querySelectorAll('.plate img')].every(i => i.naturalWidth)"
+            )
+        )
+        no_complaints(browser)
+        document = tmp_path / "under" / "a path" / "data" / "network.json"
+        network = json.loads(document.read_text())
+        network["projections"] |= {"rule": None, "missing": "rule 'deconvnet' finds no ReLU"}
+        network["layers"] = [{**layer, "alike": None} for layer in network["layers"]]
+        document.write_text(json.dumps(network))
+        os.utime(document, (time.time() + 10,) * 2)  # or the browser is told that nothing changed
+        browser.get("about:blank")
+        browser.get(f"{address}#/unit/conv1:3")
+        shown(browser, "unit")
+        assert len(all_of(browser, "#patches:not(.projected) .plate .crop")) == 9
+        assert not all_of(browser, "#projections-note")
+        browser.get(address)
+        shown(browser, "network")
+        assert "finds no ReLU" in all_of(browser, ".facts")[0].text
         server.shutdown()

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from netloupe.analysis.activations import activation_maps
     from netloupe.analysis.cam import grad_cam, guided_grad_cam
+    from netloupe.analysis.explanation import explain
     from netloupe.analysis.filters import filters
     from netloupe.analysis.gradients import gradient, integrated_gradients, saliency, smooth_grad
     from netloupe.analysis.neighbors import neighbors
+    from netloupe.analysis.objects import locate_object
     from netloupe.analysis.occlusion import occlusion
     from netloupe.analysis.patches import top_patches
     from netloupe.core import objectives
@@ -37,6 +39,7 @@ __all__ = [
     "Network",
     "Unit",
     "activation_maps",
+    "explain",
     "filters",
     "grad_cam",
     "gradient",
@@ -45,6 +48,7 @@ __all__ = [
     "load",
     "load_image",
     "load_images",
+    "locate_object",
     "neighbors",
     "objectives",
     "occlusion",
@@ -61,6 +65,7 @@ _MODULES = {
     "Network": "core.network",
     "Unit": "core.units",
     "activation_maps": "analysis.activations",
+    "explain": "analysis.explanation",
     "filters": "analysis.filters",
     "grad_cam": "analysis.cam",
     "gradient": "analysis.gradients",
@@ -69,6 +74,7 @@ _MODULES = {
     "load": "zoo.load",
     "load_image": "data.images",
     "load_images": "data.images",
+    "locate_object": "analysis.objects",
     "neighbors": "analysis.neighbors",
     "occlusion": "analysis.occlusion",
     "open_source": "data.sources",

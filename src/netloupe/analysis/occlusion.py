@@ -171,7 +171,8 @@ def occlusions(
     grids = [Windows(pair(window), pair(stride), side) for window, stride in windows.items()]
     covers = baseline_images(net, images, baseline)
     count = Counter(progress, len(images) * sum(math.prod(grid.grid) for grid in grids))
-    clean, found, errors, methods = [], [], [], []
+    clean, found, errors = [], [], []
+    methods: list[str] = []
     with torch.no_grad():
         for i in range(len(images)):
             sliding = Sliding(

@@ -1,10 +1,14 @@
-"""Maximally activating patches: for each channel the images that excite it most, cropped to what it saw."""
+"""Maximally activating patches: for each channel the images that excite it most, cropped to what it saw.
+
+`project_patches` lays beside each what the neuron's response is when carried back to the pixels.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,13 +17,16 @@ from PIL import Image
 from torch import Tensor
 
 from netloupe.analysis.display import as_seen
+from netloupe.analysis.projections import Neuron, ReadPixels, chains, pixel_reader, projections
 from netloupe.analysis.provenance import provenance
 from netloupe.core.errors import InputError, UnknownName
 from netloupe.core.layers import Layer
 from netloupe.core.network import Network
 from netloupe.core.receptive_field import Box
+from netloupe.core.rules import Rule
 from netloupe.data.sources import ImageSource
-from netloupe.render.pictures import Picture, captioned, cropped, from_pixels, grid
+from netloupe.render.maps import relief
+from netloupe.render.pictures import PAPER, Picture, captioned, cropped, from_pixels, grid, resized
 from netloupe.render.result import Result
 from netloupe.sweep.accumulators import TopPatches as TopAccumulator
 from netloupe.sweep.engine import check_any_read, sweep
@@ -32,26 +39,43 @@ class LayerPatches:
     """The k strongest responses of each of C channels, best first, at most one per image.
 
     values (C, k) float32, images (C, k) ids, positions (C, k, 2) as (y, x) in the layer's map. Where the data set
-    has fewer than k images, the rest has value NaN, id -1.
+    has fewer than k images, the rest has value NaN, id -1. first: the channel that the first row is about.
     """
 
     values: Tensor
     images: Tensor
     positions: Tensor
+    first: int = 0
+
+
+@dataclass(frozen=True)
+class Projected:
+    """Projections of patches: `tiles` by (layer, channel, rank), pictures of what lies in the patch's box.
+
+    Gray is zero, each on its own scale. raw: layer -> (k, colors, H, W), of the whole images, for layers of which one
+    channel is shown; zero where there is no image.
+    """
+
+    rule: Rule
+    tiles: Mapping[tuple[str, int, int], Picture]
+    raw: Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class TopPatches(Result, Mapping[str, LayerPatches]):
     """Layer name -> LayerPatches, over one data set.
 
-    The pictures show a sheet a layer: a row of k patches per channel, in the colors that the network saw.
+    The pictures show a sheet a layer: a mosaic of k patches per channel, in the colors that the network saw, and
+    beside it one of their projections, if there are. open_image, read: an image as shown, and as the network sees it.
     """
 
     found: Mapping[str, LayerPatches]
     layers: Mapping[str, Layer]
     size: tuple[int, int]
     open_image: Callable[[int], Picture]
+    read: ReadPixels
     provenance: Mapping[str, Any]
+    projected: Projected | None = None
 
     def __getitem__(self, layer: str) -> LayerPatches:
         return self.found[layer]
@@ -64,50 +88,77 @@ class TopPatches(Result, Mapping[str, LayerPatches]):
 
     def box(self, layer: str, channel: int, rank: int) -> Box:
         """What the neuron behind a patch sees: (top, left, bottom, right) in px of the network's input."""
-        y, x = (int(v) for v in self.found[layer].positions[channel, rank])
+        entry = self.found[layer]
+        y, x = (int(v) for v in entry.positions[channel - entry.first, rank])
         return self.layers[layer].receptive_field.box(y, x, self.size)
 
     def patch(self, layer: str, channel: int, rank: int, side: int = PATCH_SIDE) -> Picture:
         """One patch, cut from its photograph in the photograph's own resolution."""
-        photo = self.open_image(int(self.found[layer].images[channel, rank]))
+        entry = self.found[layer]
+        photo = self.open_image(int(entry.images[channel - entry.first, rank]))
         scale = photo.shape[0] / self.size[0], photo.shape[1] / self.size[1]
         top, left, bottom, right = self.box(layer, channel, rank)
         return cropped(photo, (top * scale[0], left * scale[1], bottom * scale[0], right * scale[1]), side)
+
+    def projection(self, layer: str, channel: int, rank: int, side: int = PATCH_SIDE) -> Picture:
+        """What `project_patches` found for one patch, in the same frame."""
+        assert self.projected is not None
+        tile = self.projected.tiles[layer, channel, rank]
+        return cropped(tile, (0, 0, *tile.shape[:2]), side)
 
     def sheet(self, layer: str, channels: Sequence[int] | None = None) -> Picture:
         """Patches of the given channels (all of them for None), each channel as a square mosaic."""
         entry = self.found[layer]
         if channels is None:
-            channels = range(entry.images.shape[0])
-        blank = np.full((PATCH_SIDE, PATCH_SIDE, 3), 236, dtype=np.uint8)
-        columns = math.ceil(math.sqrt(entry.images.shape[1]))
+            channels = range(entry.first, entry.first + len(entry.images))
         mosaics = []
         for c in channels:
-            tiles = [
-                self.patch(layer, c, r) if entry.images[c, r] >= 0 else blank for r in range(entry.images.shape[1])
-            ]
-            mosaics.append(captioned(grid(tiles, columns), f"{layer}:{c}  {_shown(entry.values[c])}"))
-        return grid(mosaics, min(8, math.ceil(math.sqrt(len(mosaics)))), gap=6)
+            parts = [self._mosaic(layer, c, self.patch)]
+            if self.projected is not None:
+                between = np.full((len(parts[0]), 6, 3), PAPER, dtype=np.uint8)
+                parts += [between, self._mosaic(layer, c, self.projection)]
+            caption = f"{layer}:{c}  {_shown(entry.values[c - entry.first])}"
+            mosaics.append(captioned(np.concatenate(parts, axis=1), caption))
+        across = math.sqrt(len(mosaics) / (1 if self.projected is None else 2))
+        return grid(mosaics, min(8 if self.projected is None else 4, math.ceil(across)), gap=6)
+
+    def _mosaic(self, layer: str, channel: int, tile: Callable[[str, int, int], Picture]) -> Picture:
+        """The tiles of all ranks of a channel in a square, blank where there is no image."""
+        blank = np.full((PATCH_SIDE, PATCH_SIDE, 3), 236, dtype=np.uint8)
+        images = self.found[layer].images[channel - self.found[layer].first]
+        tiles = [tile(layer, channel, rank) if i >= 0 else blank for rank, i in enumerate(images)]
+        return grid(tiles, math.ceil(math.sqrt(len(tiles))))
 
     def only(self, layer: str, channel: int) -> TopPatches:
-        """The patches of one channel alone. Raises UnknownName if the layer has fewer channels."""
+        """The patches of one channel alone, projections left out. Raises UnknownName if the layer has fewer."""
         entry = self.found[layer]
-        if not 0 <= channel < len(entry.values):
-            raise UnknownName(f"no channel {channel} in layer {layer!r} (accepted: 0 to {len(entry.values) - 1})")
-        pick = slice(channel, channel + 1)
-        one = LayerPatches(entry.values[pick], entry.images[pick], entry.positions[pick])
-        where = {**self.provenance, "channel": channel}
-        return TopPatches({layer: one}, self.layers, self.size, self.open_image, where)
+        if not 0 <= channel - entry.first < len(entry.values):
+            accepted = f"{entry.first} to {entry.first + len(entry.values) - 1}"
+            raise UnknownName(f"no channel {channel} in layer {layer!r} (accepted: {accepted})")
+        pick = slice(channel - entry.first, channel - entry.first + 1)
+        one = LayerPatches(entry.values[pick], entry.images[pick], entry.positions[pick], channel)
+        return replace(self, found={layer: one}, provenance={**self.provenance, "channel": channel}, projected=None)
+
+    def neurons(self, layer: str) -> list[Neuron]:
+        """The neurons behind a layer's patches."""
+        entry = self.found[layer]
+        return [
+            Neuron(layer, entry.first + row, rank, image, *position)
+            for row, (images, positions) in enumerate(zip(entry.images.tolist(), entry.positions.tolist(), strict=True))
+            for rank, (image, position) in enumerate(zip(images, positions, strict=True))
+            if image >= 0
+        ]
 
     def pictures(self) -> dict[str, Picture]:
         return {f"patches-{layer}": self.sheet(layer) for layer in self.found}
 
     def arrays(self) -> dict[str, np.ndarray]:
+        raw = {} if self.projected is None else self.projected.raw
         return {
             f"{name}-{layer}": getattr(entry, name).numpy()
             for layer, entry in self.found.items()
             for name in ("values", "images", "positions")
-        }
+        } | {f"projections-{layer}": array for layer, array in raw.items()}
 
     def summary(self) -> dict[str, Any]:
         return {
@@ -145,20 +196,71 @@ def top_patches(
     report = sweep(net, images, {"patches": accumulator}, layers=names, batch_size=batch_size, progress=progress)
     check_any_read(report, images)
     found = {n: LayerPatches(*accumulator.result()[n]) for n in names}
+    read: ReadPixels
     if isinstance(images, Tensor):
         pixels = images.detach().cpu()
         spec, size = "tensor", (int(images.shape[2]), int(images.shape[3]))
 
         def open_image(i: int) -> Picture:
             return as_seen(Image.fromarray(from_pixels(pixels[i].numpy())), size)
+
+        read = pixels.__getitem__
     else:
         source, spec, size = images, images.spec, net.inputs.size
 
+        @lru_cache(maxsize=1024)
         def open_image(i: int) -> Picture:
             return as_seen(source.open(i), size)
 
+        read = pixel_reader(source, size, net.inputs.channels)
+
     where = provenance(net, "top_patches", layers=names, k=k, images=spec)
-    return TopPatches(found, {n: net.layers[n] for n in names}, size, open_image, where)
+    return TopPatches(found, {n: net.layers[n] for n in names}, size, open_image, read, where)
+
+
+def project_patches(
+    net: Network,
+    top: TopPatches,
+    rule: Rule = "deconvnet",
+    *,
+    batch_size: int = 32,
+    progress: Callable[[int, int], None] | None = None,
+) -> TopPatches:
+    """The same patches with the projection of each (Zeiler & Fergus 2013, Figure 2); see `projections.project`.
+
+    Of a single channel (`only`) the raw projections are kept too. Raises UnknownName for a rule that is not there,
+    NetworkError if the network has no ReLU, InputError for a batch size below 1.
+    """
+    tiles: dict[tuple[str, int, int], Picture] = {}
+    raw = {layer: [np.zeros(0)] * top[layer].images.shape[1] for layer in top if len(top[layer].images) == 1}
+    total, done = sum(int((top[layer].images >= 0).sum()) for layer in top), 0
+    for chain in chains(net, list(top), rule):
+        neurons = [neuron for layer in chain for neuron in top.neurons(layer)]
+        for sharing, pixels in projections(net, neurons, top.read, rule, batch_size=batch_size):
+            boxes = {n: top.box(n.layer, n.channel, n.rank) for n in sharing}
+            drawn = {box: tile_of(pixels, box, PATCH_SIDE) for box in set(boxes.values())}
+            for n, box in boxes.items():
+                tiles[n.layer, n.channel, n.rank] = drawn[box]
+                if n.layer in raw:
+                    raw[n.layer][n.rank] = pixels
+            done += len(sharing)
+            if progress is not None:
+                progress(done, total)
+    arrays = {
+        layer: np.stack([a if a.size else np.zeros_like(ranked[0]) for a in ranked]) for layer, ranked in raw.items()
+    }
+    return replace(top, provenance={**top.provenance, "project": rule}, projected=Projected(rule, tiles, arrays))
+
+
+def tile_of(pixels: np.ndarray, box: Box, side: int) -> Picture:
+    """The part of a projection (C, H, W) that lies in the box, gray at zero, on its own scale; at most `side` px."""
+    top, left, bottom, right = box
+    picture = relief(pixels[:, top:bottom, left:right])
+    height, width = picture.shape[:2]
+    if max(height, width) <= side:
+        return picture
+    scale = side / max(height, width)
+    return resized(picture, (max(1, round(height * scale)), max(1, round(width * scale))))
 
 
 def _shown(values: Tensor) -> str:

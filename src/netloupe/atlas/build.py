@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,15 @@ import numpy as np
 import pyarrow as pa
 
 from netloupe.analysis.neighbors import feature_layer
-from netloupe.analysis.provenance import provenance
-from netloupe.atlas.pages import IMAGES_PER_BLOCK, UNITS_PER_BLOCK
-from netloupe.atlas.photographs import MAP_COLUMNS, MAP_SIDE, Photographs, map_layers, write_images
+from netloupe.analysis.projections import named_rule, no_rectifier, pixel_reader, rectifies
+from netloupe.atlas.documents import Projected, network_document
+from netloupe.atlas.photographs import Photographs, map_layers, write_images
+from netloupe.atlas.projections import write_projections
 from netloupe.atlas.store import FORMAT, Store
-from netloupe.atlas.tables import TILE_COLUMNS, TILE_SIDE, neighbor_rows, patch_rows, tile_rows, typical, unit_rows
+from netloupe.atlas.tables import neighbor_rows, patch_rows, tile_rows, typical, unit_rows
 from netloupe.core.errors import InputError
 from netloupe.core.network import Network
+from netloupe.core.rules import Rule
 from netloupe.data.sources import ImageSource, Skipped
 from netloupe.sweep.accumulators import Accumulator, ClassMeans, Features, Peaks, Predictions, TopPatches
 from netloupe.sweep.engine import check_any_read, sweep
@@ -34,7 +35,10 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What a build did. `seconds` is its own time; `fresh` is False where the same atlas lay there already."""
+    """What a build did. `seconds` is its own time; `fresh` is False where the same atlas lay there already.
+
+    no_projections: why there are none although they were asked for.
+    """
 
     path: Path
     images: int
@@ -42,6 +46,7 @@ class BuildReport:
     units: int
     seconds: float
     skipped: tuple[Skipped, ...]
+    no_projections: str | None = None
     fresh: bool = True
 
 
@@ -52,38 +57,31 @@ def build(
     *,
     layers: Sequence[str] | None = None,
     k: int = 9,
+    project: Rule | None = "deconvnet",
     batch_size: int = 32,
     progress: Progress | None = None,
 ) -> BuildReport:
     """Build the atlas of a network over a source of images into the folder `out`.
 
     layers: which to show, by default every one that is not another's output handed on. k: patches kept per channel.
+    project: the rule by which their projections are made, "deconvnet" or "guided", or None for none; there are none
+    either if the rule finds no ReLU in the network.
     progress: called with (stage, done, total). The folder appears when all is done. Raises StoreError if `out` holds
-    something else or can't be written, UnknownName for a layer that is not there, InputError for no readable image.
+    something else or can't be written, UnknownName for a layer or rule that is not there, InputError for no readable
+    image.
     """
     start, out = time.monotonic(), Path(out)
     tell: Progress = progress if progress is not None else lambda _stage, _done, _total: None
     if k < 1:
         raise InputError(f"k is {k} (accepted: 1 or more)")
+    if project is not None:
+        named_rule(project)
     if layers is None:
         layers = [n for n, layer in net.layers.items() if layer.same_as is None]
-    layers = [net.layer(n).name for n in layers]
-    identity = {
-        "network": net.fingerprint(),
-        "name": net.name,
-        "labels": net.labels,
-        "source": source.spec,
-        "images": source.fingerprint(),
-        "layers": layers,
-        "k": k,
-        "format": FORMAT,
-    }
-    identity = json.loads(json.dumps(identity))
+    layers = list(dict.fromkeys(net.layer(n).name for n in layers))
+    identity = _identity(net, source, layers, k, project)
     if Store.is_of(out, identity):
-        network = Store.open(out).network
-        skipped = tuple(Skipped(s["id"], s["name"], s["reason"]) for s in network["skipped"])
-        units = sum(layer["shape"][0] for layer in network["layers"])
-        return BuildReport(out, network["images"], len(layers), units, time.monotonic() - start, skipped, fresh=False)
+        return _report_of(out, time.monotonic() - start)
     store = Store.begin(out, identity)
 
     found = _Found(TopPatches(k), Peaks(), ClassMeans(), Features(feature_layer(net)), Predictions())
@@ -108,13 +106,39 @@ def build(
     write_images(store, net, source, rows, by_image, lambda done, total: tell("photographs", done, total))
     strips = _write_units(store, net, layers, found, tell)
     _write_neighbors(store, found, tell)
-    document = _network_document(net, source, layers, rows, strips, by_image, report.skipped, k)
+    projected = _write_projections(store, net, source, layers, project, batch_size, tell)
+    document = network_document(net, source, layers, rows, strips, by_image, report.skipped, k, projected)
     store.drop("provenance")
     store.write("provenance", pa.table({"network": [json.dumps(document)]}))
     (store.path / "sweep.safetensors").unlink(missing_ok=True)
     store.finish(out, identity)
-    units = sum(net.layers[n].channels for n in layers)
-    return BuildReport(out, report.images, len(layers), units, time.monotonic() - start, report.skipped)
+    return replace(_report_of(out, time.monotonic() - start), fresh=True)
+
+
+def _identity(net: Network, source: ImageSource, layers: Sequence[str], k: int, project: Rule | None) -> dict[str, Any]:
+    """What makes an atlas the same one, as it comes back from JSON."""
+    identity = {
+        "network": net.fingerprint(),
+        "name": net.name,
+        "labels": net.labels,
+        "source": source.spec,
+        "images": source.fingerprint(),
+        "layers": layers,
+        "k": k,
+        "project": project,
+        "format": FORMAT,
+    }
+    found: dict[str, Any] = json.loads(json.dumps(identity))
+    return found
+
+
+def _report_of(out: Path, seconds: float) -> BuildReport:
+    """The report of an atlas that lies there."""
+    network = Store.open(out).network
+    skipped = tuple(Skipped(s["id"], s["name"], s["reason"]) for s in network["skipped"])
+    units = sum(layer["shape"][0] for layer in network["layers"])
+    missing = network["projections"]["missing"]
+    return BuildReport(out, network["images"], len(network["layers"]), units, seconds, skipped, missing, fresh=False)
 
 
 @dataclass(frozen=True)
@@ -163,6 +187,28 @@ def _write_units(
     return strips
 
 
+def _write_projections(
+    store: Store,
+    net: Network,
+    source: ImageSource,
+    layers: Sequence[str],
+    project: Rule | None,
+    batch_size: int,
+    tell: Progress,
+) -> Projected:
+    """Tables `projections` and `alike`, where the rule has something to act on."""
+    if project is None:
+        return Projected()
+    if not rectifies(net):
+        return Projected(missing=str(no_rectifier(net, project)))
+    read = pixel_reader(source, net.inputs.size, net.inputs.channels)
+
+    def progress(done: int, total: int) -> None:
+        tell("projections", done, total)
+
+    return Projected(project, None, write_projections(store, net, layers, read, project, batch_size, progress))
+
+
 def _write_neighbors(store: Store, found: _Found, tell: Progress) -> None:
     """Tables `features` and `neighbors`."""
     tell("neighbors", 0, 2)
@@ -177,73 +223,3 @@ def _write_neighbors(store: Store, found: _Found, tell: Progress) -> None:
     pixels = np.stack([np.frombuffer(row["thumb"], dtype=np.uint8) for row in thumbs]).astype(np.float32) / 255
     store.write("neighbors", neighbor_rows("pixels", np.array([row["id"] for row in thumbs]), pixels))
     tell("neighbors", 2, 2)
-
-
-def _network_document(
-    net: Network,
-    source: ImageSource,
-    layers: Sequence[str],
-    map_rows: Sequence[str],
-    strips: Sequence[dict[str, Any]],
-    predictions: Mapping[int, tuple[list[int], list[float]]],
-    skipped: Sequence[Skipped],
-    k: int,
-) -> dict[str, Any]:
-    """`data/network.json`; see docs/architecture.md."""
-    labels = [net.label(i) for i in range(net.classes)]
-    own = _own_classes(source, labels)
-    return {
-        "format": FORMAT,
-        "name": net.name,
-        "source": source.title,
-        "created": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "input": {"size": list(net.inputs.size), "channels": net.inputs.channels},
-        "images": len(predictions),
-        "images_per_block": IMAGES_PER_BLOCK,
-        "units_per_block": UNITS_PER_BLOCK,
-        "labels": labels,
-        "source_classes": own,
-        "labeled": source.labels is not None,
-        "accuracy": _accuracy(source, predictions) if source.labels is not None and own is None else None,
-        "skipped": [{"id": s.id, "name": s.name, "reason": s.reason} for s in skipped],
-        "parameters": sum(p.numel() for p in net.module.parameters()),
-        "tile": {"columns": TILE_COLUMNS, "size": TILE_SIDE},
-        "maps": {"columns": MAP_COLUMNS, "size": MAP_SIDE, "layers": list(map_rows)},
-        "layers": [_layer_document(net, name, strip) for name, strip in zip(layers, strips, strict=True)],
-        "provenance": provenance(net, "atlas", images=source.title, k=k, fingerprint=source.fingerprint()),
-    }
-
-
-def _layer_document(net: Network, name: str, strip: dict[str, Any]) -> dict[str, Any]:
-    layer = net.layers[name]
-    return {
-        "name": name,
-        "kind": layer.kind,
-        "shape": list(layer.shape),
-        "parameters": layer.parameters,
-        "receptive_field": layer.receptive_field.document(),
-        **strip,
-    }
-
-
-def _own_classes(source: ImageSource, labels: Sequence[str]) -> list[str] | None:
-    """The source's class names where its labels are not the network's classes; None where they are, or are missing."""
-    if source.labels is None:
-        return None
-    if source.classes is None:
-        known = [label for label in source.labels if label is not None]
-        return None if max(known) < len(labels) else [str(i) for i in range(max(known) + 1)]
-    return None if list(source.classes) == list(labels) else list(source.classes)
-
-
-def _accuracy(source: ImageSource, predictions: Mapping[int, tuple[list[int], list[float]]]) -> dict[str, float] | None:
-    """Top-1 and top-5 shares over the labeled images, in [0, 1]."""
-    ranks = [
-        classes.index(label) if label in classes else len(classes)
-        for i, (classes, _) in predictions.items()
-        if (label := source.label(i)) is not None
-    ]
-    if not ranks:
-        return None
-    count = len(ranks)
-    return {"top1": sum(r == 0 for r in ranks) / count, "top5": sum(r < 5 for r in ranks) / count, "count": count}

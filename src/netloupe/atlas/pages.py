@@ -58,6 +58,10 @@ class Pages:
             yield f"data/layer/{slug}.json"
             yield from (f"data/units/{slug}/{block}.json" for block in range(blocks))
             yield from (f"tiles/{slug}/{block}.jpg" for block in range(blocks))
+        if self.store.network["projections"]["rule"] is not None:
+            names = [quote(layer["name"], safe="") for layer in self.store.network["layers"]]
+            for row in self.store.rows("projections", columns=["layer", "channel"]):
+                yield f"projections/{names[row['layer']]}/{row['channel']}.jpg"
         ids = sorted(self.store.arrow("images", columns=["id"])["id"].to_pylist())
         yield from (f"data/images/{block}.json" for block in range(self._image_blocks()))
         for i in ids:
@@ -83,7 +87,15 @@ class Pages:
             case ["tiles", slug, name] if (layer := self._layer(slug)) is not None:
                 sheet = _number(name, ".jpg")
                 return None if sheet is None else self._bytes("tiles", "jpeg", f"layer = {layer} AND sheet = {sheet}")
+            case ["projections", slug, name] if (layer := self._layer(slug)) is not None:
+                channel = _number(name, ".jpg")
+                return None if channel is None else self._projection(layer, channel)
         return None
+
+    def _projection(self, layer: int, channel: int) -> bytes | None:
+        if self.store.network["projections"]["rule"] is None:
+            return None
+        return self._bytes("projections", "jpeg", f"layer = {layer} AND channel = {channel}")
 
     def _layer(self, slug: str, suffix: str = "") -> int | None:
         return self._layers.get(unquote(slug.removesuffix(suffix))) if slug.endswith(suffix) else None

@@ -8,6 +8,8 @@
 | `features` | an image | id, vector |
 | `neighbors` | an image in one space | id, space, ids, distances |
 | `tiles` | 64 channels of a layer | layer, sheet, jpeg |
+| `projections` | a channel with patches | layer, channel, jpeg |
+| `alike` | a layer | layer, random, channels |
 | `provenance` | the build | network (JSON: `data/network.json`) |
 
 `layer` is the layer's place in the network's list. `atlas.json` names the format and the build; it is written last.
@@ -27,7 +29,7 @@ import pyarrow as pa
 from netloupe.core.errors import StoreError
 from netloupe.core.files import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 _MARK = "atlas.json"
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from netloupe.cli import activations, atlas, filters, layers, neighbors, patches, photos, train
+from netloupe.cli import activations, atlas, explain, filters, layers, neighbors, occlude, patches, photos, study, train
 from netloupe.core.errors import NetloupeError, unknown
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # what typer raises for a wrong command line
@@ -63,6 +63,11 @@ app.command("filters")(filters.filters)
 app.command("activations")(activations.activations)
 app.command("patches")(patches.patches)
 app.command("neighbors")(neighbors.neighbors)
+app.command("explain")(explain.explain)
+app.command("occlude")(occlude.occlude)
+study_app = typer.Typer(cls=Verbs, subcommand_metavar="VERB ...", help="Experiments about a network.")
+study_app.command("trust")(study.trust)
+app.add_typer(study_app, name="study")
 app.command("train")(train.train)
 app.command("photos")(photos.photos)
 atlas_app = typer.Typer(cls=Verbs, subcommand_metavar="VERB ...", help="Build, serve or export an atlas of a network.")

@@ -24,6 +24,10 @@ def build(
     data: Data = "photos",
     layer: Layers = None,
     k: Annotated[int, typer.Option("-k", "--top", metavar="N", help="Patches of each channel.")] = 9,
+    project: Annotated[
+        str,
+        typer.Option(metavar="deconvnet|guided|none", help="Lay the projection of each patch's neuron beside it."),
+    ] = "deconvnet",
     batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Images run at once.")] = 32,
     first: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N images.")] = None,
     as_json: Json = False,
@@ -32,13 +36,17 @@ def build(
 
     A build that was cut short goes on where it was.
     """
+    from netloupe.analysis.projections import named_rule
     from netloupe.atlas.build import build
     from netloupe.cli.progress import Progress
     from netloupe.data.sources import open_source
 
+    rule = None if project == "none" else named_rule(project, "none")
     net, source = network.load(), open_source(data).first(first)
     with Progress() as progress:
-        report = build(net, source, out, layers=layer, k=k, batch_size=batch_size, progress=progress)
+        report = build(net, source, out, layers=layer, k=k, project=rule, batch_size=batch_size, progress=progress)
+    if report.no_projections is not None:
+        typer.echo(f"no projections: {report.no_projections}", err=True)
     for skipped in report.skipped:
         typer.echo(f"skipped {skipped.name}: {skipped.reason}", err=True)
     show({**asdict(report), "path": str(report.path)}, as_json, _text)

@@ -23,28 +23,44 @@ def patches(
         str | None, typer.Option("--unit", "-u", metavar="LAYER:CHANNEL", help="One channel alone.")
     ] = None,
     k: Annotated[int, typer.Option("-k", "--top", metavar="N", help="Patches of each channel.")] = 9,
+    project: Annotated[
+        str | None,
+        typer.Option(
+            metavar="deconvnet|guided",
+            help="Lay the projection of each patch's neuron beside it; with --unit also as an array.",
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Images run at once.")] = 32,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
     """Find the patches that excite each channel most.
 
-    By default the channels of every layer.
+    By default the channels of every layer. With --project each channel's patches stand beside their projections.
     """
-    from netloupe.analysis.patches import top_patches
+    from netloupe.analysis.patches import project_patches, top_patches
+    from netloupe.analysis.projections import named_rule, no_rectifier, rectifies
     from netloupe.cli.progress import Progress
     from netloupe.data.sources import open_source
 
     if unit is not None and layer:
         raise InputError("--layer and --unit were given (accepted: one of them)")
+    rule = None if project is None else named_rule(project)
     net, source = network.load(), open_source(data)
     channel = None
     if unit is not None:
         name, channel = _address(net, unit)
         layer = [name]
+    if rule is not None and not rectifies(net):
+        raise no_rectifier(net, rule)
     with Progress() as progress:
         result = top_patches(net, source, layer, k, batch_size=batch_size, progress=progress.of("images"))
-    deliver(result if channel is None else result.only(name, channel), out, as_json, _text)
+        if channel is not None:
+            result = result.only(name, channel)
+        if rule is not None:
+            tell = progress.of("projections")
+            result = project_patches(net, result, rule, batch_size=batch_size, progress=tell)
+    deliver(result, out, as_json, _text)
 
 
 def _address(net: Network, text: str) -> tuple[str, int]:

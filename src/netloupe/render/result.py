@@ -35,8 +35,12 @@ class Result(ABC):
     def summary(self) -> dict[str, Any]:
         """The result in few numbers, JSON-able."""
 
+    def documents(self) -> Mapping[str, str]:
+        """File name -> text, as in "explain.html"; by default none."""
+        return {}
+
     def save(self, folder: str | Path) -> list[Path]:
-        """Write every picture, array and `manifest.json`, which comes last; returns the paths.
+        """Write every picture, array, document and `manifest.json`, which comes last; returns the paths.
 
         Each file appears whole or not at all. Raises StoreError on a full or read-only disk.
         """
@@ -50,6 +54,9 @@ class Result(ABC):
             np.save(buffer, array, allow_pickle=False)
             written.append(folder / f"{stem}.npy")
             write_atomically(written[-1], buffer.getvalue())
+        for name, text in self.documents().items():
+            written.append(folder / name)
+            write_atomically(written[-1], text.encode())
         manifest = {
             "provenance": dict(self.provenance),
             "summary": self.summary(),

@@ -41,6 +41,7 @@ async function load(path) {
 const slug = encodeURIComponent;
 
 export const tilesUrl = (layer, sheet) => `tiles/${slug(layer)}/${sheet}.jpg`;
+export const projectionsUrl = (layer, channel) => `projections/${slug(layer)}/${channel}.jpg`;
 export const mapsUrl = (id) => `maps/${id}.jpg`;
 export const imageUrl = (id) => `img/${id}.jpg`;
 

@@ -4,7 +4,7 @@ import { NotFound, getLayer } from "./api.js";
 import { facts, h } from "./dom.js";
 import { count, counted, layerHash, networkHash, number, percent, receptiveField, shape } from "./format.js";
 import { nearest } from "./nearest.js";
-import { pager, tile } from "./pieces.js";
+import { likeness, pager, tile } from "./pieces.js";
 
 const SORTS = {
   strength: { by: "strength", text: number, note: "Strength: the highest activation that any image caused." },
@@ -59,7 +59,8 @@ export async function layerView({ name, query, network, setQuery }) {
           ["Each position sees", receptiveField(layer.receptive_field)],
           ["Parameters", layer.parameters > 0 ? count(layer.parameters) : null],
           ["Dead channels", `${count(layer.dead)} of ${count(layer.shape[0])}`],
-        ])),
+        ]),
+        layer.alike && h("p", { id: "likeness", class: "note" }, likeness(layer))),
       h("section", { "aria-label": "Channels" },
         h("div", { class: "bar-line" },
           h("span", { class: "quiet-label" }, "Sort by"), choices,

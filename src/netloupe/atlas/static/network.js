@@ -31,13 +31,14 @@ function introduction(network) {
 }
 
 function about(network) {
-  const { input, accuracy } = network;
+  const { input, accuracy, projections } = network;
   return [
     ["Input", `${input.size.map(count).join(" × ")}, ${input.channels === 3 ? "color" : counted(input.channels, "channel")}`],
     ["Layers", count(network.layers.length)],
     ["Parameters", count(network.parameters)],
     ["Images swept", `${count(network.images)} (${network.source})`],
     ["Accuracy", accuracy && `${percent(accuracy.top1)}, in the top five ${percent(accuracy.top5)}`],
+    ["Projections", projections.rule ?? projections.missing],
     ["Classes", network.labels && network.labels.length > 0 ? count(network.labels.length) : null],
     ["Made", new Date(network.created).toLocaleDateString("en-US", { year: "numeric", month: "long", day: "numeric" })],
   ];

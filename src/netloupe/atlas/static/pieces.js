@@ -1,6 +1,6 @@
 // Parts that several views share.
 
-import { getSheet, imageUrl, tilesUrl } from "./api.js";
+import { getSheet, imageUrl, projectionsUrl, tilesUrl } from "./api.js";
 import { h, svg, whenNear } from "./dom.js";
 import { imageHash, imagesHash, percent, unitHash } from "./format.js";
 
@@ -39,12 +39,32 @@ export function tile(network, layer, channel, { captions = [], dead = false } = 
 export function crop(network, id, box, frame) {
   const [height, width] = network.input.size;
   const [top, left, bottom, right] = box;
+  return framed(imageUrl(id), box, frame, [height / (bottom - top), width / (right - left)], [top / (bottom - top), left / (right - left)]);
+}
+
+/** The projection of the patch of some rank, out of `count`, in the same frame as `crop` gives it. */
+export function projection(network, layer, channel, rank, count, box, frame) {
+  const { columns } = network.projections;
+  const across = Math.min(columns, count);
+  return framed(projectionsUrl(layer.name, channel), box, frame,
+    [Math.ceil(count / columns), across], [Math.floor(rank / columns), rank % columns]);
+}
+
+/** A part of the picture at `url` as large as `box` in a frame: the picture is `times` as large, moved by `steps`. */
+function framed(url, box, frame, times, steps) {
+  const [top, left, bottom, right] = box;
   const share = (part, whole) => `${(100 * part) / whole}%`;
-  const picture = h("img", { src: imageUrl(id), alt: "", style: {
-    width: share(width, right - left), height: share(height, bottom - top),
-    left: share(-left, right - left), top: share(-top, bottom - top) } });
+  const picture = h("img", { src: url, alt: "", style: {
+    width: share(times[1], 1), height: share(times[0], 1), left: share(-steps[1], 1), top: share(-steps[0], 1) } });
   return h("span", { class: "crop", style: { "aspect-ratio": `${frame[1]} / ${frame[0]}` } },
     h("span", { class: "window", style: { width: share(right - left, frame[1]), height: share(bottom - top, frame[0]) } }, picture));
+}
+
+/** How alike the projections of a layer are that ought to differ, in a sentence; null where that was not measured. */
+export function likeness({ alike }) {
+  if (!alike || alike.random === null) return null;
+  const channels = alike.channels === null ? "" : `, those of different channels at one place ${alike.channels.toFixed(2)}`;
+  return `With random weights the projections of this layer look ${alike.random.toFixed(2)} alike${channels} (1: the same).`;
 }
 
 /** Image `id`, with `box` drawn on it if there is one. */

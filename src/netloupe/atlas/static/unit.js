@@ -5,7 +5,7 @@ import { histogram } from "./chart.js";
 import { facts, h } from "./dom.js";
 import { count, counted, imageHash, layerHash, number, percent, receptiveField, unitHash } from "./format.js";
 import { findLayer } from "./layer.js";
-import { bars, called, classHref, crop, pager, photo } from "./pieces.js";
+import { bars, called, classHref, crop, likeness, pager, photo, projection } from "./pieces.js";
 
 export async function unitView({ name: address, network }) {
   const colon = address.lastIndexOf(":");
@@ -36,7 +36,7 @@ export async function unitView({ name: address, network }) {
           ["Prefers", columns.label[channel]],
           ["Each position sees", receptiveField(layer.receptive_field)],
         ])),
-      patches(network, unit, rows, columns.dead[channel]),
+      patches(network, layer, unit, rows, columns.dead[channel]),
       h("div", { class: "pair" },
         h("section", { "aria-labelledby": "histogram-title" },
           h("h2", { id: "histogram-title" }, "Over all images"),
@@ -48,25 +48,38 @@ export async function unitView({ name: address, network }) {
   };
 }
 
-function patches(network, unit, rows, dead) {
+function patches(network, layer, unit, rows, dead) {
   if (unit.patches.length === 0) {
     return h("p", { class: "notice" }, dead ? `This channel is dead: none of ${count(network.images)} images brought it above zero.`
       : "No patches are kept for this channel.");
   }
   // All patches have the same scale, so the largest sets the frame.
   const frame = [0, 1].map((axis) => Math.max(...unit.patches.map(({ box }) => box[axis + 2] - box[axis])));
+  const projected = network.projections.rule !== null;
+  const pictures = (patch, rank) => [crop(network, patch.image, patch.box, frame),
+    projected && projection(network, layer, unit.channel, rank, unit.patches.length, patch.box, frame)];
   return h("section", { "aria-label": "Best patches" },
-    h("ol", { id: "patches", class: "patches" }, unit.patches.map((patch, i) => best(network, patch, rows.get(patch.image), frame, i))));
+    h("ol", { id: "patches", class: projected ? "patches projected" : "patches" },
+      unit.patches.map((patch, rank) => best(network, patch, rows.get(patch.image), pictures(patch, rank), rank))),
+    projected && h("p", { id: "projections-note", class: "note" }, aboutProjections(network, layer)));
 }
 
-function best(network, patch, row, frame, rank) {
+const RULES = { deconvnet: "deconvnet", guided: "guided backpropagation" };
+
+function aboutProjections(network, layer) {
+  return ["Beside each patch is its projection: this one response carried back to the pixels by ", RULES[network.projections.rule],
+    ", gray where nothing arrives, each on a scale of its own. It follows the way that the image took through the network, so it ",
+    "shows which pixels of this image the response came from, not all that the channel looks for; and it can look alike for different ",
+    "channels, even for random weights. ", likeness(layer)];
+}
+
+function best(network, patch, row, pictures, rank) {
   const { image: id, value, box } = patch;
   const [height, width] = network.input.size;
   const whole = box[0] <= 0 && box[1] <= 0 && box[2] >= height && box[3] >= width;
   const label = called(row);
   return h("li", { class: whole ? "patch whole" : "patch", "data-image": id },
-    h("a", { class: "plate", href: imageHash(id), "aria-label": `Patch ${rank + 1}, from image ${id}, ${label}` },
-      crop(network, id, box, frame)),
+    h("a", { class: "plate", href: imageHash(id), "aria-label": `Patch ${rank + 1}, from image ${id}, ${label}` }, pictures),
     h("div", { class: "side" },
       whole ? null : h("a", { href: imageHash(id), tabindex: -1 },
         photo(network, id, { box, alt: `Image ${id}, ${label}; the box shows the patch` })),

@@ -1,0 +1,276 @@
+"""What hiding each part of an image does to a feature map and to the prediction: Zeiler & Fergus (2013), Figure 7."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from netloupe.analysis.baselines import Baseline, baseline_images
+from netloupe.analysis.cam import cam_layer
+from netloupe.analysis.gradients import gradient
+from netloupe.analysis.occlusion import Counter, Progress, check_scores, measured_error, name_baseline, pair
+from netloupe.analysis.patches import TopPatches, project_patches, top_patches
+from netloupe.analysis.projections import rectifies
+from netloupe.analysis.provenance import provenance
+from netloupe.analysis.windows import Sliding, Windows
+from netloupe.core.errors import InputError
+from netloupe.core.network import LOGITS, Network
+from netloupe.core.objectives import energy, logit, probability
+from netloupe.core.rules import Rule
+from netloupe.core.units import Unit
+from netloupe.data.sources import ImageSource
+from netloupe.render.keys import legend, palette
+from netloupe.render.maps import relief
+from netloupe.render.pictures import Picture, beside, captioned, cropped, from_pixels, grid, heat, resized, stacked
+from netloupe.render.result import Result
+
+SIDE = 288  # px of a panel's longer side
+OTHERS = 4  # best patches from other images beside the map's projection
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What one size of window gave, each (rows, columns).
+
+    activation: the feature map's total. probability: of the class. classes: index of the most probable class.
+    """
+
+    windows: Windows
+    activation: np.ndarray
+    probability: np.ndarray
+    classes: np.ndarray
+
+
+@dataclass(frozen=True)
+class OcclusionPanels(Result):
+    """Figure 7 of Zeiler & Fergus (2013) for one image (C, H, W) and a class, for each of several windows.
+
+    (b) total activation of `unit`, the strongest feature map of a layer, by position of the window; (c) the map's
+    projection (C, H, W) into the image, and `others`, its best patches in other images with their projections;
+    (d) the probability of the class `target`; (e) the most probable class. rule: of the projection, `plain` for a
+    network without ReLU. method, error: see `Occlusion`.
+    """
+
+    image: np.ndarray
+    grids: tuple[Grid, ...]
+    unit: Unit
+    target: int
+    labels: Mapping[int, str]
+    clean: Mapping[str, float]
+    projection: np.ndarray
+    rule: Rule
+    others: TopPatches | None
+    method: str
+    error: float | None
+    provenance: Mapping[str, Any]
+
+    def pictures(self) -> dict[str, Picture]:
+        return {"occlusion": stacked([self._head(), *(self._row(one) for one in self.grids)], gap=14)}
+
+    def _head(self) -> Picture:
+        size = _panel(self.image.shape[1:])
+        photo = resized(from_pixels(self.image), size)
+        projected = resized(relief(self.projection), size)
+        parts = [
+            captioned(photo, "(a) the image"),
+            captioned(projected, f"(c) {self.unit}, {'gradient' if self.rule == 'plain' else 'projected to pixels'}"),
+        ]
+        if self.others is not None:
+            parts.append(
+                captioned(
+                    self._others(self.others),
+                    "its best patches elsewhere" + (", and their projections" if self.others.projected else ""),
+                )
+            )
+        return beside(parts)
+
+    def _others(self, best: TopPatches) -> Picture:
+        assert self.unit.channel is not None
+        side = (_panel(self.image.shape[1:])[0] - 6) // 2
+        keys = [(self.unit.layer, self.unit.channel, r) for r in range(int((best[self.unit.layer].images >= 0).sum()))]
+        patches = [best.patch(*key, side) for key in keys]
+        found = [] if best.projected is None else [best.projected.tiles[key] for key in keys]
+        tiles = [cropped(tile, (0, 0, *tile.shape[:2]), side) for tile in found]
+        return grid([*patches, *tiles], max(1, len(keys)))
+
+    def _row(self, one: Grid) -> Picture:
+        size = _panel(self.image.shape[1:])
+        rows, columns = one.windows.nearest()
+        at = np.ix_(rows, columns)
+
+        def panel(picture: Picture, caption: str) -> Picture:
+            return captioned(resized(picture, size, smooth=False), caption)
+
+        high = max(float(one.activation.max()), self.clean["activation"])
+        sure = max(float(one.probability.max()), self.clean["probability"])
+        name = _short(self.labels[self.target], 22)
+        shown = one.classes[at]
+        common = [int(c) for c in _by_frequency(one.classes)]
+        colors = dict(zip(common, palette(len(common)), strict=True))
+        classes = np.array([[colors[int(c)] for c in row] for row in shown], dtype=np.uint8)
+        height, width = one.windows.size
+        entries = [(colors[c], f"{_short(self.labels[c], 26)}  {np.mean(one.classes == c):.0%}") for c in common[:10]]
+        return beside(
+            [
+                panel(heat(one.activation[at], high), f"(b) {self.unit}, total: black 0, pale {high:.3g}"),
+                panel(heat(one.probability[at], sure), f"(d) p({name}): black 0, pale {sure:.2f}"),
+                panel(classes, f"(e) top class, window {height}x{width}"),
+                legend(entries, size[0] + 18),
+            ]
+        )
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        found = {"image": self.image, "projection": self.projection}
+        for one in self.grids:
+            end = f"{one.windows.size[0]}x{one.windows.size[1]}"
+            found |= {f"activation-{end}": one.activation, f"probability-{end}": one.probability}
+            found[f"classes-{end}"] = one.classes
+        return found
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "class": self.labels[self.target],
+            "probability": self.clean["probability"],
+            "unit": str(self.unit),
+            "activation": self.clean["activation"],
+            "method": self.method,
+            "error": self.error,
+            "windows": [self._in_numbers(one) for one in self.grids],
+        }
+
+    def _in_numbers(self, one: Grid) -> dict[str, Any]:
+        def lowest(values: np.ndarray) -> dict[str, Any]:
+            row, column = np.unravel_index(int(values.argmin()), values.shape)
+            return {"value": float(values.min()), "box": list(one.windows.box(int(row), int(column)))}
+
+        return {
+            "window": list(one.windows.size),
+            "stride": list(one.windows.stride),
+            "grid": list(one.windows.grid),
+            "lowest_probability": lowest(one.probability),
+            "lowest_activation": lowest(one.activation),
+            "classes": {self.labels[int(c)]: float(np.mean(one.classes == c)) for c in _by_frequency(one.classes)},
+        }
+
+
+def occlusion_panels(
+    net: Network,
+    image: Tensor,
+    target: str | int | None = None,
+    layer: str | None = None,
+    *,
+    windows: Mapping[int | tuple[int, int], int | tuple[int, int]] | None = None,
+    baseline: Baseline = "mean",
+    others: ImageSource | None = None,
+    growth: float = 1.0,
+    bfloat16: bool = False,
+    progress: Progress | None = None,
+) -> OcclusionPanels:
+    """The four panels for one image (C, H, W) or (1, C, H, W) in [0, 1].
+
+    target: the true class, by default the one that the network predicts. layer: where the strongest feature map is
+    taken, by default the last convolution (`cam_layer`). windows: {window: stride} in px, by default a seventh of the
+    image's shorter side, at half its size. others: where the map's best patches are looked for. baseline, growth,
+    bfloat16: as in `occlusion`. Raises as `occlusion` does.
+    """
+    image = image[None] if image.ndim == 3 else image
+    net.inputs.check(image)
+    net.inputs.check_range(image)
+    if len(image) != 1:
+        raise InputError(f"{len(image)} images (accepted: one)")
+    side = int(image.shape[2]), int(image.shape[3])
+    sizes = windows if windows else {usual_window(side): max(1, usual_window(side) // 2)}
+    grids = [Windows(pair(window), pair(stride), side) for window, stride in sizes.items()]
+    layer = cam_layer(net, logit(0)) if layer is None else layer
+    if not net.layer(layer).spatial:
+        raise InputError(f"layer {layer!r} of shape {net.layer(layer).shape} has no feature maps (accepted: (C, H, W))")
+    if not 0 < growth <= 1:
+        raise InputError(f"a growth of {growth:g} (accepted: above 0, up to 1 for exact)")
+    cover = baseline_images(net, image, baseline)
+    with torch.no_grad():
+        sliding = Sliding(net, image, cover, [layer, LOGITS], growth=growth, bfloat16=bfloat16)
+        clean = sliding.clean()
+        totals, probabilities = clean.layer(layer)[0].sum((1, 2)), clean.logits[0].softmax(0)
+        channel = int(totals.argmax())
+        index = int(probabilities.argmax()) if target is None else net.class_index(target)
+        count = Counter(progress, sum(one.grid[0] * one.grid[1] for one in grids))
+        found = tuple(_slide(sliding, one, Unit(layer, channel), index, count) for one in grids)
+        errors = [
+            measured_error(sliding, probability(index), one.windows, torch.from_numpy(one.probability))
+            for one in found
+            if (growth < 1 or bfloat16) and sliding.reason is None
+        ]
+    unit = Unit(layer, channel)
+    rule: Rule = "deconvnet" if rectifies(net, image) else "plain"
+    whole = {"activation": float(totals[channel]), "probability": float(probabilities[index])}
+    scores = [[torch.from_numpy(one.probability) for one in found]]
+    check_scores(net, probability(index), np.array([whole["probability"]], dtype=np.float32), scores)
+    named = {index, *(int(c) for one in found for c in np.unique(one.classes))}
+    return OcclusionPanels(
+        image[0].cpu().numpy(),
+        found,
+        unit,
+        index,
+        {c: net.label(c) for c in named},
+        whole,
+        gradient(net, image, energy(layer, channel), rule)[0].cpu().numpy(),
+        rule,
+        None if others is None else _best(net, others, unit, rule),
+        sliding.method,
+        max(errors) if errors else None,
+        provenance(
+            net,
+            "occlusion_panels",
+            layer=layer,
+            target=net.label(index),
+            windows=[[*one.size, *one.stride] for one in grids],
+            baseline=name_baseline(baseline),
+            growth=growth,
+            bfloat16=bfloat16,
+            others=None if others is None else others.spec,
+        ),
+    )
+
+
+def usual_window(image: tuple[int, int]) -> int:
+    """A seventh of the shorter side, about as Zeiler & Fergus have it."""
+    return max(2, round(min(image) / 7))
+
+
+def _slide(sliding: Sliding, windows: Windows, unit: Unit, index: int, count: Counter) -> Grid:
+    assert unit.channel is not None
+    activation, sure = (np.zeros(windows.grid, dtype=np.float32) for _ in range(2))
+    classes = np.zeros(windows.grid, dtype=np.int64)
+    for places, reading in sliding.readings(*windows.spans, progress=count):
+        at = tuple(np.array(places).T)
+        probabilities = reading.logits.softmax(1)
+        activation[at] = reading.channel(unit.layer, unit.channel).sum((1, 2)).cpu().numpy()
+        sure[at] = probabilities[:, index].cpu().numpy()
+        classes[at] = probabilities.argmax(1).cpu().numpy()
+    return Grid(windows, activation, sure, classes)
+
+
+def _best(net: Network, others: ImageSource, unit: Unit, rule: Rule) -> TopPatches:
+    assert unit.channel is not None
+    best = top_patches(net, others, [unit.layer], OTHERS).only(unit.layer, unit.channel)
+    return best if rule == "plain" else project_patches(net, best, rule)
+
+
+def _panel(image: tuple[int, ...]) -> tuple[int, int]:
+    scale = SIDE / max(image)
+    return max(1, round(image[0] * scale)), max(1, round(image[1] * scale))
+
+
+def _by_frequency(classes: np.ndarray) -> list[int]:
+    """The classes that occur, most frequent first."""
+    found, counts = np.unique(classes, return_counts=True)
+    return [int(c) for c in found[np.argsort(-counts, kind="stable")]]
+
+
+def _short(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}\u2026"

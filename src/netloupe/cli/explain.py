@@ -1,0 +1,100 @@
+"""`netloupe explain`: which pixels of an image made the network answer so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from netloupe.cli.options import Json, NetworkOptions, Out, grouped
+from netloupe.cli.output import deliver, table
+from netloupe.core.errors import InputError
+
+if TYPE_CHECKING:
+    from netloupe.core.network import Network
+    from netloupe.core.objectives import Objective
+
+
+@grouped
+def explain(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image file.")],
+    network: NetworkOptions,
+    class_: Annotated[
+        str | None, typer.Option("--class", "-c", metavar="NAME", help="A class, by name or index.")
+    ] = None,
+    unit: Annotated[
+        str | None, typer.Option("--unit", "-u", metavar="ADDRESS", help="A unit, as in conv5:17 or conv5:17@3,4.")
+    ] = None,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option("--methods", "-m", metavar="NAMES", help="Methods, with commas; may be given several times."),
+    ] = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Show which pixels of an image matter to a class or unit.
+
+    By every method side by side, with how far to trust each. By default to the most probable class.
+    """
+    from netloupe.analysis.display import as_seen
+    from netloupe.analysis.explanation import explain
+    from netloupe.analysis.methods import pick_methods
+    from netloupe.cli.progress import Progress
+    from netloupe.data.images import fit, open_image, to_float
+
+    names = [name.strip() for given in methods for name in given.split(",")] if methods else None
+    pick_methods(names)
+    if class_ is not None and unit is not None:
+        raise InputError("--class and --unit were given (accepted: one of them)")
+    photo = open_image(image)
+    net = network.load()
+    pixels = to_float(fit(photo, net.inputs.size, net.inputs.channels))
+    objective = _objective(net, class_, unit)
+    with Progress() as progress:
+        result = explain(
+            net,
+            pixels,
+            objective,
+            names,
+            photo=as_seen(photo, net.inputs.size),
+            seed=network.seed,
+            progress=progress.of("methods"),
+        )
+    deliver(result, out, as_json, _text)
+
+
+def _objective(net: Network, class_: str | None, unit: str | None) -> Objective | None:
+    from netloupe.core import objectives
+
+    if class_ is not None:
+        return objectives.logit(net.class_index(class_))
+    return None if unit is None else objectives.unit(unit)
+
+
+def _text(found: dict[str, Any]) -> str:
+    shares = (f"{one['label']} {one['probability']:.1%}" for one in found["predictions"])
+    lines = [f"explained: {found['target']}", f"predictions: {', '.join(shares)}", f"object: {_place(found['object'])}"]
+    header = ("method", "peak", f"like {found['rival'] or 'a rival'}", "like random", "deletion", "insertion")
+    rows = [_row(name, one) for name, one in found["methods"].items()]
+    rows.append(_row("random order", found["by_chance"]))
+    left_out = [f"left out: {name}. {why}" for name, why in found["skipped"].items()]
+    return "\n".join([*lines, table(header, rows), *left_out])
+
+
+def _row(name: str, one: dict[str, Any]) -> tuple[object, ...]:
+    peak = "zero everywhere" if one.get("zero") else _pair(one.get("peak"))
+    likeness = one.get("class_likeness"), one.get("random_likeness")
+    return name, peak, *likeness, one["deletion"], one["insertion"]
+
+
+def _pair(position: list[int] | None) -> str:
+    return "-" if position is None else f"{position[0]},{position[1]}"
+
+
+def _place(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "none found"
+    top, left, bottom, right = found["box"]
+    height, width = found["of"]
+    return f"top {top}, left {left}, bottom {bottom}, right {right} of {height}x{width} px"

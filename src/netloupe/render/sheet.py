@@ -1,0 +1,90 @@
+"""Pictures with words: paragraphs, bars and color bars, to be put beside and below one another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from netloupe.render.maps import diverging
+from netloupe.render.pictures import PAPER, Color, Picture, heat
+
+INK: Color = (31, 28, 24)
+SOFT: Color = (100, 93, 83)
+BAR: Color = (156, 54, 32)
+LINE: Color = (223, 217, 205)
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def lines_of(text: str, width: int, size: int) -> list[str]:
+    """The text in lines of up to `width` px; a longer word is cut, with an ellipsis."""
+    font = _font(size)
+    lines = [""]
+    for word in text.split():
+        while font.getlength(word) > width and len(word) > 2:
+            word = word[:-2] + "…"
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
+def paragraph(text: str, width: int, size: int = 13, color: Color = INK) -> Picture:
+    """The text on a picture of `width` px, as high as it needs."""
+    lines, height = lines_of(text, width, size), round(size * 1.4)
+    sheet = Image.new("RGB", (width, height * len(lines)), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for i, line in enumerate(lines):
+        draw.text((0, i * height), line, fill=color, font=_font(size))
+    return np.asarray(sheet)
+
+
+def beside(pictures: Sequence[Picture], *, gap: int = 8) -> Picture:
+    """Pictures of any height side by side, flush with the top."""
+    height = max(p.shape[0] for p in pictures)
+    sheet = np.empty((height, sum(p.shape[1] for p in pictures) + gap * (len(pictures) - 1), 3), dtype=np.uint8)
+    sheet[:] = PAPER
+    x = 0
+    for picture in pictures:
+        sheet[: picture.shape[0], x : x + picture.shape[1]] = picture
+        x += picture.shape[1] + gap
+    return sheet
+
+
+def framed(picture: Picture, margin: int) -> Picture:
+    """The picture with `margin` px of paper around it."""
+    height, width = picture.shape[:2]
+    sheet = np.empty((height + 2 * margin, width + 2 * margin, 3), dtype=np.uint8)
+    sheet[:] = PAPER
+    sheet[margin : margin + height, margin : margin + width] = picture
+    return sheet
+
+
+def bars(rows: Sequence[tuple[str, float]], width: int, size: int = 13) -> Picture:
+    """Names with shares in [0, 1] as bars, one below the other; the full width of the track is 1."""
+    name_width, number_width, height = round(width * 0.42), 52, round(size * 1.9)
+    track = width - name_width - number_width - 8
+    sheet = Image.new("RGB", (width, height * len(rows)), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for i, (name, share) in enumerate(rows):
+        y = i * height
+        draw.text((0, y), lines_of(name, name_width - 8, size)[0], fill=INK, font=_font(size))
+        draw.rectangle((name_width, y + 3, name_width + track, y + size), fill=LINE)
+        if share > 0:
+            draw.rectangle((name_width, y + 3, name_width + max(1, round(share * track)), y + size), fill=BAR)
+        draw.text((name_width + track + 8, y), f"{share:.1%}", fill=SOFT, font=_font(size))
+    return np.asarray(sheet)
+
+
+def color_bar(width: int, *, signed: bool, height: int = 12) -> Picture:
+    """`diverging` from -1 to 1 if signed, else `heat` from 0 to 1."""
+    values = np.linspace(-1 if signed else 0, 1, width)[None].repeat(height, axis=0)
+    return diverging(values, 1.0) if signed else heat(values, 1.0)

@@ -1,0 +1,106 @@
+"""Cascading randomization: weights drawn anew, from the score down to the image (Adebayo et al. 2018, section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from netloupe.analysis.fidelity import randomized, rank_correlation
+from netloupe.core.errors import InputError
+from netloupe.core.network import LOGITS, Network
+from netloupe.core.objectives import Objective
+from netloupe.core.taps import module_and_call
+
+WINDOW = 11  # px of structural similarity's Gaussian window, whose standard deviation is 1.5 px
+_SHARE = 0.99  # of a map's values lie within its scale, as in the figures of Adebayo et al.
+_WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # weight[0] is what one output reads
+
+
+def stages(net: Network, objectives: Sequence[Objective], count: int) -> list[tuple[str, ...]]:
+    """Which layers are drawn anew together, stage by stage: up to `count` evenly spread, each holding the one before.
+
+    Layers with parameters of their own, from the deepest that the objectives read up to the image; the first stage
+    is the deepest alone, the last is all (of one stage: all). Raises InputError if there are none.
+    """
+    if count < 1:
+        raise InputError(f"{count} stages (accepted: 1 or more)")
+    names = list(net.layers)
+    read = {net.layer(name).name for objective in objectives for name in objective.layers if name != LOGITS}
+    if not any(LOGITS in objective.layers for objective in objectives):
+        names = names[: max((names.index(name) + 1 for name in read), default=0)]
+    modules = {name: net.module.get_submodule(module_and_call(name)[0]) for name in names}
+    owners = {module: name for name, module in modules.items() if any(True for _ in module.parameters(recurse=False))}
+    found = list(owners.values())[::-1]
+    if not found:
+        raise InputError(f"{net.name} has no layer with parameters to draw anew")
+    depths = sorted({round(depth) for depth in np.linspace(len(found), 1, min(count, len(found)))})
+    return [tuple(found[:depth]) for depth in depths]
+
+
+def redrawn(net: Network, layers: Sequence[str] | None, seed: int = 0) -> Network:
+    """`randomized`, where convolutions and linear layers get weights that keep the signal alive.
+
+    Normal with variance 2 / fan-in and no bias (He et al. 2015). With what their `reset_parameters` draws the signal
+    dies out in a deep network without normalization, whose maps are then those of rounding errors. What is drawn for
+    a layer depends on nothing but the seed, so a cascade goes on from its stage before.
+    """
+    found = randomized(net, layers, seed)
+    pairs = zip(net.module.modules(), found.module.modules(), strict=True)
+    for i, (old, new) in enumerate(pairs):
+        if isinstance(new, _WEIGHTED) and type(new) is type(old) and not torch.equal(old.weight, new.weight):
+            _draw(new, 1_000_003 * seed + i)
+    return found
+
+
+@torch.no_grad()
+def _draw(layer: nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d, seed: int) -> None:
+    normal = torch.randn(layer.weight.shape, generator=torch.Generator().manual_seed(seed))
+    layer.weight.copy_(normal * (2 / layer.weight[0].numel()) ** 0.5)
+    if layer.bias is not None:
+        layer.bias.zero_()
+
+
+def likeness(maps: Tensor, others: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Rank correlation and structural similarity of the sizes of maps (N, H, W), pair by pair: (N,) each.
+
+    NaN where the first map is constant and shows nothing; 0 where only the other is.
+    """
+    sizes, other_sizes = maps.abs(), others.abs()
+    blank, other_blank = (_constant(m) for m in (sizes, other_sizes))
+    ranks, structures = rank_correlation(sizes, other_sizes), structural_similarity(sizes, other_sizes)
+    for found in (ranks, structures):
+        found[other_blank] = 0.0
+        found[blank] = torch.nan
+    return ranks.cpu().numpy(), structures.numpy()
+
+
+def structural_similarity(maps: Tensor, others: Tensor) -> Tensor:
+    """Wang et al. (2004), of maps (N, H, W) at least 0, each scaled to [0, 1]: (N,).
+
+    0 is a map's lowest value, 1 its 99th percentile. Raises InputError for maps smaller than the window.
+    """
+    from skimage import metrics
+
+    similarity: Any = metrics.structural_similarity
+    if min(maps.shape[1:]) < WINDOW:
+        raise InputError(f"maps of {tuple(maps.shape[1:])} px (accepted: {WINDOW} px a side or more)")
+    pairs = zip(_scaled(maps), _scaled(others), strict=True)
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    return torch.tensor([float(similarity(a, b, data_range=1.0, **options)) for a, b in pairs], dtype=torch.float64)
+
+
+def _scaled(maps: Tensor) -> list[np.ndarray]:
+    found = []
+    for one in maps.detach().cpu().double().numpy():
+        low, high = one.min(), np.quantile(one, _SHARE)
+        found.append(np.clip((one - low) / (high - low), 0, 1) if high > low else np.zeros_like(one))
+    return found
+
+
+def _constant(maps: Tensor) -> Tensor:
+    flat = maps.flatten(1).cpu()
+    return (flat == flat[:, :1]).all(1)

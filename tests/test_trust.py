@@ -87,7 +87,7 @@ def test_the_gradient_of_a_linear_network_is_another_and_edges_stay() -> None:
     assert np.allclose(found.other_ranks[0], 1)  # the gradient of a linear network is the same for every image,
     assert (found.other_ranks[1] < 0.4).all()  # edges are not
     words = found.summary()["methods"]
-    assert words["gradient"]["verdict"].startswith("Follows what was learned")
+    assert words["gradient"]["verdict"].startswith("Depends on the weights")
     assert words["edges"]["verdict"].startswith("Draws edges, not reasons: with all weights random its maps stay 1.00")
     assert "says next to nothing about the target (1.00 alike" in words["edges"]["verdict"]
 
@@ -331,7 +331,15 @@ def test_progress_counts_to_the_end() -> None:
 
 # --- words and pictures
 
-SCORES = {"all_random": 0.1, "rival": 0.2, "other_image": 0.3, "deletion": 0.2, "insertion": 0.6, "pointing": None}
+SCORES = {
+    "half_random": 0.3,
+    "all_random": 0.1,
+    "rival": 0.2,
+    "other_image": 0.3,
+    "deletion": 0.2,
+    "insertion": 0.6,
+    "pointing": None,
+}
 CHANCE = {"random": {"deletion": 0.4, "insertion": 0.4, "pointing": None}}
 CHANCE["center"] = {"deletion": 0.3, "insertion": 0.5, "pointing": None}
 
@@ -339,16 +347,22 @@ CHANCE["center"] = {"deletion": 0.3, "insertion": 0.5, "pointing": None}
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({}, "Follows what was learned: with all weights random its maps are only 0.10 alike"),
+        ({}, "Depends on the weights: with all of them random its maps are 0.10 alike"),
         ({"all_random": 0.5}, "Partly draws the photograph"),
         ({"all_random": 0.6}, "Draws edges, not reasons"),
+        (
+            {"half_random": 0.7},
+            "Hardly notices random weights: with half of the layers random its maps stay 0.70 alike",
+        ),
         ({}, "depends on the target (0.20 alike for its rival)"),
         ({"rival": 0.7}, "says little about the target"),
         ({"rival": 0.9}, "says next to nothing about the target"),
         ({"other_image": 0.7}, "marks much the same place in every image (0.70 alike)"),
         ({}, "deletion and insertion beat a random order and the center."),
         ({"insertion": 0.45}, "deletion and insertion beat a random order, but not the center at insertion."),
+        ({"insertion": 0.45, "deletion": 0.35}, "deletion and insertion beat a random order, but not the center."),
         ({"insertion": 0.3}, "deletion beats a random order and the center."),
+        ({"insertion": 0.3, "deletion": 0.35}, "deletion beats a random order, but not the center."),
         ({"insertion": 0.3, "deletion": 0.5}, "the pixels it marks matter no more than random ones."),
     ],
 )

@@ -9,7 +9,7 @@ import json
 import math
 import threading
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib import resources
 from typing import Any
 from urllib.parse import quote, unquote
@@ -27,6 +27,7 @@ class Pages:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._lock = threading.Lock()
+        self._mosaics = lru_cache(maxsize=4)(self._read_mosaics)
 
     @cached_property
     def _layers(self) -> dict[str, int]:
@@ -60,8 +61,9 @@ class Pages:
             yield from (f"tiles/{slug}/{block}.jpg" for block in range(blocks))
         if self.store.network["projections"]["rule"] is not None:
             names = [quote(layer["name"], safe="") for layer in self.store.network["layers"]]
-            for row in self.store.rows("projections", columns=["layer", "channel"]):
-                yield f"projections/{names[row['layer']]}/{row['channel']}.jpg"
+            rows = self.store.rows("projections", columns=["layer", "channel"])
+            for layer, channel in sorted((row["layer"], row["channel"]) for row in rows):
+                yield f"projections/{names[layer]}/{channel}.jpg"
         ids = sorted(self.store.arrow("images", columns=["id"])["id"].to_pylist())
         yield from (f"data/images/{block}.json" for block in range(self._image_blocks()))
         for i in ids:
@@ -89,13 +91,15 @@ class Pages:
                 return None if sheet is None else self._bytes("tiles", "jpeg", f"layer = {layer} AND sheet = {sheet}")
             case ["projections", slug, name] if (layer := self._layer(slug)) is not None:
                 channel = _number(name, ".jpg")
-                return None if channel is None else self._projection(layer, channel)
+                return None if channel is None else self._mosaics(layer, channel // UNITS_PER_BLOCK).get(channel)
         return None
 
-    def _projection(self, layer: int, channel: int) -> bytes | None:
+    def _read_mosaics(self, layer: int, block: int) -> dict[int, bytes]:
+        """The mosaics of projections of channels UNITS_PER_BLOCK * block and on."""
         if self.store.network["projections"]["rule"] is None:
-            return None
-        return self._bytes("projections", "jpeg", f"layer = {layer} AND channel = {channel}")
+            return {}
+        where = _block_of(layer, block)
+        return {r["channel"]: r["jpeg"] for r in self.store.rows("projections", where, ["channel", "jpeg"])}
 
     def _layer(self, slug: str, suffix: str = "") -> int | None:
         return self._layers.get(unquote(slug.removesuffix(suffix))) if slug.endswith(suffix) else None
@@ -125,8 +129,7 @@ class Pages:
         return {"name": name, **named, "class": best, "label": [self._label(c) for c in best]}
 
     def _units(self, layer: int, block: int) -> dict[str, Any] | None:
-        first = block * UNITS_PER_BLOCK
-        where = f"layer = {layer} AND channel >= {first} AND channel < {first + UNITS_PER_BLOCK}"
+        where = _block_of(layer, block)
         rows = sorted(self.store.rows("units", where), key=lambda r: r["channel"])
         if not rows:
             return None
@@ -212,6 +215,12 @@ class Pages:
                 if space in near
             },
         }
+
+
+def _block_of(layer: int, block: int) -> str:
+    """The condition for the channels of a block."""
+    first = block * UNITS_PER_BLOCK
+    return f"layer = {layer} AND channel >= {first} AND channel < {first + UNITS_PER_BLOCK}"
 
 
 def _number(name: str, suffix: str) -> int | None:

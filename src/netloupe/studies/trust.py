@@ -101,6 +101,7 @@ class Trust(Result):
                 "title": method.title,
                 "randomized": [_mean(values) for values in self.ranks[i]],
                 "randomized_structure": [_mean(values) for values in self.structures[i]],
+                "half_random": _mean(self.ranks[i, self._half]),
                 "all_random": _mean(self.ranks[i, -1]),
                 "all_random_structure": _mean(self.structures[i, -1]),
                 "rival": _mean(self.rival_ranks[i]),
@@ -116,6 +117,11 @@ class Trust(Result):
             "baselines": {name: rows[name] for name in BASELINES},
             "skipped": dict(self.skipped),
         }
+
+    @property
+    def _half(self) -> int:
+        """The first stage that draws half of the layers."""
+        return next(i for i, layers in enumerate(self.stages, 1) if 2 * len(layers) >= len(self.stages[-1]))
 
     def _scores(self, row: int) -> dict[str, Any]:
         curves = {"deletion": self.deletion[row], "insertion": self.insertion[row]}

@@ -59,7 +59,7 @@ def cascade_sheet(t: Trust) -> Picture:
     size = round(_CELL * height / max(height, width)), round(_CELL * width / max(height, width))
     photo = resized(from_pixels(t.image), size, smooth=max(size) < max(height, width))
     names = [paragraph(name, size[1], 12, SOFT) for name in ["trained", *(layers[-1] for layers in t.stages)]]
-    rows = [beside([_blank(1, _NAME), photo, paragraph(t.targets[0], WIDTH // 2)])]
+    rows = [beside([_blank(1, _NAME + 2), photo, _blank(1, 8), paragraph(t.targets[0], WIDTH // 2)], gap=0)]
     rows.append(beside([_blank(1, _NAME), *names], gap=2))
     for method, maps in zip(t.methods, t.maps, strict=True):
         cells = grid([_map(one, method.signed, size) for one in maps], len(maps))

@@ -12,19 +12,26 @@ Scores = Mapping[str, Any]
 
 def verdict(scores: Scores, baselines: Mapping[str, Scores]) -> str:
     """The sentence for one method. scores, baselines: as in the summary of `Trust`."""
-    parts = [_on_weights(scores["all_random"]), _on_rival(scores["rival"]), _on_images(scores["other_image"])]
+    parts = [
+        _on_weights(scores["half_random"], scores["all_random"]),
+        _on_rival(scores["rival"]),
+        _on_images(scores["other_image"]),
+    ]
     parts += [_on_curves(scores, baselines), _on_objects(scores["pointing"], baselines["center"]["pointing"])]
     return "; ".join(part for part in parts if part) + "."
 
 
-def _on_weights(likeness: float | None) -> str:
-    if likeness is None:
+def _on_weights(half: float | None, whole: float | None) -> str:
+    """half, whole: likeness to the trained maps with half of the layers random, and with all."""
+    if half is None or whole is None:
         return "Its maps are constant, so there is nothing to compare"
-    if likeness >= MUCH:
-        return f"Draws edges, not reasons: with all weights random its maps stay {likeness:.2f} alike"
-    if likeness >= PARTLY:
-        return f"Partly draws the photograph: with all weights random its maps stay {likeness:.2f} alike"
-    return f"Follows what was learned: with all weights random its maps are only {likeness:.2f} alike"
+    if whole >= MUCH:
+        return f"Draws edges, not reasons: with all weights random its maps stay {whole:.2f} alike"
+    if half >= MUCH:
+        return f"Hardly notices random weights: with half of the layers random its maps stay {half:.2f} alike"
+    if whole >= PARTLY:
+        return f"Partly draws the photograph: with all weights random its maps stay {whole:.2f} alike"
+    return f"Depends on the weights: with all of them random its maps are {whole:.2f} alike"
 
 
 def _on_rival(likeness: float | None) -> str:
@@ -49,7 +56,9 @@ def _on_curves(scores: Scores, baselines: Mapping[str, Scores]) -> str:
         return "the pixels it marks matter no more than random ones"
     lost = [way for way in won["random"] if way not in won["center"]]
     found = f"{' and '.join(won['random'])} {'beat' if len(won['random']) == 2 else 'beats'} a random order"
-    return found + (f", but not the center at {' and '.join(lost)}" if lost else " and the center")
+    if not lost:
+        return f"{found} and the center"
+    return f"{found}, but not the center{f' at {lost[0]}' if len(lost) < len(won['random']) else ''}"
 
 
 def _better(scores: Scores, other: Scores) -> list[str]:

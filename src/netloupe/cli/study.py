@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def trust(
     network: NetworkOptions,
     data: Data = "photos",
-    first: Annotated[int, typer.Option(min=1, metavar="N", help="Only the first N images.")] = 16,
+    first: Annotated[int, typer.Option(min=1, metavar="N", help="Only the first N images.")] = 8,
     methods: Annotated[
         list[str] | None,
         typer.Option("--methods", "-m", metavar="NAMES", help="Methods, with commas; may be given several times."),

@@ -30,7 +30,7 @@ GRAY: Color = (140, 134, 124)
 _FINE = 4  # lines are drawn at four times the size, then reduced
 _TEXT = 13  # px
 _LABEL_STEP = 16  # px from one label to the next
-_TOP, _BOTTOM, _LEFT = 34, 52, 56  # px around the plot
+LEFT, _TOP, _BOTTOM = 56, 34, 52  # px around the plot
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,9 @@ def line_chart(
     lines that end in one place give False, and the labels follow one another from the top in the order given.
     """
     height, width = size
-    plot = (_LEFT, _TOP, width - room, height - _BOTTOM)
+    plot = (LEFT, _TOP, width - room, height - _BOTTOM)
     sheet = Image.new("RGB", (width, height), PAPER)
-    ImageDraw.Draw(sheet).text((_LEFT, 6), title, fill=INK, font=font(15))
+    ImageDraw.Draw(sheet).text((LEFT, 6), title, fill=INK, font=font(15))
     _draw_axes(sheet, x, y, plot)
     drawn = [(line, points) for line in lines if (points := _points(line, places, x, y, plot))]
     if ends:
@@ -105,7 +105,7 @@ def line_chart(
 
 def fits(texts: Sequence[str], width: int) -> bool:
     """Whether these ticks find room side by side on an axis of `width` px."""
-    return max(font(12).getlength(text) for text in texts) + 8 <= width / max(1, len(texts) - 1)
+    return max(font(12).getlength(text) for text in texts) + 4 <= width / max(1, len(texts) - 1)
 
 
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from netloupe.render.charts import COLORS, GRAY, Axis, Line, axis, fits, line_chart, text_table
+from netloupe.render.charts import COLORS, GRAY, LEFT, Axis, Line, axis, fits, line_chart, text_table
 from netloupe.render.maps import diverging, strength
 from netloupe.render.pictures import Picture, beside, from_pixels, grid, heat, resized, stacked
 from netloupe.render.sheet import SOFT, framed, paragraph
@@ -73,7 +73,7 @@ def _cascade_chart(t: Trust, title: str, values: np.ndarray) -> Picture:
         for method, rows, color in zip(t.methods, values, _colors(len(t.methods)), strict=True)
     ]
     names = ["none", *(layers[-1] for layers in t.stages)]
-    by_name = fits(names, _CHART[1] - _ROOM - 60)
+    by_name = fits(names, _CHART[1] - _ROOM - LEFT)
     texts = names if by_name else ["0", *(str(len(layers)) for layers in t.stages)]
     measured = "weights drawn anew, from the score down to" if by_name else "layers drawn anew, from the score down"
     x = Axis(measured, 0, len(t.stages), list(enumerate(texts)))

@@ -24,7 +24,6 @@ from netloupe.core.objectives import Objective
 from netloupe.studies.methods import center_map, quick_methods, random_map
 from netloupe.studies.randomization import likeness, redrawn, stages, structural_similarity
 from netloupe.studies.trust import Trust, trust
-from netloupe.studies.trust_words import verdict
 
 SIDE = 16
 
@@ -329,52 +328,23 @@ def test_progress_counts_to_the_end() -> None:
     assert {total for _, total in seen} == {len(seen)}
 
 
-# --- words and pictures
-
-SCORES = {
-    "half_random": 0.3,
-    "all_random": 0.1,
-    "rival": 0.2,
-    "other_image": 0.3,
-    "deletion": 0.2,
-    "insertion": 0.6,
-    "pointing": None,
-}
-CHANCE = {"random": {"deletion": 0.4, "insertion": 0.4, "pointing": None}}
-CHANCE["center"] = {"deletion": 0.3, "insertion": 0.5, "pointing": None}
+# --- figures and files
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({}, "Depends on the weights: with all of them random its maps are 0.10 alike"),
-        ({"all_random": 0.5}, "Partly draws the photograph"),
-        ({"all_random": 0.6}, "Draws edges, not reasons"),
-        (
-            {"half_random": 0.7},
-            "Hardly notices random weights: with half of the layers random its maps stay 0.70 alike",
-        ),
-        ({}, "depends on the target (0.20 alike for its rival)"),
-        ({"rival": 0.7}, "says little about the target"),
-        ({"rival": 0.9}, "says next to nothing about the target"),
-        ({"other_image": 0.7}, "marks much the same place in every image (0.70 alike)"),
-        ({}, "deletion and insertion beat a random order and the center."),
-        ({"insertion": 0.45}, "deletion and insertion beat a random order, but not the center at insertion."),
-        ({"insertion": 0.45, "deletion": 0.35}, "deletion and insertion beat a random order, but not the center."),
-        ({"insertion": 0.3}, "deletion beats a random order and the center."),
-        ({"insertion": 0.3, "deletion": 0.35}, "deletion beats a random order, but not the center."),
-        ({"insertion": 0.3, "deletion": 0.5}, "the pixels it marks matter no more than random ones."),
-    ],
-)
-def test_verdicts(change: dict[str, float], said: str) -> None:
-    assert said in verdict(SCORES | change, CHANCE)
+def test_to_beat_a_baseline_is_more_than_chance() -> None:
+    def beats(deletion: list[list[float]], insertion: list[list[float]]) -> dict[str, list[str]]:
+        """Areas of the method and of the baselines random and center by image, as flat curves."""
+        curves = [np.repeat(np.array(areas)[..., None], 2, axis=2) for areas in (deletion, insertion)]
+        found = replace(base, deletion=curves[0], insertion=curves[1])
+        return found.summary()["methods"]["edges"]["beats"]
 
-
-def test_what_was_not_measured_is_not_said() -> None:
-    said = verdict(SCORES | {"rival": None, "other_image": None}, CHANCE)
-    assert "rival" not in said
-    assert "every image" not in said
-    assert "object" not in said
+    base = trust(linear(), some_images(), methods=[EDGES], count=1, steps=1)
+    clear, chance = [0.1, 0.2, 0.3], [0.0, 0.5, 0.3]
+    assert beats([clear, [0.5, 0.6, 0.7], clear], [clear, clear, [0.0, 0.1, 0.1]]) == {
+        "random": ["deletion"],
+        "center": ["insertion"],
+    }
+    assert beats([clear, chance, [0, 0, 0]], [clear, chance, [1, 1, 1]]) == {"random": [], "center": []}
 
 
 def test_saved_files(tmp_path: Path) -> None:

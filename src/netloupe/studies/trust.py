@@ -107,8 +107,9 @@ class Trust(Result):
                 "rival": _mean(self.rival_ranks[i]),
                 "rival_structure": _mean(self.rival_structures[i]),
                 "other_image": _mean(self.other_ranks[i]),
+                "beats": {name: self._beats(i, len(self.methods) + j) for j, name in enumerate(BASELINES)},
             }
-            rows[method.name]["verdict"] = verdict(rows[method.name], {name: rows[name] for name in BASELINES})
+            rows[method.name]["verdict"] = verdict(rows[method.name], rows["center"]["pointing"])
         return {
             "images": len(self.targets),
             "boxes": 0 if self.hits is None else int(np.isfinite(self.hits[0]).sum()),
@@ -117,6 +118,20 @@ class Trust(Result):
             "baselines": {name: rows[name] for name in BASELINES},
             "skipped": dict(self.skipped),
         }
+
+    def _beats(self, row: int, other: int) -> list[str]:
+        """By which curves one row is better than another: two standard errors of the difference between the images."""
+        gains = {"deletion": -self._areas("deletion", row, other), "insertion": self._areas("insertion", row, other)}
+        return [
+            way
+            for way, gain in gains.items()
+            if gain.mean() > (2 * gain.std(ddof=1) / len(gain) ** 0.5 if len(gain) > 1 else 0.0)
+        ]
+
+    def _areas(self, way: str, row: int, other: int) -> np.ndarray:
+        """(N,): the area of one row's curve less that of another's."""
+        curves = torch.from_numpy(getattr(self, way)[[row, other]])
+        return (area(curves[0]) - area(curves[1])).numpy()
 
     @property
     def _half(self) -> int:

@@ -7,17 +7,15 @@ from typing import Any
 
 from netloupe.analysis.explanation_words import MUCH, NEARLY, PARTLY
 
-Scores = Mapping[str, Any]
 
-
-def verdict(scores: Scores, baselines: Mapping[str, Scores]) -> str:
-    """The sentence for one method. scores, baselines: as in the summary of `Trust`."""
+def verdict(scores: Mapping[str, Any], center: float | None) -> str:
+    """The sentence for one method. scores: as in the summary of `Trust`; center: how often the center is a hit."""
     parts = [
         _on_weights(scores["half_random"], scores["all_random"]),
         _on_rival(scores["rival"]),
         _on_images(scores["other_image"]),
     ]
-    parts += [_on_curves(scores, baselines), _on_objects(scores["pointing"], baselines["center"]["pointing"])]
+    parts += [_on_curves(scores["beats"]), _on_objects(scores["pointing"], center)]
     return "; ".join(part for part in parts if part) + "."
 
 
@@ -50,22 +48,16 @@ def _on_images(likeness: float | None) -> str:
     return f"marks much the same place in every image ({likeness:.2f} alike)"
 
 
-def _on_curves(scores: Scores, baselines: Mapping[str, Scores]) -> str:
-    won = {name: _better(scores, other) for name, other in baselines.items()}
-    if not won["random"]:
-        return "the pixels it marks matter no more than random ones"
-    lost = [way for way in won["random"] if way not in won["center"]]
-    found = f"{' and '.join(won['random'])} {'beat' if len(won['random']) == 2 else 'beats'} a random order"
+def _on_curves(beats: Mapping[str, list[str]]) -> str:
+    """beats: by which of the two curves the method is better than each baseline."""
+    won, against_center = beats["random"], beats["center"]
+    if not won:
+        return "the pixels it marks do not clearly matter more than random ones"
+    found = f"{' and '.join(won)} {'beat' if len(won) == 2 else 'beats'} a random order"
+    lost = [way for way in won if way not in against_center]
     if not lost:
         return f"{found} and the center"
-    return f"{found}, but not the center{f' at {lost[0]}' if len(lost) < len(won['random']) else ''}"
-
-
-def _better(scores: Scores, other: Scores) -> list[str]:
-    """By which of the two curves; a low area is good under deletion, a high one under insertion."""
-    return ["deletion"] * (scores["deletion"] < other["deletion"]) + ["insertion"] * (
-        scores["insertion"] > other["insertion"]
-    )
+    return f"{found}, but not the center{f' at {lost[0]}' if len(lost) < len(won) else ''}"
 
 
 def _on_objects(share: float | None, center: float | None) -> str:

@@ -5,25 +5,15 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw
 
+from netloupe.render.charts import COLORS
 from netloupe.render.pictures import PAPER, Color, Picture
 
-_CATEGORIES: tuple[Color, ...] = (  # apart in lightness as well as in hue
-    (0, 90, 156),
-    (230, 159, 0),
-    (0, 158, 115),
-    (204, 82, 122),
-    (86, 180, 233),
-    (148, 62, 15),
-    (240, 228, 66),
-    (110, 70, 160),
-    (120, 120, 120),
-    (30, 40, 50),
-)
+OTHERS: Color = (214, 212, 206)
 
 
 def palette(count: int) -> list[Color]:
-    """Colors for `count` categories, most frequent first; those past the tenth share a light gray."""
-    return [_CATEGORIES[i] if i < len(_CATEGORIES) else (214, 212, 206) for i in range(count)]
+    """Colors for `count` categories, most frequent first; those for which there is no color left share a light gray."""
+    return [*COLORS, *[OTHERS] * count][:count]
 
 
 def legend(entries: list[tuple[Color, str]], height: int, width: int = 232) -> Picture:

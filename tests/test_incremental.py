@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from core_helpers import Fn
+from netloupe.analysis.occlusion import occlusion
 from netloupe.analysis.windows import Sliding, Windows
+from netloupe.core import objectives as obj
+from netloupe.core.incremental import rules, winograd
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import LOGITS, Network
 
@@ -264,3 +268,35 @@ def test_the_network_is_left_as_it_was() -> None:
     assert net.fingerprint() == before
     assert net.module.training
     assert not net.module[0]._forward_hooks
+
+
+@pytest.mark.parametrize("side", [(7, 12), (8, 9), (3, 4)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_winograd_is_the_sum_it_stands_for(side: tuple[int, int], bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    pixels, weight = torch.randn(5, 24, *side), torch.randn(40, 24, 3, 3)
+    added = torch.randn(40) if bias else None
+    monkeypatch.setattr(winograd, "WORKING_SET", 2 * pixels[0].numel() * 4)  # five images in three parts
+    found = winograd.winograd(pixels, winograd.transformed(weight), added)
+    expected = F.conv2d(pixels.double(), weight.double(), None if added is None else added.double())
+    assert found.shape == expected.shape
+    assert float((found - expected).abs().max()) < 1e-5 * float(expected.abs().max())
+
+
+def test_wide_convolutions_are_computed_by_winograd(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Tensor] = []
+    whole = winograd.winograd
+    monkeypatch.setattr(rules, "winograd", lambda *a: calls.append(a[0]) or whole(*a))
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 256, 3, padding=1), nn.ReLU(), nn.Conv2d(256, 512, 3, padding=1))
+    net = Network(module, InputSpec((24, 24)))
+    image = torch.rand(1, 3, 24, 24)
+    options = {"window": 4, "stride": 4, "baseline": 0.0}
+    exact = occlusion(net, image, obj.energy("2"), **options)
+    assert calls
+    assert exact.method == "incremental"
+    full = occlusion(net, image, obj.energy("2"), **options, incremental=False)
+    assert np.abs(exact.scores - full.scores).max() < 1e-5 * np.abs(full.scores).max()
+    calls.clear()
+    occlusion(net, image, obj.energy("0"), **options)
+    assert not calls

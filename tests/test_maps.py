@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from netloupe.render import maps, sheet
+from netloupe.render import maps, pictures, sheet
 from netloupe.render.pictures import PAPER, heat
 
 PHOTOS = {
@@ -111,7 +111,7 @@ def test_lines_keep_to_their_width() -> None:
 
 def test_beside_and_framed_fill_with_paper() -> None:
     one, other = np.zeros((4, 3, 3), dtype=np.uint8), np.full((2, 5, 3), 9, dtype=np.uint8)
-    row = sheet.beside([one, other], gap=2)
+    row = pictures.beside([one, other], gap=2)
     assert row.shape == (4, 10, 3)
     assert (row[:, :3] == 0).all()
     assert (row[:2, 5:] == 9).all()

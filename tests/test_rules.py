@@ -116,4 +116,4 @@ def test_unknown_rule() -> None:
 
     with pytest.raises(NetloupeError, match="no rule 'gided'; did you mean 'guided'"), backward_rule("gided"):  # type: ignore[arg-type]
         pass
-    assert RULES == ("plain", "guided", "deconvnet")
+    assert RULES == ("plain", "guided", "deconvnet", "redirected")

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from netloupe.data.images import load_image, load_images
     from netloupe.data.photos import photos
     from netloupe.data.sources import open_source
+    from netloupe.synthesis.dream import dream
+    from netloupe.synthesis.fool import fool
+    from netloupe.synthesis.invert import invert
+    from netloupe.synthesis.visualize import visualize
     from netloupe.zoo.load import load
 
     __version__: str
@@ -39,12 +43,15 @@ __all__ = [
     "Network",
     "Unit",
     "activation_maps",
+    "dream",
     "explain",
     "filters",
+    "fool",
     "grad_cam",
     "gradient",
     "guided_grad_cam",
     "integrated_gradients",
+    "invert",
     "load",
     "load_image",
     "load_images",
@@ -57,6 +64,7 @@ __all__ = [
     "saliency",
     "smooth_grad",
     "top_patches",
+    "visualize",
 ]
 
 _MODULES = {
@@ -65,12 +73,15 @@ _MODULES = {
     "Network": "core.network",
     "Unit": "core.units",
     "activation_maps": "analysis.activations",
+    "dream": "synthesis.dream",
     "explain": "analysis.explanation",
     "filters": "analysis.filters",
+    "fool": "synthesis.fool",
     "grad_cam": "analysis.cam",
     "gradient": "analysis.gradients",
     "guided_grad_cam": "analysis.cam",
     "integrated_gradients": "analysis.gradients",
+    "invert": "synthesis.invert",
     "load": "zoo.load",
     "load_image": "data.images",
     "load_images": "data.images",
@@ -82,6 +93,7 @@ _MODULES = {
     "saliency": "analysis.gradients",
     "smooth_grad": "analysis.gradients",
     "top_patches": "analysis.patches",
+    "visualize": "synthesis.visualize",
 }
 
 

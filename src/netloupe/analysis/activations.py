@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from netloupe.analysis.provenance import provenance
 from netloupe.core.errors import InputError
 from netloupe.core.network import Network
+from netloupe.core.provenance import provenance
 from netloupe.render.pictures import Picture, captioned, from_pixels, grid, heat, resized, stacked
 from netloupe.render.result import Result
 

@@ -18,10 +18,10 @@ from netloupe.analysis.fidelity import STEPS, randomized
 from netloupe.analysis.gradients import saliency
 from netloupe.analysis.methods import METHODS, pick_methods
 from netloupe.analysis.objects import LocatedObject, locate_object
-from netloupe.analysis.provenance import provenance
 from netloupe.core.errors import InputError, NetloupeError, NetworkError, unknown
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective
+from netloupe.core.provenance import provenance
 from netloupe.data.images import to_float
 from netloupe.render.pictures import Picture, from_pixels
 from netloupe.render.result import Result

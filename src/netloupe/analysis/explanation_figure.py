@@ -9,8 +9,8 @@ import numpy as np
 from netloupe.analysis.explanation_maps import Curves, ExplainedBy
 from netloupe.analysis.explanation_words import NOTES, likeness, on_curves, on_random, on_rival, score
 from netloupe.render.maps import diverging, enlarged, overlay, relief
-from netloupe.render.pictures import Picture, heat, resized, stacked
-from netloupe.render.sheet import SOFT, bars, beside, color_bar, framed, paragraph
+from netloupe.render.pictures import Picture, beside, heat, resized, stacked
+from netloupe.render.sheet import SOFT, bars, color_bar, framed, paragraph
 
 if TYPE_CHECKING:
     from netloupe.analysis.explanation import Explanation

@@ -21,6 +21,7 @@ from netloupe.core.taps import module_and_call
 
 STEPS = 32  # of the deletion and insertion curves
 
+_WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # weight[0] is what one output reads
 _ORDER_OF_TIES = 0  # seed of the order in which pixels of equal importance go
 
 
@@ -48,8 +49,11 @@ def _ranks(values: Tensor) -> Tensor:
 def randomized(net: Network, layers: Iterable[str] | None = None, seed: int = 0) -> Network:
     """A copy of the network whose named layers (all for None) have weights drawn anew; `net` stays as it is.
 
-    What has `reset_parameters` is initialized again by it, running statistics included; every other parameter has
-    its elements shuffled. For the model parameter randomization test of Adebayo et al. (2018), section 3.
+    Convolutions and linear layers get normal weights of variance 2 / fan-in and no bias (He et al. 2015), because with
+    what their `reset_parameters` draws the signal dies out in a deep network without normalization, and its maps show
+    rounding errors. What else has `reset_parameters` is initialized again by it, running statistics included; every
+    other parameter has its elements shuffled. What is drawn for a layer depends on nothing but the seed, so a cascade
+    goes on from its stage before. For the model parameter randomization test of Adebayo et al. (2018), section 3.
     Raises UnknownName for a layer that is not there, InputError if nothing in the layers can be drawn.
     """
     names = None if layers is None else [layers] if isinstance(layers, str) else list(layers)
@@ -60,14 +64,15 @@ def randomized(net: Network, layers: Iterable[str] | None = None, seed: int = 0)
         roots = [found.module]
     else:
         roots = [found.module.get_submodule(module_and_call(net.layer(name).name)[0]) for name in names]
-    parts = dict.fromkeys(part for root in roots for part in root.modules())
+    parts = {part for root in roots for part in root.modules()}
     if not any(parameter.numel() > 1 for part in parts for parameter in part.parameters(recurse=False)):
         where = net.name if names is None else f"layer {', '.join(map(repr, names)) or 'list of length 0'}"
         raise InputError(f"{where} has no parameters to draw anew")
     with torch.random.fork_rng(devices=[net.device] if net.device.type == "cuda" else []), torch.no_grad():
-        torch.manual_seed(seed)
-        for part in parts:
-            _redraw(part)
+        for i, part in enumerate(found.module.modules()):
+            if part in parts:
+                torch.manual_seed(1_000_003 * seed + i)
+                _redraw(part)
     return found
 
 
@@ -80,6 +85,11 @@ def _copied(net: Network) -> nn.Module:
 
 def _redraw(module: nn.Module) -> None:
     """Draw the module's own parameters; those that its `reset_parameters` left as they were are shuffled."""
+    if isinstance(module, _WEIGHTED):
+        module.weight.normal_(std=(2 / module.weight[0].numel()) ** 0.5)
+        if module.bias is not None:
+            module.bias.zero_()
+        return
     own = list(module.parameters(recurse=False))
     before = [parameter.clone() for parameter in own]
     reset = getattr(module, "reset_parameters", None)

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from torch import nn
 
-from netloupe.analysis.provenance import provenance
 from netloupe.core.errors import InputError, unknown
 from netloupe.core.network import Network
+from netloupe.core.provenance import provenance
 from netloupe.core.taps import module_and_call
 from netloupe.render.pictures import Picture, grid, resized
 from netloupe.render.result import Result

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from netloupe.analysis.display import as_seen
-from netloupe.analysis.provenance import provenance
 from netloupe.core.errors import InputError
 from netloupe.core.network import Network
+from netloupe.core.provenance import provenance
 from netloupe.data.sources import ImageSource, read_batches
 from netloupe.render.pictures import Picture, captioned, from_pixels, grid, resized, stacked
 from netloupe.render.result import Result

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from netloupe.analysis.baselines import Baseline, baseline_images
-from netloupe.analysis.provenance import provenance
 from netloupe.analysis.windows import Sliding, Windows
 from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective, as_objective
+from netloupe.core.provenance import provenance
 from netloupe.core.receptive_field import Span
 from netloupe.render.maps import diverging, enlarged, overlay
 from netloupe.render.pictures import Picture, beside, captioned, from_pixels, resized
@@ -252,8 +252,7 @@ def measured_error(sliding: Sliding, objective: Objective, grid: Windows, scores
     """The largest difference from exact scores at up to 5 x 5 positions, as a share of their range."""
     picks = [sorted({round(i * (count - 1) / 4) for i in range(5)}) for count in grid.grid]
     rows, columns = ([spans[i] for i in some] for spans, some in zip(grid.spans, picks, strict=True))
-    exact = Sliding(sliding.net, sliding.image, sliding.cover, sliding.layers, trusted=True)
-    true = _scores(exact, objective, rows, columns, 32)
+    true = _scores(sliding.exact(), objective, rows, columns, 32)
     differences = (scores[picks[0]][:, picks[1]] - true).abs().max()
     return float(differences / (true.max() - true.min()).clamp(min=1e-12))
 

@@ -16,11 +16,11 @@ from netloupe.analysis.gradients import gradient
 from netloupe.analysis.occlusion import Counter, Progress, check_scores, measured_error, name_baseline, pair
 from netloupe.analysis.patches import TopPatches, project_patches, top_patches
 from netloupe.analysis.projections import rectifies
-from netloupe.analysis.provenance import provenance
 from netloupe.analysis.windows import Sliding, Windows
 from netloupe.core.errors import InputError
 from netloupe.core.network import LOGITS, Network
 from netloupe.core.objectives import energy, logit, probability
+from netloupe.core.provenance import provenance
 from netloupe.core.rules import Rule
 from netloupe.core.units import Unit
 from netloupe.data.sources import ImageSource

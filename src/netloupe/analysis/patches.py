@@ -18,10 +18,10 @@ from torch import Tensor
 
 from netloupe.analysis.display import as_seen
 from netloupe.analysis.projections import Neuron, ReadPixels, chains, pixel_reader, projections
-from netloupe.analysis.provenance import provenance
 from netloupe.core.errors import InputError, UnknownName
 from netloupe.core.layers import Layer
 from netloupe.core.network import Network
+from netloupe.core.provenance import provenance
 from netloupe.core.receptive_field import Box
 from netloupe.core.rules import Rule
 from netloupe.data.sources import ImageSource

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 
@@ -99,6 +100,7 @@ class Sliding:
         self.layers = tuple(dict.fromkeys(layers))
         self.reason: str | None = None if incremental else "asked for"
         self._incremental: Incremental | None = None
+        self._exact: Incremental | None = None
         if incremental:
             try:
                 self._incremental = self._prepared(growth, bfloat16, trusted)
@@ -108,13 +110,18 @@ class Sliding:
     def _prepared(self, growth: float, bfloat16: bool, trusted: bool) -> Incremental:
         if not self.layers:
             raise Unrecordable("the objective reads no layer")
-        exact = Incremental(self.net, self.image, self.layers)
+        self._exact = exact = Incremental(self.net, self.image, self.layers)
         if not trusted:
             self._try(exact)
         if growth == 1 and not bfloat16:
             return exact
-        dtype = torch.bfloat16 if bfloat16 else None
-        return Incremental(self.net, self.image, self.layers, growth=growth, dtype=dtype)
+        return exact.approximate(growth, torch.bfloat16 if bfloat16 else None)
+
+    def exact(self) -> Sliding:
+        """The same image, read without approximations."""
+        found = copy(self)
+        found._incremental = self._exact
+        return found
 
     @torch.no_grad()
     def _try(self, exact: Incremental) -> None:

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from netloupe.analysis.provenance import provenance
 from netloupe.atlas.pages import IMAGES_PER_BLOCK, UNITS_PER_BLOCK
 from netloupe.atlas.photographs import MAP_COLUMNS, MAP_SIDE
 from netloupe.atlas.projections import PROJECTION_COLUMNS, Alike, projection_side
 from netloupe.atlas.store import FORMAT
 from netloupe.atlas.tables import TILE_COLUMNS, TILE_SIDE
 from netloupe.core.network import Network
+from netloupe.core.provenance import provenance
 from netloupe.core.rules import Rule
 from netloupe.data.sources import ImageSource, Skipped
 

@@ -14,7 +14,23 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from netloupe.cli import activations, atlas, explain, filters, layers, neighbors, occlude, patches, photos, study, train
+from netloupe.cli import (
+    activations,
+    atlas,
+    dream,
+    explain,
+    filters,
+    fool,
+    invert,
+    layers,
+    neighbors,
+    occlude,
+    patches,
+    photos,
+    study,
+    train,
+    visualize,
+)
 from netloupe.core.errors import NetloupeError, unknown
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # what typer raises for a wrong command line
@@ -65,6 +81,10 @@ app.command("patches")(patches.patches)
 app.command("neighbors")(neighbors.neighbors)
 app.command("explain")(explain.explain)
 app.command("occlude")(occlude.occlude)
+app.command("visualize")(visualize.visualize)
+app.command("fool")(fool.fool)
+app.command("invert")(invert.invert)
+app.command("dream")(dream.dream)
 study_app = typer.Typer(cls=Verbs, subcommand_metavar="VERB ...", help="Experiments about a network.")
 study_app.command("trust")(study.trust)
 app.add_typer(study_app, name="study")

@@ -247,7 +247,8 @@ class Network:
                 continue
             digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
             raw = value.detach().cpu().contiguous().view(-1)
-            digest.update(raw.view(torch.uint8).numpy().tobytes() if raw.numel() else b"")
+            if raw.numel():
+                digest.update(raw.view(torch.uint8).numpy().data)
         return digest.hexdigest()[:16]
 
 

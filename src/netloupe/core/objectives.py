@@ -9,8 +9,8 @@ keyed by it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -97,6 +97,14 @@ def probability(name: str | int) -> Objective:
     """The softmax probability of a class, in [0, 1]."""
     key = name if isinstance(name, str) else int(name)
     return Objective((LOGITS,), lambda r: r.logits.softmax(1)[:, r.net.class_index(key)], f"probability({key!r})")
+
+
+def log_probability(name: str | int) -> Objective:
+    """The logarithm of the softmax probability of a class; minus the cross-entropy."""
+    key = name if isinstance(name, str) else int(name)
+    return Objective(
+        (LOGITS,), lambda r: r.logits.log_softmax(1)[:, r.net.class_index(key)], f"log_probability({key!r})"
+    )
 
 
 def channel(layer: str, index: int) -> Objective:
@@ -199,6 +207,23 @@ def match_features(layer: str, target: Tensor) -> Objective:
     return Objective((layer,), score, f"match_features({layer!r}, {_digest(fixed)})")
 
 
+def match_best(layer: str, guide: Tensor) -> Objective:
+    """Over all positions the sum of the largest dot product with any of the positions of `guide` (C, H, W).
+
+    Dreaming with a guide, as Mordvintsev et al. (2015) do it in their code: each place takes after what in the guide is
+    most like it.
+    """
+    fixed = guide.detach().clone().flatten(1)
+
+    def score(r: Reading) -> Tensor:
+        features = r.layer(layer)
+        if features.ndim != 4 or features.shape[1] != len(fixed):
+            raise InputError(f"guide of {len(fixed)} channels for layer {layer!r} of {tuple(features.shape[1:])}")
+        return (features.flatten(2).transpose(1, 2) @ fixed.to(features)).amax(2).sum(1)
+
+    return Objective((layer,), score, f"match_best({layer!r}, {_digest(fixed)})")
+
+
 def gram(features: Tensor) -> Tensor:
     """(N, C, H, W) -> (N, C, C): F F^T / (H W) with F = features as C x HW (Gatys et al. 2015)."""
     flat = features.flatten(2)
@@ -240,9 +265,20 @@ def total_variation(beta: float = 2.0) -> Objective:
     return Objective((), score, f"total_variation(beta={beta!r})")
 
 
+def norm(power: float, around: float | Sequence[float] = 0.0) -> Objective:
+    """Sum of |x - around|^power over pixels and colors (Mahendran & Vedaldi 2015, eq. 3); a color (C,), or gray."""
+    color = [around] if isinstance(around, int | float) else [float(value) for value in around]
+
+    def score(r: Reading) -> Tensor:
+        away = r.images - r.images.new_tensor(color).view(1, -1, 1, 1)
+        return (away.square() if power == 2 else away.abs() ** power).flatten(1).sum(1)
+
+    return Objective((), score, f"norm({power!r}, {around!r})")
+
+
 def l2() -> Objective:
     """The squared norm of the image (Simonyan et al. 2013, eq. 1)."""
-    return Objective((), lambda r: r.images.flatten(1).square().sum(1), "l2()")
+    return replace(norm(2), text="l2()")
 
 
 def _digest(tensor: Tensor) -> str:
@@ -260,10 +296,13 @@ __all__ = [
     "energy",
     "gram",
     "l2",
+    "log_probability",
     "logit",
+    "match_best",
     "match_features",
     "match_gram",
     "neuron",
+    "norm",
     "probability",
     "total_variation",
     "unit",

@@ -5,6 +5,9 @@ For a ReLU with input x and the signal g arriving at its output:
     plain       g · [x > 0]             the derivative
     guided      max(g, 0) · [x > 0]     guided backpropagation, Springenberg et al. (2014)
     deconvnet   max(g, 0)               deconvnet, Zeiler & Fergus (2013)
+    redirected  g · [x > 0], or for an image of which this leaves nothing g · [x > 0 or g > 0]
+
+The last lets a unit come alive that is off everywhere: what would raise it passes (Olah et al. 2017, in their code).
 
 Everything else keeps its derivative. That of a convolution is its transpose, that of max pooling is unpooling with
 the switches that the forward pass recorded; so under the rule `deconvnet` the derivative of a network is a deconvnet.
@@ -24,8 +27,8 @@ from torch.overrides import TorchFunctionMode
 
 from netloupe.core.errors import unknown
 
-Rule = Literal["plain", "guided", "deconvnet"]
-RULES: tuple[Rule, ...] = ("plain", "guided", "deconvnet")
+Rule = Literal["plain", "guided", "deconvnet", "redirected"]
+RULES: tuple[Rule, ...] = ("plain", "guided", "deconvnet", "redirected")
 
 
 def check_rule(rule: str) -> None:
@@ -75,7 +78,8 @@ class _Rectify(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, high: float, inplace: bool, rule: Rule) -> Tensor:
-        if rule == "guided":
+        ctx.rule = rule
+        if rule != "deconvnet":
             ctx.save_for_backward((x > 0) & (x < high))
         if not inplace:
             return x.clamp(0, high)
@@ -84,8 +88,16 @@ class _Rectify(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        rectified = gradients[0].clamp(min=0)
-        return (rectified * ctx.saved_tensors[0] if ctx.saved_tensors else rectified), None, None, None
+        (gradient,) = gradients
+        rectified = gradient.clamp(min=0)
+        if ctx.rule == "guided":
+            rectified = rectified * ctx.saved_tensors[0]
+        elif ctx.rule == "redirected":
+            (on,) = ctx.saved_tensors
+            plain = gradient * on
+            alive = plain.flatten(1).any(1).view(-1, *[1] * (gradient.ndim - 1))
+            rectified = torch.where(alive, plain, torch.where(on, gradient, rectified))
+        return rectified, None, None, None
 
 
 _Found = tuple[Tensor, float, bool] | None

@@ -117,6 +117,14 @@ def encode(picture: Picture, kind: str = "PNG", quality: int = 88) -> bytes:
     return buffer.getvalue()
 
 
+def encode_animation(frames: Sequence[Picture], milliseconds: int = 80) -> bytes:
+    """The bytes of a GIF that shows the pictures over and over, each for so long."""
+    first, *others = (Image.fromarray(frame) for frame in frames)
+    buffer = io.BytesIO()
+    first.save(buffer, "GIF", save_all=True, append_images=others, duration=milliseconds, loop=0)
+    return buffer.getvalue()
+
+
 def decode(data: bytes) -> Picture:
     """(H, W, 3) from the bytes of an image file that `encode` wrote."""
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from netloupe.core.files import write_atomically
-from netloupe.render.pictures import Picture, encode
+from netloupe.render.pictures import Picture, encode, encode_animation
 
 
 class Result(ABC):
@@ -35,12 +35,16 @@ class Result(ABC):
     def summary(self) -> dict[str, Any]:
         """The result in few numbers, JSON-able."""
 
+    def animations(self) -> Mapping[str, Sequence[Picture]]:
+        """File stem -> pictures of one size, to be shown one after the other; by default none."""
+        return {}
+
     def documents(self) -> Mapping[str, str]:
         """File name -> text, as in "explain.html"; by default none."""
         return {}
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write every picture, array, document and `manifest.json`, which comes last; returns the paths.
+        """Write every picture, array, animation, document and `manifest.json`, which comes last; returns the paths.
 
         Each file appears whole or not at all. Raises StoreError on a full or read-only disk.
         """
@@ -54,6 +58,9 @@ class Result(ABC):
             np.save(buffer, array, allow_pickle=False)
             written.append(folder / f"{stem}.npy")
             write_atomically(written[-1], buffer.getvalue())
+        for stem, frames in self.animations().items():
+            written.append(folder / f"{stem}.gif")
+            write_atomically(written[-1], encode_animation(frames))
         for name, text in self.documents().items():
             written.append(folder / name)
             write_atomically(written[-1], text.encode())

@@ -47,18 +47,6 @@ def paragraph(text: str, width: int, size: int = 13, color: Color = INK) -> Pict
     return np.asarray(sheet)
 
 
-def beside(pictures: Sequence[Picture], *, gap: int = 8) -> Picture:
-    """Pictures of any height side by side, flush with the top."""
-    height = max(p.shape[0] for p in pictures)
-    sheet = np.empty((height, sum(p.shape[1] for p in pictures) + gap * (len(pictures) - 1), 3), dtype=np.uint8)
-    sheet[:] = PAPER
-    x = 0
-    for picture in pictures:
-        sheet[: picture.shape[0], x : x + picture.shape[1]] = picture
-        x += picture.shape[1] + gap
-    return sheet
-
-
 def framed(picture: Picture, margin: int) -> Picture:
     """The picture with `margin` px of paper around it."""
     height, width = picture.shape[:2]

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from netloupe.analysis.fidelity import randomized, rank_correlation
+from netloupe.analysis.fidelity import rank_correlation
 from netloupe.core.errors import InputError
 from netloupe.core.network import LOGITS, Network
 from netloupe.core.objectives import Objective
@@ -17,7 +17,6 @@ from netloupe.core.taps import module_and_call
 
 WINDOW = 11  # px of structural similarity's Gaussian window, whose standard deviation is 1.5 px
 _SHARE = 0.99  # of a map's values lie within its scale, as in the figures of Adebayo et al.
-_WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # weight[0] is what one output reads
 
 
 def stages(net: Network, objectives: Sequence[Objective], count: int) -> list[tuple[str, ...]]:
@@ -39,29 +38,6 @@ def stages(net: Network, objectives: Sequence[Objective], count: int) -> list[tu
         raise InputError(f"{net.name} has no layer with parameters to draw anew")
     depths = sorted({round(depth) for depth in np.linspace(len(found), 1, min(count, len(found)))})
     return [tuple(found[:depth]) for depth in depths]
-
-
-def redrawn(net: Network, layers: Sequence[str] | None, seed: int = 0) -> Network:
-    """`randomized`, where convolutions and linear layers get weights that keep the signal alive.
-
-    Normal with variance 2 / fan-in and no bias (He et al. 2015). With what their `reset_parameters` draws the signal
-    dies out in a deep network without normalization, whose maps are then those of rounding errors. What is drawn for
-    a layer depends on nothing but the seed, so a cascade goes on from its stage before.
-    """
-    found = randomized(net, layers, seed)
-    pairs = zip(net.module.modules(), found.module.modules(), strict=True)
-    for i, (old, new) in enumerate(pairs):
-        if isinstance(new, _WEIGHTED) and type(new) is type(old) and not torch.equal(old.weight, new.weight):
-            _draw(new, 1_000_003 * seed + i)
-    return found
-
-
-@torch.no_grad()
-def _draw(layer: nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d, seed: int) -> None:
-    normal = torch.randn(layer.weight.shape, generator=torch.Generator().manual_seed(seed))
-    layer.weight.copy_(normal * (2 / layer.weight[0].numel()) ** 0.5)
-    if layer.bias is not None:
-        layer.bias.zero_()
 
 
 def likeness(maps: Tensor, others: Tensor) -> tuple[np.ndarray, np.ndarray]:

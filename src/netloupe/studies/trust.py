@@ -18,10 +18,10 @@ from torch import Tensor
 from netloupe.analysis.explanation_target import find_target
 from netloupe.analysis.fidelity import area, pointing_hit, points
 from netloupe.analysis.methods import Method
-from netloupe.analysis.provenance import provenance
 from netloupe.core.errors import InputError
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective, logit, unit
+from netloupe.core.provenance import provenance
 from netloupe.core.units import Unit
 from netloupe.render.pictures import Picture
 from netloupe.render.result import Result

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from netloupe.analysis.explanation_target import Target
-from netloupe.analysis.fidelity import deletion, insertion
+from netloupe.analysis.fidelity import deletion, insertion, randomized
 from netloupe.analysis.methods import Method
 from netloupe.core.errors import NetloupeError
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective
-from netloupe.studies.randomization import likeness, redrawn
+from netloupe.studies.randomization import likeness
 
 Progress = Callable[[int, int], None]
 
@@ -66,7 +66,7 @@ class Passes:
         found = [[likeness(maps, maps) for maps in trained]]
         shown = [[maps[0] for maps in trained]]
         for i, names in enumerate(layers, 1):
-            net = redrawn(self.net, names if i < len(layers) else None, seed)
+            net = randomized(self.net, names if i < len(layers) else None, seed)
             drawn = [self._maps(method, net) for method in self.methods]
             found.append([likeness(maps, others) for maps, others in zip(trained, drawn, strict=True)])
             shown.append([maps[0] for maps in drawn])

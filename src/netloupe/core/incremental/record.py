@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -30,17 +31,30 @@ class Ref:
 class Step:
     """One operation: `arguments` by the names of its schema, with `Ref` for what depends on the image.
 
-    function never writes in place. outputs: the numbers of its tensors, in order.
+    function never writes in place. outputs: the numbers of its tensors, in order. memo: what its rule keeps for the
+    next windows.
     """
 
     name: str
     function: torch._ops.OpOverload
     arguments: dict[str, Any]
     outputs: tuple[int, ...]
+    memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
-    @property
+    @cached_property
     def inputs(self) -> list[int]:
         return [leaf.value for leaf in tree_flatten(self.arguments)[0] if isinstance(leaf, Ref)]
+
+    def filled(self, values: Mapping[int, Any]) -> dict[str, Any]:
+        """The arguments with values in place of `Ref`, which stand in lists at the deepest."""
+
+        def value(given: Any) -> Any:
+            return values[given.value] if isinstance(given, Ref) else given
+
+        return {
+            name: [value(one) for one in given] if isinstance(given, list | tuple) else value(given)
+            for name, given in self.arguments.items()
+        }
 
 
 @dataclass

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_map
 
 from netloupe.core.incremental.extents import Extent
 from netloupe.core.incremental.maps import Clean, Windowed
 from netloupe.core.incremental.record import Step
+from netloupe.core.incremental.winograd import suits, transformed, winograd
 
 MOST = 0.8  # windows that would cover this share of a map are not worth the gathering
 
@@ -35,9 +37,15 @@ class Call:
     clean: Clean
     growth: float
 
+    @cached_property
+    def leaves(self) -> list[Any]:
+        """All arguments, and what stands in lists."""
+        nested = (given if isinstance(given, list) else [given] for given in self.arguments.values())
+        return [leaf for some in nested for leaf in some]
+
     @property
     def windowed(self) -> list[Windowed]:
-        return [leaf for leaf in tree_flatten(self.arguments)[0] if isinstance(leaf, Windowed)]
+        return [leaf for leaf in self.leaves if isinstance(leaf, Windowed)]
 
     def spans(self, y: Extent, x: Extent) -> tuple[Extent, Extent] | None:
         """The spans to compute; None if they cover most of the map."""
@@ -88,7 +96,13 @@ def convolution(call: Call) -> Windowed | None:
     )
     if wider is None:
         return None
-    pixels = F.conv2d(wider.pixels(0.0), weight, bias, a["stride"], 0, a["dilation"], a["groups"])
+    read = wider.pixels(0.0)
+    if suits(read, weight, a["stride"], a["dilation"], a["groups"]):
+        if "winograd" not in call.step.memo:
+            call.step.memo["winograd"] = transformed(weight)
+        pixels = winograd(read, call.step.memo["winograd"], bias)
+    else:
+        pixels = F.conv2d(read, weight, bias, a["stride"], 0, a["dilation"], a["groups"])
     return Windowed(call.clean, wider.y, wider.x, pixels)
 
 
@@ -180,9 +194,8 @@ def channels(call: Call) -> Windowed | None:
 
 def pointwise(call: Call) -> Windowed | None:
     """Any number of maps of one size, with constants that are the same everywhere on the map."""
-    leaves = [leaf for leaf in tree_flatten(call.arguments)[0] if isinstance(leaf, Tensor | Windowed)]
     windowed = call.windowed
-    others = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    others = [leaf for leaf in call.leaves if isinstance(leaf, Tensor)]
     if any(set(other.shape[-2:]) - {1} or (other.ndim == 4 and other.shape[0] != 1) for other in others):
         return None
     if len({(source.y.length, source.x.length) for source in windowed}) > 1:

@@ -9,6 +9,7 @@ passes but for rounding. Known as incremental inference from Nakandala et al. (S
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -19,7 +20,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from netloupe.core.incremental.extents import Extent
 from netloupe.core.incremental.maps import Clean, Windowed
-from netloupe.core.incremental.record import Graph, Recorder, Ref, Step
+from netloupe.core.incremental.record import Graph, Recorder, Step
 from netloupe.core.incremental.rules import Call, Value, rule_for
 from netloupe.core.network import Network
 from netloupe.core.receptive_field import Span
@@ -33,45 +34,42 @@ GROWTH = 4  # by which the windows' share of a map grows from the image to where
 class Incremental:
     """One image's pass through a network up to the named layers, ready to be repeated with windows replaced.
 
-    image: (1, C, H, W) in [0, 1]. growth: 1 for exact; below that, an approximation in which windows grow by this share
-    of what they would. dtype: the floating type to compute in, if not the network's own. Raises Unrecordable where the
-    pass can't be repeated from its record.
+    image: (1, C, H, W) in [0, 1]. Raises Unrecordable where the pass can't be repeated from its record.
     """
 
-    def __init__(
-        self,
-        net: Network,
-        image: Tensor,
-        layers: Sequence[str],
-        *,
-        growth: float = 1.0,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, net: Network, image: Tensor, layers: Sequence[str]) -> None:
         recorder = Recorder()
         self._image = image.to(net.device)
         with torch.no_grad(), recorder.recording(self._image):
             net.run(self._image, {layer: partial(recorder.read, layer) for layer in layers})
         self._graph: Graph = recorder.finish()
-        self._growth = growth
+        self._growth = 1.0
         self._steps = self._graph.needed()
-        if dtype is not None:
-            self._convert(dtype)
         self._last = {value: i for i, step in enumerate(self._steps) for value in step.inputs}
         self._last |= dict.fromkeys(self._graph.outputs.values(), len(self._steps))
         self._cleans: dict[int, Clean] = {}
         self._cut = self._find_cut()
 
-    def _convert(self, dtype: torch.dtype) -> None:
-        """Compute in another floating type, but for the numbers that batch normalization divides by."""
+    def approximate(self, growth: float, dtype: torch.dtype | None = None) -> Incremental:
+        """The same pass, of which windows grow by this share of what they would.
+
+        dtype: the floating type to compute in, if not the network's own; but not for the numbers that batch
+        normalization divides by.
+        """
 
         def cast(leaf: Any) -> Any:
             return leaf.to(dtype) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
 
-        self._steps = [
-            step if "batch_norm" in step.name else replace(step, arguments=tree_map(cast, step.arguments))
-            for step in self._steps
-        ]
-        self._graph.clean = [cast(value) for value in self._graph.clean]
+        found = copy(self)
+        found._growth = growth
+        if dtype is not None:
+            found._steps = [
+                step if "batch_norm" in step.name else replace(step, arguments=tree_map(cast, step.arguments), memo={})
+                for step in self._steps
+            ]
+            found._graph = replace(self._graph, clean=[cast(value) for value in self._graph.clean])
+            found._cleans = {}
+        return found
 
     def clean(self) -> dict[str, Tensor]:
         """{layer: its output} for the clean image."""
@@ -154,7 +152,7 @@ class Incremental:
                     del values[number]
 
     def _apply(self, step: Step, values: dict[int, Value]) -> list[Value]:
-        arguments = tree_map(lambda leaf: values[leaf.value] if isinstance(leaf, Ref) else leaf, step.arguments)
+        arguments = step.filled(values)
         rule = rule_for(step)
         if rule is not None and self._graph.clean[step.outputs[0]].ndim == 4:
             call = Call(step, arguments, self._clean(step.outputs[0]), self._growth)
@@ -180,7 +178,7 @@ def _small(clean: Tensor) -> bool:
 def _run_whole(step: Step, values: Mapping[int, Value]) -> list[Tensor]:
     """The operation on full maps (n, ...), where the record has one image (1, ...)."""
     count = len(_whole(values[step.inputs[0]]))
-    arguments = tree_map(lambda leaf: values[leaf.value] if isinstance(leaf, Ref) else leaf, step.arguments)
+    arguments = step.filled(values)
     for name in ("size", "shape"):
         sizes = arguments.get(name)
         if isinstance(sizes, list | tuple) and sizes and sizes[0] == 1:

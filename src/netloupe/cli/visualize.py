@@ -1,0 +1,104 @@
+"""`netloupe visualize`: what units respond to, made by gradient ascent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from netloupe.cli.options import Json, Layer, NetworkOptions, Out, Sweep, grouped, read_images
+from netloupe.cli.output import deliver, table
+from netloupe.core.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from netloupe.core.network import Network
+    from netloupe.render.result import Result
+    from netloupe.synthesis.visualize import Visualization
+
+
+@grouped
+def visualize(
+    network: NetworkOptions,
+    units: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[UNIT]...", help="Addresses, as class:koala, conv5:17, conv5:17@4,5."),
+    ] = None,
+    layer: Layer = None,
+    first: Annotated[int, typer.Option(min=1, metavar="N", help="With --layer: so many of its channels.")] = 16,
+    preset: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="lucid, maco, simonyan, yosinski, yosinski-2, yosinski-3, yosinski-4 or none."
+        ),
+    ] = "lucid",
+    steps: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Steps of ascent, by default the preset's.")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(metavar="SIZE", help="Size of a step, by default the preset's.")] = None,
+    start: Annotated[
+        str | None, typer.Option(metavar="START", help="zeros, gray, mean, uniform, noise or an image file.")
+    ] = None,
+    every: Annotated[int, typer.Option(min=0, metavar="N", help="Keep a frame each N steps.")] = 0,
+    sweep: Sweep = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Make images that classes, channels or neurons respond to.
+
+    --size is the size of the images. With --out writes one picture of all, and each by itself.
+    """
+    from netloupe.cli.progress import Progress
+    from netloupe.synthesis.contact import parse_sweep
+    from netloupe.synthesis.contact import sweep as sweep_over
+    from netloupe.synthesis.starts import STARTS
+    from netloupe.synthesis.visualize import visualize as make
+
+    swept = None if sweep is None else parse_sweep(sweep, {"preset": str, "steps": int, "lr": float, "seed": int})
+    net = network.load()
+    options: dict[str, Any] = {
+        "preset": preset,
+        "steps": steps,
+        "lr": lr,
+        "start": start if start is None or start in STARTS else _photo(net, start),
+        "every": every,
+        "seed": network.seed,
+    }
+    addresses = [*(units or ()), *_channels(net, layer, first)]
+    if not addresses:
+        raise InputError("no unit was given (accepted: addresses as class:koala or conv5:17, or --layer NAME)")
+    with Progress() as progress:
+
+        def made(**changed: Any) -> Visualization:
+            return make(net, addresses, progress=progress.of("steps"), **{**options, **changed})
+
+        result: Result = made() if swept is None else sweep_over(made, *swept)
+    deliver(result, out, as_json, _text if swept is None else _sweep_text)
+
+
+def _photo(net: Network, path: str) -> Tensor:
+    from netloupe.synthesis.starts import STARTS
+
+    try:
+        return read_images(net, [Path(path)])[0]
+    except InputError as error:
+        raise InputError(f"{error} (accepted as a start: {', '.join(STARTS)}, or an image file)") from None
+
+
+def _channels(net: Network, layer: str | None, first: int) -> list[str]:
+    if layer is None:
+        return []
+    return [f"{layer}:{c}" for c in range(min(first, net.layer(layer).shape[0]))]
+
+
+def _text(found: dict[str, Any]) -> str:
+    rows = [(one["objective"], one["before"], one["score"], "dead" if one["dead"] else "") for one in found["images"]]
+    note = "" if found["bounded"] else "\ncolors are not bounded: where they leave [0, 1] pictures show them cut off"
+    return table(("objective", "before", "score", ""), rows) + note
+
+
+def _sweep_text(found: dict[str, Any]) -> str:
+    rows = [(str(each["value"]), one["objective"], one["score"]) for each in found["values"] for one in each["images"]]
+    return table((found["sweep"], "objective", "score"), rows)

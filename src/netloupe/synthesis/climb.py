@@ -1,0 +1,330 @@
+"""Gradient ascent on images: the one loop behind everything that asks what would make a network respond."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+from torch.overrides import TorchFunctionMode
+
+from netloupe.core.errors import InputError, NetworkError
+from netloupe.core.network import Network
+from netloupe.core.objectives import Objective, Reading
+from netloupe.core.rules import Rule, backward_rule
+from netloupe.synthesis.optimizers import LBFGS, Adam, Optimizer
+from netloupe.synthesis.parameterizations import Parameterization, Pixels, Variables
+from netloupe.synthesis.projections import Projection
+from netloupe.synthesis.transforms import Transform
+
+BATCH = 16  # images at once
+ROWS = 8  # of a linear layer at once
+
+Until = Callable[[Reading, list[int]], Tensor]
+"""From a pass over the images of the given numbers: which of them, (n,) bool, need no further step."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Climbed:
+    """What became of N images.
+
+    images: (N, C, H, W) in [0, 1], what lies outside is cut off. scores: (N,) of `images`, and `before` of those that
+    they started from, both without transforms. history: (steps, N), the scores before each step, of what the network
+    saw then; NaN once an image was done. All without the penalty. taken: (N,) steps. dead: (N,) bool, the score never
+    changed. frames: (F, N, C, H, W) in [0, 1].
+    """
+
+    images: Tensor
+    scores: Tensor
+    before: Tensor
+    history: Tensor
+    taken: Tensor
+    dead: Tensor
+    frames: Tensor
+
+
+def climb(
+    net: Network,
+    objectives: Sequence[Objective],
+    start: Tensor,
+    *,
+    parameterization: Parameterization | None = None,
+    optimizer: Optimizer | None = None,
+    steps: int = 256,
+    penalty: Objective | None = None,
+    transforms: Sequence[Transform] = (),
+    projections: Sequence[Projection] = (),
+    redirected: int = 0,
+    until: Until | None = None,
+    every: int = 0,
+    seed: int = 0,
+    batch_size: int = BATCH,
+    tile: int | None = None,
+    steady: bool = True,
+    progress: Progress | None = None,
+) -> Climbed:
+    """Change images, step by step, so that their objectives rise.
+
+    start: (N, C, H, W) in [0, 1]. objectives: N, or a number that divides N; then each scores its share of the images,
+    which stand together, and may compare them. Images of different objectives do not touch.
+    steady: each comes out the same to the last bit whatever others there are, on the same machine; for that a lone
+    image is computed twice on a CPU, whose convolutions differ in the last bits between one image and several.
+    parameterization: what is climbed, by default `Pixels()`. optimizer: by default `Adam()`. penalty: taken off every
+    objective, of the images alone. transforms: before each step, drawn from `seed` and the step. projections: of the
+    pixels, after each step. redirected: for so many steps, units that are off pass on what would raise them (rule
+    "redirected"). every: keep a frame each so many steps. progress: called with (done, total), in steps of images.
+    Raises NetworkError when a score is no finite number, with the step; InputError for projections where the pixels
+    are not what is climbed.
+    tile: images whose sides are longer are seen in tiles of at most so many px, one after the other, and their scores
+    are added up, so that memory is bounded; with `Jitter` among the transforms no seams show.
+    """
+    if not objectives or not len(start) or len(start) % len(objectives):
+        raise InputError(f"{len(objectives)} objectives for {len(start)} images (accepted: a number that divides it)")
+    if steps < 0 or batch_size < 1 or every < 0:
+        raise InputError(f"{steps} steps, batch size {batch_size}, a frame every {every} (accepted: 0, 1, 0 or more)")
+    share = len(start) // len(objectives)
+    optimizer = Adam() if optimizer is None else optimizer
+    at_once = 1 if isinstance(optimizer, LBFGS) else max(1, batch_size // share)
+    parts = []
+    for first in range(0, len(objectives), at_once):
+        some = objectives[first : first + at_once]
+        ids = list(range(first * share, (first + len(some)) * share))
+
+        def told(step: int, before: int = ids[0], count: int = len(ids)) -> None:
+            if progress is not None:
+                progress(before * steps + step * count, len(start) * steps)
+
+        run = _Run(net, some, penalty, ids, tuple(transforms), tuple(projections), optimizer, seed, tile, steady)
+        variables = (Pixels() if parameterization is None else parameterization)(start[ids].to(net.device))
+        parts.append(run.climb(variables, steps, redirected, until, every, told))
+    longest = max(len(part.history) for part in parts)
+    frames = max(len(part.frames) for part in parts)
+    return Climbed(
+        torch.cat([part.images for part in parts]),
+        torch.cat([part.scores for part in parts]),
+        torch.cat([part.before for part in parts]),
+        torch.cat([_longer(part.history, longest, torch.nan) for part in parts], 1),
+        torch.cat([part.taken for part in parts]),
+        torch.cat([part.dead for part in parts]),
+        torch.cat([_held(part, frames) for part in parts], 1),
+    )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Images `ids`, climbed together."""
+
+    net: Network
+    objectives: Sequence[Objective]
+    penalty: Objective | None
+    ids: list[int]
+    transforms: tuple[Transform, ...]
+    projections: tuple[Projection, ...]
+    optimizer: Optimizer
+    seed: int
+    tile: int | None
+    steady: bool
+
+    def climb(
+        self,
+        variables: Variables,
+        steps: int,
+        redirected: int,
+        until: Until | None,
+        every: int,
+        progress: Callable[[int], None],
+    ) -> Climbed:
+        if self.projections and variables.pixels is None:
+            raise InputError(f"{self.projections[0]!r} (accepted: only where the pixels themselves are climbed)")
+        take = self.optimizer(variables.tensors)
+        before = self._scores(_shown(variables))
+        done = torch.zeros(len(self.ids), dtype=torch.bool, device=before.device)
+        taken, dead = torch.zeros_like(done, dtype=torch.long), ~done
+        history, frames, first = [], [], before
+        for step in range(1, steps + 1):
+            rule: Rule = "redirected" if step <= redirected else "plain"
+            reading, scores, total, gradients = self._differentiate(variables, step, rule)
+            if until is not None:
+                done |= until(reading, self.ids)
+            history.append(scores.masked_fill(done, torch.nan))
+            dead &= scores == (first if step > 1 else scores)
+            first = scores if step == 1 else first
+            if bool(done.all()) or (step > max(1, redirected) and bool((dead | done).all())):
+                break
+            self._step(variables, take, (total, gradients), step, rule, done)
+            taken += ~done
+            if every and step % every == 0:
+                frames.append(_shown(variables).cpu())
+            progress(step)
+        progress(steps)
+        images = _shown(variables)
+        scores = self._scores(images)
+        dead &= (scores == before) & ~done
+        return Climbed(
+            images,
+            scores,
+            before,
+            torch.stack(history) if history else before.new_zeros(0, len(before)),
+            taken,
+            dead,
+            torch.stack(frames) if frames else images.new_zeros(0, *images.shape).cpu(),
+        )
+
+    def _step(
+        self,
+        variables: Variables,
+        take: Callable[[Any], None],
+        first: tuple[Tensor, list[Tensor]],
+        step: int,
+        rule: Rule,
+        done: Tensor,
+    ) -> None:
+        """One step of all images but those that are done. `first` was found already where the variables are."""
+        waiting = [first]
+
+        def evaluate() -> tuple[Tensor, list[Tensor]]:
+            return waiting.pop() if waiting else self._differentiate(variables, step, rule)[2:]
+
+        kept = [tensor.detach().clone() for tensor in variables.tensors] if bool(done.any()) else None
+        with torch.no_grad():
+            take(evaluate)
+            variables.settle()
+            if self.projections:
+                zero = self.net.inputs.mean_color().to(first[1][0]).view(-1, 1, 1)
+                assert variables.pixels is not None
+                for projection in self.projections:
+                    variables.pixels.copy_(projection(variables.pixels, first[1][0], step, zero))
+            for tensor, old in zip(variables.tensors, kept or (), strict=False):
+                tensor[done] = old[done]
+
+    def _differentiate(
+        self, variables: Variables, step: int, rule: Rule
+    ) -> tuple[Reading, Tensor, Tensor, list[Tensor]]:
+        """A pass, the scores (n,), their sum less the penalties, and its gradients with respect to the variables.
+
+        Of images in tiles the pass is that of the last tile.
+        """
+        with torch.inference_mode(False), torch.enable_grad():
+            images = variables.images()
+            generator = Generator().manual_seed(self.seed * 1_000_003 + step)
+            for transform in self.transforms:
+                images = transform(images, generator)
+            tiles = self._tiles(images)
+            if len(tiles) == 1:
+                with backward_rule(rule):
+                    reading, scores, total = self._see(images)
+                target, uphill = total, None
+            else:
+                reading, scores, total, uphill = self._by_tiles(images.detach(), tiles, rule)
+                target = images
+            self._check(scores.detach(), step)
+            found: Sequence[Tensor | None] = [None] * len(variables.tensors)
+            if target.requires_grad:
+                found = torch.autograd.grad(target, variables.tensors, uphill, allow_unused=True)
+        gradients = [torch.zeros_like(t) if g is None else g for g, t in zip(found, variables.tensors, strict=True)]
+        return reading, scores.detach(), total.detach(), gradients
+
+    def _by_tiles(
+        self, images: Tensor, tiles: list[tuple[slice, slice]], rule: Rule
+    ) -> tuple[Reading, Tensor, Tensor, Tensor]:
+        """The scores, added up, the sum less the penalties, and its gradient with respect to the images."""
+        gradient, added, totals = torch.zeros_like(images), images.new_zeros(len(images)), images.new_zeros(())
+        for rows, columns in tiles:
+            part = images[:, :, rows, columns].clone().requires_grad_()
+            with backward_rule(rule):
+                reading, scores, total = self._see(part)
+            if total.requires_grad:
+                gradient[:, :, rows, columns] = torch.autograd.grad(total, part)[0]
+            added += scores.detach()
+            totals += total.detach()
+        return reading, added, totals, gradient
+
+    def _tiles(self, images: Tensor) -> list[tuple[slice, slice]]:
+        """Rows and columns of tiles of nearly equal size."""
+        sides = []
+        for side in images.shape[2:]:
+            count = 1 if self.tile is None else -(-side // self.tile)
+            cuts = [i * side // count for i in range(count + 1)]
+            sides.append([slice(a, b) for a, b in pairwise(cuts)])
+        return [(rows, columns) for rows in sides[0] for columns in sides[1]]
+
+    @torch.no_grad()
+    def _scores(self, images: Tensor) -> Tensor:
+        """(n,), without transforms."""
+        parts = [self._see(images[:, :, rows, columns])[1] for rows, columns in self._tiles(images)]
+        return torch.stack(parts).sum(0)
+
+    def _see(self, images: Tensor) -> tuple[Reading, Tensor, Tensor]:
+        """A pass, the scores (n,), and their sum less the penalties."""
+        layers = dict.fromkeys(name for o in self.objectives for name in o.layers)
+        if not self.steady:
+            reading = self.net.reading(images, layers)
+        else:
+            with _SteadyRows():
+                seen = images.expand(2, -1, -1, -1) if len(images) == 1 and images.device.type == "cpu" else images
+                reading = self.net.reading(seen, layers)
+            if seen is not images:
+                first = {name: output[:1] for name, output in reading.outputs.items()}
+                reading = Reading(self.net, partial(_itself, images.to(self.net.device)), first)
+        parts = _split(reading, len(self.objectives))
+        scores = torch.cat([o.score(part) for o, part in zip(self.objectives, parts, strict=True)])
+        total = scores.sum() if self.penalty is None else (scores - self.penalty.score(reading)).sum()
+        return reading, scores, total
+
+    def _check(self, scores: Tensor, step: int) -> None:
+        bad = (~scores.isfinite()).nonzero().flatten().tolist()
+        if bad:
+            objective = self.objectives[bad[0] * len(self.objectives) // len(scores)]
+            remedy = f": {self.optimizer!r} diverged, try a smaller lr" if step > 1 else " (accepted: finite scores)"
+            raise NetworkError(f"{objective!r} is {float(scores[bad[0]])} in {self.net.name} at step {step}{remedy}")
+
+
+class _SteadyRows(TorchFunctionMode):
+    """Linear layers see `ROWS` rows at a time, because the last bits of their result depend on how many there are."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is not F.linear or not args or args[0].ndim != 2 or args[0].device.type != "cpu":
+            return func(*args, **kwargs)
+        x, *others = args
+        parts = F.pad(x, (0, 0, 0, -len(x) % ROWS)).split(ROWS)
+        return torch.cat([func(part, *others, **kwargs) for part in parts])[: len(x)]
+
+
+def _split(reading: Reading, count: int) -> list[Reading]:
+    """The parts of the objectives' images. Splitting all at once keeps the way back linear in their number."""
+    if count == 1:
+        return [reading]
+    outputs = {name: output.chunk(count) for name, output in reading.outputs.items()}
+    images = reading.images.chunk(count)
+    return [
+        replace(reading, make_images=partial(_itself, image), outputs={name: each[i] for name, each in outputs.items()})
+        for i, image in enumerate(images)
+    ]
+
+
+def _itself(images: Tensor) -> Tensor:
+    return images
+
+
+@torch.no_grad()
+def _shown(variables: Variables) -> Tensor:
+    return variables.images().detach().clamp(0, 1)
+
+
+def _longer(rows: Tensor, length: int, fill: float) -> Tensor:
+    return torch.cat([rows, rows.new_full((length - len(rows), *rows.shape[1:]), fill)])
+
+
+def _held(part: Climbed, count: int) -> Tensor:
+    """The frames, with the result in place of those that a climb which was done early did not make."""
+    return torch.cat([part.frames, part.images.cpu()[None].expand(count - len(part.frames), -1, -1, -1, -1)])

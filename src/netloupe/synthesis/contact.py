@@ -1,0 +1,75 @@
+"""A contact sheet: the same images made with several values of one parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from netloupe.core.errors import InputError, unknown
+from netloupe.render.pictures import Picture, captioned, from_pixels, grid, resized
+from netloupe.render.result import Result
+
+_CELL = 160  # px of a picture, at least
+
+
+class Made(Protocol):
+    """What a recipe of this package returns."""
+
+    @property
+    def images(self) -> np.ndarray: ...
+
+    @property
+    def provenance(self) -> Mapping[str, Any]: ...
+
+    def summary(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Contact(Result):
+    """results: one for each of `values` of the parameter `name`, of images (N, C, H, W) in [0, 1]."""
+
+    name: str
+    values: tuple[Any, ...]
+    results: tuple[Any, ...]
+    provenance: Mapping[str, Any]
+
+    def pictures(self) -> dict[str, Picture]:
+        """A row for each image, a column for each value."""
+        largest = max(max(result.images.shape[2:]) for result in self.results)
+        cells = []
+        for i in range(len(self.results[0].images)):
+            for value, result in zip(self.values, self.results, strict=True):
+                image = from_pixels(result.images[i])
+                factor = max(largest, _CELL) / max(image.shape[:2])
+                size = round(image.shape[0] * factor), round(image.shape[1] * factor)
+                cells.append(captioned(resized(image, size), f"{self.name} {value}"))
+        return {"sweep": grid(cells, len(self.values), gap=6)}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {f"images-{i}": result.images for i, result in enumerate(self.results)}
+
+    def summary(self) -> dict[str, Any]:
+        pairs = zip(self.values, self.results, strict=True)
+        return {"sweep": self.name, "values": [{"value": value, **result.summary()} for value, result in pairs]}
+
+
+def sweep(make: Callable[..., Made], name: str, values: Sequence[Any]) -> Contact:
+    """`make(name=value)` for every value. Raises InputError for no values."""
+    if not values:
+        raise InputError(f"a sweep of {name} over no values (accepted: 1 or more)")
+    results = tuple(make(**{name: value}) for value in values)
+    return Contact(name, tuple(values), results, {**results[0].provenance, "sweep": {name: list(values)}})
+
+
+def parse_sweep(text: str, accepted: Mapping[str, Callable[[str], Any]]) -> tuple[str, list[Any]]:
+    """The name and the values of NAME=VALUE,VALUE,... Raises UnknownName, or InputError for what is no value."""
+    name, _, rest = text.partition("=")
+    if name not in accepted:
+        raise unknown("parameter to sweep", name, accepted)
+    try:
+        return name, [accepted[name](part) for part in rest.split(",")]
+    except ValueError:
+        raise InputError(f"sweep {text!r} (accepted: {name}=VALUE,VALUE,...)") from None

@@ -1,0 +1,259 @@
+"""DeepDream: a photo in which a layer's responses are amplified (Mordvintsev et al. 2015), or one unit's.
+
+The objective is half the squared norm of the responses, whose gradient there is the responses themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from netloupe.core.errors import InputError
+from netloupe.core.network import Network
+from netloupe.core.objectives import Objective, as_objective, energy, match_best, match_features
+from netloupe.core.provenance import provenance
+from netloupe.core.units import Unit
+from netloupe.render.pictures import Picture, beside, from_pixels
+from netloupe.render.result import Result
+from netloupe.synthesis.climb import BATCH, Progress, climb
+from netloupe.synthesis.optimizers import Adam, Normalized
+from netloupe.synthesis.parameterizations import Fourier, Pixels
+from netloupe.synthesis.presets import robust
+from netloupe.synthesis.transforms import Jitter
+
+TILE = 512  # px
+
+
+@dataclass(frozen=True)
+class Dream(Result):
+    """images, originals: (N, C, H, W) in [0, 1]. scores, before: (N,), raw scores of both. frames: (F, N, C, H, W)."""
+
+    images: np.ndarray
+    originals: np.ndarray
+    scores: np.ndarray
+    before: np.ndarray
+    history: np.ndarray
+    frames: np.ndarray
+    provenance: Mapping[str, Any]
+
+    def pictures(self) -> dict[str, Picture]:
+        shown = {f"dream-{i}": from_pixels(image) for i, image in enumerate(self.images)}
+        shown = {"dream": shown["dream-0"]} if len(shown) == 1 else shown
+        pairs = zip(self.originals, self.images, strict=True)
+        return shown | {f"pair-{i}": beside([from_pixels(a), from_pixels(b)]) for i, (a, b) in enumerate(pairs)}
+
+    def animations(self) -> dict[str, list[Picture]]:
+        return {"zoom": [from_pixels(frame[0]) for frame in self.frames]} if len(self.frames) else {}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"images": self.images, "history": self.history}
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "size": list(self.images.shape[2:]),
+            "frames": len(self.frames),
+            "images": [
+                {"before": float(before), "score": float(score)}
+                for before, score in zip(self.before, self.scores, strict=True)
+            ],
+        }
+
+
+def dream(
+    net: Network,
+    images: Tensor,
+    layer: str | Unit | Objective,
+    *,
+    octaves: int = 4,
+    scale: float = 1.4,
+    steps: int = 10,
+    lr: float = 0.01,
+    jitter: int = 32,
+    guide: Tensor | None = None,
+    frames: int = 0,
+    zoom: float = 1.05,
+    tile: int | None = TILE,
+    seed: int = 0,
+    batch_size: int = BATCH,
+    progress: Progress | None = None,
+) -> Dream:
+    """Images (N, C, H, W) in [0, 1], of any size, with what `layer` sees in them made stronger.
+
+    layer: a layer, a channel of it, a class, or any objective. Begins with the images made smaller `octaves` - 1 times
+    by `scale`; what was added there is carried over to the next size. Each of the `steps` at an octave moves the image
+    by up to `jitter` px, wraps it around, and goes up the gradient, divided by its mean size, by `lr`.
+    guide: an image (C, H, W) in [0, 1] whose features are amplified instead of those that are strong. frames: so many
+    more pictures, each the one before enlarged `zoom` times and dreamed on with a fifth of the steps.
+    tile: px, see `climb`.
+    Raises UnknownName for a layer that is not there, InputError for an octave that leaves no image.
+    """
+    net.inputs.check(images)
+    net.inputs.check_range(images)
+    if octaves < 1 or scale <= 1 or zoom < 1 or frames < 0:
+        raise InputError(
+            f"{octaves} octaves by {scale:g}, {frames} frames by {zoom:g} (accepted: 1 or more octaves by above 1, "
+            "0 or more frames by 1 or more)"
+        )
+    sides = (int(images.shape[2]), int(images.shape[3]))
+    sizes = [(round(sides[0] / scale**i), round(sides[1] / scale**i)) for i in reversed(range(octaves))]
+    if min(sizes[0]) < 8:
+        raise InputError(f"octave of {sizes[0][0]}x{sizes[0][1]} px (accepted: 8 px or more: fewer octaves)")
+    objective = _objective(net, layer, guide)
+    originals = images.detach().to(net.device)
+    total = len(images) * (steps * octaves + frames * _fewer(steps))
+    done = 0
+
+    def climbed(start: Tensor, count: int, number: int) -> Any:
+        nonlocal done
+        found = climb(
+            net,
+            [objective] * len(start),
+            start,
+            parameterization=Pixels(),
+            optimizer=Normalized(lr, "l1"),
+            steps=count,
+            transforms=[Jitter(min(jitter, min(start.shape[2:]) // 2))],
+            seed=seed * 1009 + number,
+            batch_size=batch_size,
+            tile=tile,
+            steady=False,
+            progress=None if progress is None else lambda step, _: progress(done + step, total),
+        )
+        done += count * len(start)
+        return found
+
+    detail = torch.zeros_like(originals)
+    for number, size in enumerate(sizes):
+        base = _resized(originals, size)
+        found = climbed((base + _resized(detail, size)).clamp(0, 1), steps, number)
+        detail = found.images - base
+    before = climb(net, [objective] * len(images), originals, steps=0, batch_size=batch_size, tile=tile).scores
+    image = found.images[:1]
+    shown = [image.cpu()] if frames else []
+    for number in range(frames):
+        image = climbed(_enlarged(image, zoom), _fewer(steps), octaves + number).images
+        shown.append(image.cpu())
+    return Dream(
+        found.images.cpu().numpy(),
+        originals.cpu().numpy(),
+        found.scores.cpu().numpy(),
+        before.cpu().numpy(),
+        found.history.cpu().numpy(),
+        np.stack([one.numpy() for one in shown]) if shown else np.zeros((0, *found.images[:1].shape), np.float32),
+        provenance(
+            net,
+            "dream",
+            objective=repr(objective),
+            octaves=octaves,
+            scale=scale,
+            steps=steps,
+            lr=lr,
+            jitter=jitter,
+            frames=frames,
+            zoom=zoom,
+            tile=tile,
+            seed=seed,
+        ),
+    )
+
+
+def accentuate(
+    net: Network,
+    images: Tensor,
+    unit: Objective | str | Unit,
+    keep: str,
+    *,
+    strength: float = 1.0,
+    steps: int = 100,
+    lr: float = 0.05,
+    seed: int = 0,
+    batch_size: int = BATCH,
+    progress: Progress | None = None,
+) -> Dream:
+    """Images (N, C, H, W) in [0, 1] in which one unit's reason to respond stands out (Hamblin et al. 2023).
+
+    Raises the unit's score, in units of its own on each image, minus the relative squared distance of the features at
+    the layer `keep` from those of the image, divided by `strength`. Frequencies are climbed, under random transforms.
+    """
+    net.inputs.check(images)
+    net.inputs.check_range(images)
+    if strength <= 0:
+        raise InputError(f"strength {strength:g} (accepted: above 0)")
+    originals = images.detach().to(net.device)
+    raised = as_objective(unit)
+    with torch.no_grad():
+        own = net.read(originals, raised)
+    features = net.activations(originals, [keep])[keep]
+    objectives = [
+        (1 / max(abs(float(score)), 1e-6)) * raised + (1 / strength) * match_features(keep, target)
+        for score, target in zip(own, features, strict=True)
+    ]
+    sides = int(images.shape[2]), int(images.shape[3])
+    found = climb(
+        net,
+        objectives,
+        originals,
+        parameterization=Fourier(),
+        optimizer=Adam(lr),
+        steps=steps,
+        transforms=robust(sides),
+        seed=seed,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    with torch.no_grad():
+        scores = net.read(found.images, raised)
+    return Dream(
+        found.images.cpu().numpy(),
+        originals.cpu().numpy(),
+        scores.cpu().numpy(),
+        own.cpu().numpy(),
+        found.history.cpu().numpy(),
+        np.zeros((0, *found.images[:1].shape), np.float32),
+        provenance(
+            net, "accentuate", objective=repr(raised), keep=keep, strength=strength, steps=steps, lr=lr, seed=seed
+        ),
+    )
+
+
+def _objective(net: Network, layer: str | Unit | Objective, guide: Tensor | None) -> Objective:
+    if isinstance(layer, Objective):
+        if guide is not None:
+            raise InputError("a guide with an objective (accepted: a guide with the name of a layer)")
+        return layer
+    unit = layer if isinstance(layer, Unit) else Unit.parse(layer)
+    if guide is not None:
+        if unit.class_name is not None or unit.channel is not None:
+            raise InputError(f"a guide with {unit} (accepted: a guide with the name of a layer)")
+        return match_best(
+            unit.layer, net.activations(guide[None] if guide.ndim == 3 else guide, [unit.layer])[unit.layer][0]
+        )
+    if unit.class_name is not None:
+        return as_objective(unit)
+    return energy(unit.layer, unit.channel, *(unit.position or ()))
+
+
+def _fewer(steps: int) -> int:
+    return max(1, steps // 5)
+
+
+def _enlarged(images: Tensor, zoom: float) -> Tensor:
+    """The middle, enlarged to the same size."""
+    sides = images.shape[2:]
+    inner = [max(1, round(side / zoom)) for side in sides]
+    top, left = ((side - part) // 2 for side, part in zip(sides, inner, strict=True))
+    return _resized(images[:, :, top : top + inner[0], left : left + inner[1]], (int(sides[0]), int(sides[1]))).clamp(
+        0, 1
+    )
+
+
+def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    if tuple(images.shape[2:]) == size:
+        return images
+    return F.interpolate(images, size, mode="bicubic", align_corners=False, antialias=True)

@@ -1,0 +1,260 @@
+"""Fooling images: small changes that make a network sure of another class (Szegedy et al. 2014)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from netloupe.core.errors import InputError, unknown
+from netloupe.core.network import Network
+from netloupe.core.objectives import LOGITS, Reading, log_probability
+from netloupe.core.provenance import provenance
+from netloupe.render.pictures import Picture, beside, captioned, from_pixels, resized, stacked
+from netloupe.render.result import Result
+from netloupe.synthesis.climb import BATCH, Progress, climb
+from netloupe.synthesis.optimizers import Normalized, Optimizer
+from netloupe.synthesis.parameterizations import Variables, rounded
+
+METHODS = ("ascent", "fgsm", "iterated", "pgd")
+Norm = Literal["linf", "l2"]
+
+LEVELS = 255  # steps of a color in a file
+SURE = 0.9
+
+_CELL = 224  # px of a picture's longer side
+
+
+@dataclass(frozen=True)
+class Near:
+    """Pixels that stay within `epsilon` of where they started and in [0, 1]; the network sees them in eight bits.
+
+    norm: "linf", of any number by at most epsilon; "l2", of each image by at most epsilon in the Euclidean norm.
+    scatter: a seed, to begin at a random place in that ball; the same for all images.
+    """
+
+    epsilon: float = math.inf
+    norm: Norm = "linf"
+    scatter: int | None = None
+
+    def __call__(self, start: Tensor) -> Variables:
+        pixels = start.detach().clone(memory_format=torch.contiguous_format)
+        if self.scatter is not None:
+            generator = torch.Generator().manual_seed(self.scatter)
+            drawn = torch.rand(start.shape[1:], generator=generator).to(start) * 2 - 1
+            largest = drawn.abs().max() if self.norm == "linf" else drawn.norm()
+            pixels += drawn / largest * self.epsilon
+        pixels = self._limited(pixels, start).requires_grad_()
+
+        def settle() -> None:
+            pixels.copy_(self._limited(pixels, start))
+
+        return Variables((pixels,), lambda: rounded(pixels), settle, pixels)
+
+    def _limited(self, pixels: Tensor, start: Tensor) -> Tensor:
+        if self.norm == "linf":
+            return pixels.clamp(start - self.epsilon, start + self.epsilon).clamp(0, 1)
+        away = pixels.clamp(0, 1) - start
+        for _ in range(8):  # what is rounded may be longer than what is not
+            size = (rounded(start + away) - start).flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+            away = away * (self.epsilon / size.clamp(min=1e-12)).clamp(max=1)
+        return start + away
+
+
+@dataclass(frozen=True)
+class Fooled(Result):
+    """Images that a network takes for what they are not, as eight-bit files store them.
+
+    images, originals: (N, C, H, W) in [0, 1], multiples of 1/255. targets: (N,) class indices. predicted, before: (N,)
+    the most probable class of each image and of its original, with `probability` (N,) of the target after and
+    `probability_before`. steps: (N,). history: (steps, N), the log-probability of the target before each step.
+    """
+
+    images: np.ndarray
+    originals: np.ndarray
+    targets: np.ndarray
+    predicted: np.ndarray
+    before: np.ndarray
+    probability: np.ndarray
+    probability_before: np.ndarray
+    steps: np.ndarray
+    history: np.ndarray
+    labels: tuple[str, ...]
+    provenance: Mapping[str, Any]
+
+    @property
+    def fooled(self) -> np.ndarray:
+        """(N,) bool: the target is the most probable class."""
+        return np.asarray(self.predicted == self.targets)
+
+    @property
+    def largest(self) -> np.ndarray:
+        """(N,): the largest change of a number, in 1/255."""
+        return np.asarray((np.abs(self.images - self.originals) * LEVELS).reshape(len(self.images), -1).max(1))
+
+    @property
+    def distance(self) -> np.ndarray:
+        """(N,): the Euclidean norm of the change, pixels in [0, 1]."""
+        return np.asarray(np.linalg.norm((self.images - self.originals).reshape(len(self.images), -1), axis=1))
+
+    @property
+    def psnr(self) -> np.ndarray:
+        """(N,) peak signal-to-noise ratio in dB; infinite where nothing changed."""
+        error = np.square(self.images - self.originals).reshape(len(self.images), -1).mean(1)
+        with np.errstate(divide="ignore"):
+            return np.asarray(-10 * np.log10(error))
+
+    def pictures(self) -> dict[str, Picture]:
+        shown = {"fooling": stacked([self._row(i) for i in range(len(self.images))])}
+        return shown | {f"image-{i}": from_pixels(image) for i, image in enumerate(self.images)}
+
+    def _row(self, i: int) -> Picture:
+        factor = max(1, _CELL // max(self.images.shape[2:]))
+        size = self.images.shape[2] * factor, self.images.shape[3] * factor
+        change = self.images[i] - self.originals[i]
+        more = 1.0 if not change.any() else 0.5 / float(np.abs(change).max())
+        cells = (
+            (self.originals[i], f"{self.labels[self.before[i]]}"),
+            (self.images[i], f"{self.labels[self.predicted[i]]}, {self._target(i)} {self.probability[i]:.0%}"),
+            (0.5 + change, f"change, up to {self.largest[i]:.0f}/255"),
+            (0.5 + more * change, f"change x {more:.0f}, PSNR {self.psnr[i]:.1f} dB"),
+        )
+        return beside([captioned(resized(from_pixels(image), size, smooth=False), text) for image, text in cells])
+
+    def _target(self, i: int) -> str:
+        return "which" if self.fooled[i] else self.labels[self.targets[i]]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"images": self.images, "originals": self.originals, "history": self.history}
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "fooled": int(self.fooled.sum()),
+            "of": len(self.images),
+            "images": [
+                {
+                    "target": self.labels[self.targets[i]],
+                    "predicted": self.labels[self.predicted[i]],
+                    "before": self.labels[self.before[i]],
+                    "probability": float(self.probability[i]),
+                    "probability_before": float(self.probability_before[i]),
+                    "largest_change": float(self.largest[i]),
+                    "distance": float(self.distance[i]),
+                    "psnr": float(self.psnr[i]) if np.isfinite(self.psnr[i]) else None,
+                    "steps": int(self.steps[i]),
+                }
+                for i in range(len(self.images))
+            ],
+        }
+
+
+def fool(
+    net: Network,
+    images: Tensor,
+    target: str | int | Sequence[str | int],
+    *,
+    method: str = "ascent",
+    epsilon: float | None = None,
+    norm: Norm = "linf",
+    steps: int | None = None,
+    lr: float | None = None,
+    sure: float = SURE,
+    seed: int = 0,
+    batch_size: int = BATCH,
+    progress: Progress | None = None,
+) -> Fooled:
+    """Change images (N, C, H, W) in [0, 1] until the network takes them for the target class, or each for its own.
+
+    Images are rounded to eight bits first, and the network sees eight bits throughout, so the saved files fool as well.
+    An image is done once its target has a probability of `sure`.
+    method: "ascent" takes small steps along the gradient, as far as it needs; the others stay within `epsilon` of the
+    original in `norm`, by default 8/255 for "linf" and 0.05 per number in the root mean square for "l2". "fgsm": one
+    step (Goodfellow et al. 2015). "iterated": several (Kurakin et al. 2017). "pgd": the same from a random place
+    (Madry et al. 2018). lr: how far a number goes in a step.
+    Raises UnknownName for a class or method that is not there, InputError for an epsilon or share outside of its range.
+    """
+    net.inputs.check(images)
+    net.inputs.check_range(images)
+    if method not in METHODS:
+        raise unknown("method", method, METHODS)
+    if norm not in ("linf", "l2"):
+        raise unknown("norm", norm, ("linf", "l2"))
+    if not 0 < sure < 1 or (epsilon is not None and epsilon <= 0):
+        raise InputError(f"sure {sure}, epsilon {epsilon} (accepted: sure between 0 and 1, epsilon above 0)")
+    given = [target] * len(images) if isinstance(target, str | int) else list(target)
+    if len(given) != len(images):
+        raise InputError(f"{len(given)} targets for {len(images)} images (accepted: one, or one for each)")
+    targets = torch.tensor([net.class_index(one) for one in given])
+    originals = rounded(images.detach().clamp(0, 1)).to(net.device)
+    numbers = originals[0].numel()
+    reach = math.inf if method == "ascent" else (8 / LEVELS if norm == "linf" else 0.05 * numbers**0.5)
+    reach = reach if epsilon is None else epsilon
+    near = Near(reach, norm, seed if method == "pgd" else None)
+    count, optimizer = _steps(method, norm, reach, numbers, steps, lr)
+
+    def reached(reading: Reading, ids: list[int]) -> Tensor:
+        aims = targets[ids].to(reading.logits.device)
+        return reading.logits.detach().softmax(1).gather(1, aims[:, None])[:, 0] >= sure
+
+    found = climb(
+        net,
+        [log_probability(int(one)) for one in targets],
+        originals,
+        parameterization=near,
+        optimizer=optimizer,
+        steps=count,
+        until=reached,
+        seed=seed,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    after, before = (_probabilities(net, some, batch_size) for some in (found.images, originals))
+    rows = torch.arange(len(targets))
+    return Fooled(
+        found.images.cpu().numpy(),
+        originals.cpu().numpy(),
+        targets.numpy(),
+        after.argmax(1).numpy(),
+        before.argmax(1).numpy(),
+        after[rows, targets].numpy(),
+        before[rows, targets].numpy(),
+        found.taken.cpu().numpy(),
+        found.history.cpu().numpy(),
+        tuple(net.label(i) for i in range(net.classes)),
+        provenance(
+            net,
+            "fool",
+            targets=targets.tolist(),
+            method=method,
+            epsilon=reach if math.isfinite(reach) else None,
+            norm=norm,
+            steps=count,
+            optimizer=repr(optimizer),
+            sure=sure,
+            seed=seed,
+        ),
+    )
+
+
+def _steps(
+    method: str, norm: Norm, reach: float, numbers: int, steps: int | None, lr: float | None
+) -> tuple[int, Optimizer]:
+    """How many steps, and how long: together they could cross the ball, and signs move a number by a level at least."""
+    if method == "ascent":
+        return 500 if steps is None else steps, Normalized(0.25 / LEVELS if lr is None else lr)
+    count = (1 if method == "fgsm" else 60) if steps is None else steps
+    per_number = reach if norm == "linf" else reach / numbers**0.5
+    far = per_number if method == "fgsm" else 2.5 * per_number / max(1, count)
+    if norm == "linf":
+        far = max(far, min(per_number, 1 / LEVELS))
+    return count, Normalized(far if lr is None else lr, "sign" if norm == "linf" else "l2")
+
+
+@torch.no_grad()
+def _probabilities(net: Network, images: Tensor, batch_size: int) -> Tensor:
+    return torch.cat([net.reading(some, [LOGITS]).logits.softmax(1).cpu() for some in images.split(batch_size)])

@@ -1,0 +1,118 @@
+"""How a step is made: an optimizer is called with the leaves to climb by, and gives a function that takes one step.
+
+That function asks for the score and the gradients (uphill) as often as it needs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from netloupe.core.errors import InputError
+
+Evaluate = Callable[[], tuple[Tensor, Sequence[Tensor]]]
+"""The sum of the scores, and its gradients with respect to the leaves."""
+
+Step = Callable[[Evaluate], None]
+Optimizer = Callable[[Sequence[Tensor]], Step]
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Kingma & Ba (2015). lr: about how far each number goes in a step."""
+
+    lr: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.999)
+
+    def __post_init__(self) -> None:
+        _check(self.lr)
+
+    def __call__(self, leaves: Sequence[Tensor]) -> Step:
+        inner = torch.optim.Adam(leaves, self.lr, self.betas, maximize=True)
+
+        def step(evaluate: Evaluate) -> None:
+            for leaf, gradient in zip(leaves, evaluate()[1], strict=True):
+                leaf.grad = gradient
+            inner.step()
+
+        return step
+
+
+@dataclass(frozen=True)
+class Normalized:
+    """Each image's gradient divided by its size, times `lr`, with momentum if asked for.
+
+    by: "l2", the root mean square; "l1", the mean of the absolute values; "sign" keeps the sign of each number only.
+    So `lr` is how far the numbers go in a step, in the mean.
+    """
+
+    lr: float = 0.01
+    by: Literal["l2", "l1", "sign"] = "l2"
+    momentum: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self.lr)
+        if self.by not in ("l2", "l1", "sign"):
+            raise InputError(f"a gradient normalized by {self.by!r} (accepted: l2, l1, sign)")
+
+    def __call__(self, leaves: Sequence[Tensor]) -> Step:
+        velocity = [torch.zeros_like(leaf) for leaf in leaves]
+
+        def step(evaluate: Evaluate) -> None:
+            gradients = evaluate()[1]
+            flat = torch.cat([g.flatten(1) for g in gradients], 1)
+            if self.by != "sign":
+                size = flat.square().mean(1).sqrt() if self.by == "l2" else flat.abs().mean(1)
+                size = size.clamp(min=torch.finfo(flat.dtype).tiny)
+            for leaf, speed, gradient in zip(leaves, velocity, gradients, strict=True):
+                unit = gradient.sign() if self.by == "sign" else gradient / size.view(-1, *[1] * (gradient.ndim - 1))
+                leaf += self.lr * speed.mul_(self.momentum).add_(unit)
+
+        return step
+
+
+@dataclass(frozen=True)
+class LBFGS:
+    """Limited-memory BFGS with a line search along the strong Wolfe conditions; one image at a time.
+
+    A step is one iteration, with up to `evaluations` passes of the network. lr: of its first step.
+    """
+
+    lr: float = 1.0
+    history: int = 10
+    evaluations: int = 10
+
+    def __post_init__(self) -> None:
+        _check(self.lr)
+
+    def __call__(self, leaves: Sequence[Tensor]) -> Step:
+        inner = torch.optim.LBFGS(
+            leaves,
+            self.lr,
+            max_iter=1,
+            max_eval=self.evaluations,
+            history_size=self.history,
+            line_search_fn="strong_wolfe",
+            tolerance_grad=0,
+            tolerance_change=0,
+        )
+
+        def step(evaluate: Evaluate) -> None:
+            def downhill() -> float:
+                score, gradients = evaluate()
+                for leaf, gradient in zip(leaves, gradients, strict=True):
+                    leaf.grad = -gradient
+                return -float(score)
+
+            inner.step(downhill)
+
+        return step
+
+
+def _check(lr: float) -> None:
+    if not 0 < lr < float("inf"):
+        raise InputError(f"lr {lr:g} (accepted: above 0)")

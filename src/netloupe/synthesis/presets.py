@@ -1,0 +1,88 @@
+"""Ways of keeping a climb natural, named for their sources."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from netloupe.core.errors import unknown
+from netloupe.core.network import Network
+from netloupe.core.objectives import Objective, norm
+from netloupe.synthesis.optimizers import Adam, Normalized, Optimizer
+from netloupe.synthesis.parameterizations import Fourier, Parameterization, Phases, Pixels
+from netloupe.synthesis.projections import Blur, ClipContribution, ClipNorm, Decay, Projection
+from netloupe.synthesis.transforms import Crop, Jitter, Noise, Pad, Rotate, Scale, Transform, Zoom
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to climb. penalty: subtracted from the objective. start: see `start_images`."""
+
+    parameterization: Parameterization
+    optimizer: Optimizer
+    steps: int
+    start: str = "noise"
+    transforms: tuple[Transform, ...] = ()
+    projections: tuple[Projection, ...] = ()
+    penalty: Objective | None = None
+
+    @property
+    def bounded(self) -> bool:
+        """Whether its colors cannot leave [0, 1]; if they can, pictures show them cut off."""
+        return not (isinstance(self.parameterization, Pixels) and self.parameterization.limit == "free")
+
+
+def _lucid(net: Network, size: tuple[int, int]) -> Recipe:
+    return Recipe(Fourier(), Adam(0.05), 256, transforms=robust(size))
+
+
+def _maco(net: Network, size: tuple[int, int]) -> Recipe:
+    transforms = (Zoom(0.5, 0.95), Noise(0.08))
+    return Recipe(Phases(), Adam(0.5, betas=(0.9, 0.99)), 256, "uniform", transforms=transforms)
+
+
+def _simonyan(net: Network, size: tuple[int, int]) -> Recipe:
+    color = [float(value) for value in net.inputs.mean_color()]
+    per_pixel = 10.0 / (size[0] * size[1])
+    return Recipe(Pixels("free"), Normalized(0.01, momentum=0.9), 200, "mean", penalty=per_pixel * norm(2, color))
+
+
+def _yosinski(*projections: Projection) -> Callable[[Network, tuple[int, int]], Recipe]:
+    def make(net: Network, size: tuple[int, int]) -> Recipe:
+        return Recipe(Pixels("free"), Normalized(0.05), 400, "mean", projections=projections)
+
+    return make
+
+
+def _none(net: Network, size: tuple[int, int]) -> Recipe:
+    return Recipe(Pixels(), Normalized(0.005), 100)
+
+
+def robust(size: tuple[int, int]) -> tuple[Transform, ...]:
+    """Padding, jitter, scales, turns and jitter again as in lucid, in proportion to the size, cut back to it."""
+    unit = max(1, round(min(size) / 20))
+    scales = tuple(round(0.9 + 0.02 * i, 2) for i in range(11))
+    turns = tuple(range(-10, 11, 2))
+    return Pad(2 * unit), Jitter(unit), Scale(scales), Rotate(turns), Jitter(max(1, unit // 2)), Crop(size)
+
+
+PRESETS: dict[str, Callable[[Network, tuple[int, int]], Recipe]] = {
+    "lucid": _lucid,
+    "maco": _maco,
+    "simonyan": _simonyan,
+    "yosinski": _yosinski(Blur(0.5, 4), ClipNorm(0.5)),
+    "yosinski-2": _yosinski(Decay(0.3), ClipNorm(0.2)),
+    "yosinski-3": _yosinski(Decay(0.0001), Blur(1.0, 4)),
+    "yosinski-4": _yosinski(Blur(0.5, 4), ClipContribution(0.9)),
+    "none": _none,
+}
+"""lucid: frequencies of uncorrelated colors under random transforms (Olah et al. 2017). maco: phases only, amplitudes
+of photographs (Fel et al. 2023). simonyan: minus an L2 penalty (Simonyan et al. 2013). yosinski to yosinski-4: the four
+rows of table 1 of Yosinski et al. (2015), whose learning rates are not given. none: pixels without regularization."""
+
+
+def recipe(net: Network, preset: str, size: tuple[int, int]) -> Recipe:
+    """The recipe of that name for images of (height, width). Raises UnknownName."""
+    if preset not in PRESETS:
+        raise unknown("preset", preset, PRESETS)
+    return PRESETS[preset](net, size)

@@ -1,0 +1,78 @@
+"""What is done to the pixels after each step (Yosinski et al. 2015, section 3).
+
+A projection takes the images (N, C, H, W), the gradient of the step, the number of the step from 1, and the color that
+counts as zero (C, 1, 1); it gives the images. It works where the pixels themselves are climbed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Projection = Callable[[Tensor, Tensor, int, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Decay:
+    """Nearer to zero by the share `amount`; the gradient of an L2 penalty."""
+
+    amount: float
+
+    def __call__(self, images: Tensor, gradient: Tensor, step: int, zero: Tensor) -> Tensor:
+        return zero + (images - zero) * (1 - self.amount)
+
+
+@dataclass(frozen=True)
+class Blur:
+    """Every `every` steps a Gaussian blur of standard deviation `width` px, mirrored at the border."""
+
+    width: float
+    every: int = 1
+
+    def __call__(self, images: Tensor, gradient: Tensor, step: int, zero: Tensor) -> Tensor:
+        return images if step % self.every else blurred(images, self.width)
+
+
+@dataclass(frozen=True)
+class ClipNorm:
+    """The `share` of pixels whose norm over the colors is smallest become zero."""
+
+    share: float
+
+    def __call__(self, images: Tensor, gradient: Tensor, step: int, zero: Tensor) -> Tensor:
+        return _without_smallest(images, (images - zero).norm(dim=1), self.share, zero)
+
+
+@dataclass(frozen=True)
+class ClipContribution:
+    """The `share` of pixels become zero that contribute least: |sum over colors of pixel times gradient|."""
+
+    share: float
+
+    def __call__(self, images: Tensor, gradient: Tensor, step: int, zero: Tensor) -> Tensor:
+        return _without_smallest(images, ((images - zero) * gradient).sum(1).abs(), self.share, zero)
+
+
+def blurred(images: Tensor, width: float) -> Tensor:
+    """(N, C, H, W) blurred by a Gaussian of standard deviation `width` px, cut off after 4."""
+    for axis in (2, 3):
+        reach = min(max(1, round(4 * width)), images.shape[axis] - 1)
+        if reach < 1 or width <= 0:
+            continue
+        places = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
+        kernel = torch.exp(-(places**2) / (2 * width**2))
+        shape = (1, 1, -1, 1) if axis == 2 else (1, 1, 1, -1)
+        sides = [0, 0, reach, reach] if axis == 2 else [reach, reach, 0, 0]
+        padded = F.pad(images, sides, mode="reflect").flatten(0, 1)[:, None]
+        images = F.conv2d(padded, (kernel / kernel.sum()).view(shape)).view(images.shape)
+    return images
+
+
+def _without_smallest(images: Tensor, sizes: Tensor, share: float, zero: Tensor) -> Tensor:
+    """`sizes` (N, H, W)."""
+    limit = sizes.flatten(1).quantile(share, dim=1).view(-1, 1, 1)
+    return torch.where((sizes < limit)[:, None], zero, images)

@@ -1,0 +1,228 @@
+"""What a class, channel, neuron or direction responds to most: images made to raise it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from netloupe.core.errors import InputError, NetloupeError, NetworkError
+from netloupe.core.network import Network
+from netloupe.core.objectives import Objective, as_objective
+from netloupe.core.provenance import provenance
+from netloupe.core.units import Unit
+from netloupe.render.pictures import Picture, captioned, from_pixels, grid, resized
+from netloupe.render.result import Result
+from netloupe.synthesis.climb import BATCH, Climbed, Progress, climb
+from netloupe.synthesis.optimizers import Optimizer
+from netloupe.synthesis.parameterizations import Codes, Parameterization
+from netloupe.synthesis.presets import Recipe, recipe
+from netloupe.synthesis.starts import Start, start_images
+
+REDIRECTED = 64  # steps in which units that are off may come alive
+
+_CELL = 192  # px of a picture on the sheet, at least
+
+
+@dataclass(frozen=True)
+class Visualization(Result):
+    """Images that raise an objective each.
+
+    images: (N, C, H, W) in [0, 1]. scores, before: (N,), raw scores of the images and of what they started from.
+    history: (steps, N), before each step, under the transforms. names: (N,) of the objectives.
+    dead: those whose score never changed, so that their image shows nothing. bounded: whether no color had to
+    be cut off. frames: (F, N, C, H, W) in [0, 1].
+    """
+
+    images: np.ndarray
+    scores: np.ndarray
+    before: np.ndarray
+    history: np.ndarray
+    names: tuple[str, ...]
+    dead: tuple[str, ...]
+    bounded: bool
+    frames: np.ndarray
+    provenance: Mapping[str, Any]
+
+    def pictures(self) -> dict[str, Picture]:
+        shown = {"visualization": self.sheet()}
+        if len(self.images) > 1:
+            shown |= {f"image-{i}": from_pixels(image) for i, image in enumerate(self.images)}
+        return shown | {
+            f"frame-{f:03d}": grid([from_pixels(image) for image in frame], 8) for f, frame in enumerate(self.frames)
+        }
+
+    def sheet(self, columns: int = 8) -> Picture:
+        """All images with their names and scores; a single one as it is."""
+        if len(self.images) == 1:
+            return from_pixels(self.images[0])
+        factor = max(1, -(-_CELL // max(self.images.shape[2:])))
+        size = (factor * self.images.shape[2], factor * self.images.shape[3])
+        cells = []
+        for image, name, score in zip(self.images, self.names, self.scores, strict=True):
+            text = f"{name}  dead" if name in self.dead else f"{name}  {score:.3g}"
+            cells.append(captioned(resized(from_pixels(image), size), text))
+        return grid(cells, min(columns, max(2, round(len(cells) ** 0.5 * 1.3))), gap=6)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"images": self.images, "history": self.history}
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "size": list(self.images.shape[2:]),
+            "bounded": self.bounded,
+            "images": [
+                {"objective": name, "score": float(score), "before": float(before), "dead": name in self.dead}
+                for name, score, before in zip(self.names, self.scores, self.before, strict=True)
+            ],
+        }
+
+
+def visualize(
+    net: Network,
+    objective: Objective | str | Unit | Sequence[Objective | str | Unit],
+    *,
+    preset: str = "lucid",
+    size: int | tuple[int, int] | None = None,
+    steps: int | None = None,
+    lr: float | None = None,
+    start: Start | None = None,
+    parameterization: Parameterization | None = None,
+    optimizer: Optimizer | None = None,
+    every: int = 0,
+    seed: int = 0,
+    batch_size: int = BATCH,
+    progress: Progress | None = None,
+) -> Visualization:
+    """Images (N, C, H, W) in [0, 1] that make one objective, or each of a list, as large as the preset allows.
+
+    preset: one of `PRESETS`; what else is given replaces its part. An objective may be the address of a unit. size: px,
+    by default the network's input size. start: see `start_images`. every: keep a frame each so many steps.
+    Raises NetworkError if no objective has a gradient (dead units), if a score is not finite, and for a size that the
+    network can't take, with the smallest that it can.
+    """
+    given = [objective] if isinstance(objective, Objective | str | Unit) else list(objective)
+    objectives = [as_objective(one) for one in given]
+    if not objectives:
+        raise InputError("no objective (accepted: 1 or more)")
+    names = tuple(str(one) if isinstance(one, str | Unit) else repr(one) for one in given)
+    sides = as_size(net, size)
+    how = _adjusted(recipe(net, preset, sides), steps, lr, parameterization, optimizer)
+    begin = start_images(net, how.start if start is None else start, len(objectives), sides, seed)
+    check_size(net, objectives, sides)
+    found = climb(
+        net,
+        objectives,
+        begin,
+        parameterization=how.parameterization,
+        optimizer=how.optimizer,
+        steps=how.steps,
+        penalty=how.penalty,
+        transforms=how.transforms,
+        projections=how.projections,
+        redirected=REDIRECTED,
+        every=every,
+        seed=seed,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    return _result(net, objectives, names, found, how, seed, preset)
+
+
+def _result(
+    net: Network,
+    objectives: Sequence[Objective],
+    names: tuple[str, ...],
+    found: Climbed,
+    how: Recipe,
+    seed: int,
+    preset: str,
+) -> Visualization:
+    if bool(found.dead.all()) and how.steps:
+        raise NetworkError(
+            f"{', '.join(names[:4])}: no gradient in {net.name}, so there is nothing to climb "
+            "(a dead unit, or one that does not depend on the image)"
+        )
+    return Visualization(
+        found.images.cpu().numpy(),
+        found.scores.cpu().numpy(),
+        found.before.cpu().numpy(),
+        found.history.cpu().numpy(),
+        names,
+        tuple(name for name, gone in zip(names, found.dead.tolist(), strict=True) if gone),
+        how.bounded,
+        found.frames.numpy(),
+        provenance(
+            net,
+            "visualize",
+            objectives=[repr(one) for one in objectives],
+            preset=preset,
+            parameterization=described(how.parameterization),
+            optimizer=repr(how.optimizer),
+            steps=how.steps,
+            transforms=[repr(one) for one in how.transforms],
+            projections=[repr(one) for one in how.projections],
+            penalty=None if how.penalty is None else repr(how.penalty),
+            size=list(found.images.shape[2:]),
+            seed=seed,
+        ),
+    )
+
+
+def described(parameterization: Parameterization) -> str:
+    """For provenance."""
+    return type(parameterization).__name__ if isinstance(parameterization, Codes) else repr(parameterization)
+
+
+def as_size(net: Network, size: int | tuple[int, int] | None) -> tuple[int, int]:
+    """(height, width) in px. Raises InputError below 1."""
+    sides = net.inputs.size if size is None else (size, size) if isinstance(size, int) else (size[0], size[1])
+    if min(sides) < 1:
+        raise InputError(f"size {size} (accepted: 1 px or more)")
+    return sides
+
+
+def check_size(net: Network, objectives: Sequence[Objective], size: tuple[int, int]) -> None:
+    """Raise NetworkError, with the smallest side that works, if the network can't take images of (height, width)."""
+    layers = dict.fromkeys(name for one in objectives for name in one.layers)
+
+    @torch.no_grad()
+    def trouble(sides: tuple[int, int]) -> NetloupeError | None:
+        probe = net.inputs.mean_color().view(1, -1, 1, 1).expand(1, -1, *sides)
+        try:
+            net.reading(probe, layers)
+        except NetworkError as error:
+            return error
+        return None
+
+    error = trouble(size)
+    if error is None:
+        return
+    low, high = 0, max(*net.inputs.size, *size)
+    if trouble((high, high)) is not None:
+        raise error
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if trouble((middle, middle)) is None else (middle, high)
+    raise InputError(
+        f"size {size[0]}x{size[1]} is too small for {net.name} (accepted: {high} px a side or more): {error}"
+    )
+
+
+def _adjusted(
+    how: Recipe,
+    steps: int | None,
+    lr: float | None,
+    parameterization: Parameterization | None,
+    optimizer: Optimizer | None,
+) -> Recipe:
+    if optimizer is not None:
+        how = replace(how, optimizer=optimizer)
+    if lr is not None:
+        how = replace(how, optimizer=replace(how.optimizer, lr=lr))  # type: ignore[type-var]
+    if parameterization is not None:
+        how = replace(how, parameterization=parameterization)
+    return how if steps is None else replace(how, steps=steps)

@@ -160,7 +160,7 @@ def report(
         f"(tolerance 0 px), over {n:,} validation images of tiny-imagenet with {net.name} ({right.mean():.1%} top-1 "
         f"on them), standard error at most {spread[0]:.1f} points; and over the {few:,} whose box covers under a third "
         f"of the image (at most {spread[1]:.1f} points), because most objects fill the frame, so that the center is "
-        "hard to beat. With 500 images the error is up to 2.2 points, 3.9 over small boxes. "
+        "hard to beat. "
         f"SmoothGrad with {SAMPLES} samples, integrated gradients with {STEPS} steps, occlusion with a "
         "window of 16 px and a stride of 8 px. Beside them what was published for VGG-16 on the test images of VOC07 "
         "with 15 px of tolerance (Zhang et al. 2018; guided backprop and Grad-CAM as listed by Fong et al. 2019): "

@@ -73,7 +73,7 @@ def dream(
     octaves: int = 4,
     scale: float = 1.4,
     steps: int = 10,
-    lr: float = 0.01,
+    lr: float = 0.006,
     jitter: int = 32,
     guide: Tensor | None = None,
     frames: int = 0,

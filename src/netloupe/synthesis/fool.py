@@ -119,15 +119,16 @@ class Fooled(Result):
         change = self.images[i] - self.originals[i]
         more = 1.0 if not change.any() else 0.5 / float(np.abs(change).max())
         cells = (
-            (self.originals[i], f"{self.labels[self.before[i]]}"),
-            (self.images[i], f"{self.labels[self.predicted[i]]}, {self._target(i)} {self.probability[i]:.0%}"),
+            (self.originals[i], self.labels[self.before[i]]),
+            (self.images[i], self._verdict(i)),
             (0.5 + change, f"change, up to {self.largest[i]:.0f}/255"),
             (0.5 + more * change, f"change x {more:.0f}, PSNR {self.psnr[i]:.1f} dB"),
         )
         return beside([captioned(resized(from_pixels(image), size, smooth=False), text) for image, text in cells])
 
-    def _target(self, i: int) -> str:
-        return "which" if self.fooled[i] else self.labels[self.targets[i]]
+    def _verdict(self, i: int) -> str:
+        target = f"{self.labels[self.targets[i]]} {self.probability[i]:.0%}"
+        return target if self.fooled[i] else f"{self.labels[self.predicted[i]]}; {target}"
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {"images": self.images, "originals": self.originals, "history": self.history}

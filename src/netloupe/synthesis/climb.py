@@ -145,18 +145,19 @@ class _Run:
             raise InputError(f"{self.projections[0]!r} (accepted: only where the pixels themselves are climbed)")
         take = self.optimizer(variables.tensors)
         before = self._scores(_shown(variables))
-        done = torch.zeros(len(self.ids), dtype=torch.bool, device=before.device)
-        taken, dead = torch.zeros_like(done, dtype=torch.long), ~done
-        history, frames, first = [], [], before
+        reached = torch.zeros(len(self.ids), dtype=torch.bool, device=before.device)
+        taken, dead, done = torch.zeros_like(reached, dtype=torch.long), ~reached, reached
+        history, frames, first = [], [], None
         for step in range(1, steps + 1):
             rule: Rule = "redirected" if step <= redirected else "plain"
             reading, scores, total, gradients = self._differentiate(variables, step, rule)
             if until is not None:
-                done |= until(reading, self.ids)
+                reached = reached | until(reading, self.ids)
+            first = scores if first is None else first
+            dead = dead & ~reached & (scores == first)
+            done = reached | dead if step > max(1, redirected) else reached
             history.append(scores.masked_fill(done, torch.nan))
-            dead &= scores == (first if step > 1 else scores)
-            first = scores if step == 1 else first
-            if bool(done.all()) or (step > max(1, redirected) and bool((dead | done).all())):
+            if bool(done.all()):
                 break
             self._step(variables, take, (total, gradients), step, rule, done)
             taken += ~done
@@ -166,14 +167,13 @@ class _Run:
         progress(steps)
         images = _shown(variables)
         scores = self._scores(images)
-        dead &= (scores == before) & ~done
         return Climbed(
             images,
             scores,
             before,
             torch.stack(history) if history else before.new_zeros(0, len(before)),
             taken,
-            dead,
+            dead & (scores == before),
             torch.stack(frames) if frames else images.new_zeros(0, *images.shape).cpu(),
         )
 

@@ -293,7 +293,6 @@ def test_large_images_are_dreamed_in_tiles_without_seams(lenslet: Network, photo
     assert found.scores[0] > found.before[0]
     down, right = np.abs(np.diff(change, axis=0)).mean(1), np.abs(np.diff(change, axis=1)).mean(0)
     for jumps, seams in ((down, (50, 100)), (right, (63, 126))):  # where tiles of an image that stood still would meet
-        assert max(jumps[seam - 1] for seam in seams) < 1.5 * jumps.max()
         assert np.mean([jumps[seam - 1] for seam in seams]) < 2 * np.median(jumps)
 
 

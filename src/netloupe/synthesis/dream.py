@@ -24,8 +24,7 @@ from netloupe.render.result import Result
 from netloupe.synthesis.climb import BATCH, Progress, climb
 from netloupe.synthesis.optimizers import Adam, Normalized
 from netloupe.synthesis.parameterizations import Fourier, Pixels
-from netloupe.synthesis.presets import robust
-from netloupe.synthesis.transforms import Jitter
+from netloupe.synthesis.transforms import Jitter, Noise
 
 TILE = 512  # px
 
@@ -133,7 +132,9 @@ def dream(
         base = _resized(originals, size)
         found = climbed((base + _resized(detail, size)).clamp(0, 1), steps, number)
         detail = found.images - base
-    before = climb(net, [objective] * len(images), originals, steps=0, batch_size=batch_size, tile=tile).scores
+    before = climb(
+        net, [objective] * len(images), originals, steps=0, batch_size=batch_size, tile=tile, steady=False
+    ).scores
     image = found.images[:1]
     shown = [image.cpu()] if frames else []
     for number in range(frames):
@@ -179,7 +180,7 @@ def accentuate(
     """Images (N, C, H, W) in [0, 1] in which one unit's reason to respond stands out (Hamblin et al. 2023).
 
     Raises the unit's score, in units of its own on each image, minus the relative squared distance of the features at
-    the layer `keep` from those of the image, divided by `strength`. Frequencies are climbed, under random transforms.
+    the layer `keep` from those of the image, divided by `strength`. Frequencies are climbed, under noise.
     """
     net.inputs.check(images)
     net.inputs.check_range(images)
@@ -194,7 +195,6 @@ def accentuate(
         (1 / max(abs(float(score)), 1e-6)) * raised + (1 / strength) * match_features(keep, target)
         for score, target in zip(own, features, strict=True)
     ]
-    sides = int(images.shape[2]), int(images.shape[3])
     found = climb(
         net,
         objectives,
@@ -202,7 +202,7 @@ def accentuate(
         parameterization=Fourier(),
         optimizer=Adam(lr),
         steps=steps,
-        transforms=robust(sides),
+        transforms=[Noise(0.02)],  # nothing that moves the features, which are held in place
         seed=seed,
         batch_size=batch_size,
         progress=progress,

@@ -8,7 +8,7 @@ visualization").
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 import torch
@@ -45,12 +45,10 @@ class Pixels:
     """The pixels themselves.
 
     limit: "clip" puts them back into [0, 1] after each step, "squash" passes unbounded numbers through a sigmoid,
-    "free" lets them go where they will. bits: the network sees them rounded to so many bits, as a file stores them;
-    the gradient passes unrounded.
+    "free" lets them go where they will.
     """
 
     limit: Literal["clip", "squash", "free"] = "clip"
-    bits: int | None = None
 
     def __post_init__(self) -> None:
         if self.limit not in ("clip", "squash", "free"):
@@ -59,19 +57,14 @@ class Pixels:
     def __call__(self, start: Tensor) -> Variables:
         if self.limit == "squash":
             values = _leaf(start.clamp(_EDGE, 1 - _EDGE).logit())
-            return Variables((values,), lambda: self._seen(values.sigmoid()))
+            return Variables((values,), values.sigmoid)
         pixels = _leaf(start)
 
         def clip() -> None:
             pixels.clamp_(0, 1)
 
         settle = clip if self.limit == "clip" else _nothing
-        return Variables((pixels,), lambda: self._seen(pixels), settle, pixels)
-
-    def _seen(self, images: Tensor) -> Tensor:
-        if self.bits is None:
-            return images
-        return rounded(images, 2**self.bits - 1)
+        return Variables((pixels,), lambda: pixels, settle, pixels)
 
 
 @dataclass(frozen=True)
@@ -85,14 +78,14 @@ class Fourier:
     decay: float = 1.0
 
     def __call__(self, start: Tensor) -> Variables:
-        colors, (height, width) = _colors(start), start.shape[2:]
+        colors, (height, width) = _balanced(start), start.shape[2:]
         scale = frequencies(height, width).to(start) ** -self.decay / 4
         values = start.clamp(_EDGE, 1 - _EDGE).logit()
-        spectrum = _leaf(torch.view_as_real(torch.fft.rfft2(_apart(colors, values), norm="ortho") / scale))
+        spectrum = _leaf(torch.view_as_real(torch.fft.rfft2(colors.decorrelated(values), norm="ortho") / scale))
 
         def images() -> Tensor:
             waves = torch.fft.irfft2(torch.view_as_complex(spectrum) * scale, s=(height, width), norm="ortho")
-            return _together(colors, waves).sigmoid()
+            return colors.colored(waves).sigmoid()
 
         return Variables((spectrum,), images)
 
@@ -194,19 +187,11 @@ def _stacked(one: Natural, channels: int) -> Natural:
     return Natural(one.mean.expand(channels), colors, one.spectrum.expand(channels, -1, -1))
 
 
-def _colors(images: Tensor) -> Tensor:
-    """(C, C): from uncorrelated colors to color; the longest row is 1."""
-    colors = _natural(images).colors
-    longest = float(colors.norm(dim=1).max())
-    return colors.to(images) / longest
-
-
-def _apart(colors: Tensor, images: Tensor) -> Tensor:
-    return torch.einsum("dc,nchw->ndhw", torch.linalg.inv(colors), images)
-
-
-def _together(colors: Tensor, values: Tensor) -> Tensor:
-    return torch.einsum("dc,nchw->ndhw", colors, values)
+def _balanced(images: Tensor) -> Natural:
+    """The statistics around 0, with colors scaled so that their longest row is 1."""
+    stats = _natural(images)
+    longest = float(stats.colors.norm(dim=1).max())
+    return replace(stats, mean=torch.zeros_like(stats.mean), colors=stats.colors / longest)
 
 
 def _resized(images: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -101,8 +101,8 @@ def visualize(
 
     preset: one of `PRESETS`; what else is given replaces its part. An objective may be the address of a unit. size: px,
     by default the network's input size. start: see `start_images`. every: keep a frame each so many steps.
-    Raises NetworkError if no objective has a gradient (dead units), if a score is not finite, and for a size that the
-    network can't take, with the smallest that it can.
+    Raises NetworkError if no objective has a gradient (dead units) or if a score is not finite; InputError for a size
+    that the network can't take, with the smallest that it can.
     """
     given = [objective] if isinstance(objective, Objective | str | Unit) else list(objective)
     objectives = [as_objective(one) for one in given]
@@ -186,7 +186,7 @@ def as_size(net: Network, size: int | tuple[int, int] | None) -> tuple[int, int]
 
 
 def check_size(net: Network, objectives: Sequence[Objective], size: tuple[int, int]) -> None:
-    """Raise NetworkError, with the smallest side that works, if the network can't take images of (height, width)."""
+    """Raise InputError, with the smallest side that works, if the network can't take images of (height, width)."""
     layers = dict.fromkeys(name for one in objectives for name in one.layers)
 
     @torch.no_grad()

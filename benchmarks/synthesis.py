@@ -1,16 +1,19 @@
 """Gradient ascent: what a step costs, whether images beat photographs, and how near fooling images stay.
 
-Reads tiny-imagenet's validation images, found as `benchmarks/pointing.py` finds them. `--quick` publishes nothing.
+Reads tiny-imagenet's validation images, found as `benchmarks/pointing.py` finds them. Goes on where it was after a
+kill: rows that took long are kept under build/synthesis. `--quick` publishes nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from common import publish, ratios, time_interleaved
+from common import ROOT, publish, ratios, time_interleaved
 from pointing import load_data
 from torch import Tensor
 
@@ -65,12 +68,24 @@ def step_costs(net: Network, rounds: int) -> list[dict[str, object]]:
     return rows
 
 
-def beaten(net: Network, layers: list[str], first: int | None) -> list[dict[str, object]]:
+def kept(name: str, net: Network, find: Callable[[], dict[str, object]]) -> dict[str, object]:
+    """The row of that name for this network, from the last run if it got so far."""
+    path = ROOT / "build" / "synthesis" / f"{name}-{net.fingerprint()}.json"
+    if not path.exists():
+        row = find()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(row))
+    found: dict[str, object] = json.loads(path.read_text())
+    print(found, flush=True)
+    return found
+
+
+def beaten(net: Network, layers: list[str]) -> list[dict[str, object]]:
     """How many channels are excited more by their image than by any photograph, at their strongest position."""
     source, _ = load_data()
-    top = netloupe.top_patches(net, source.first(first), layers=layers, k=1)
-    rows = []
-    for layer in layers:
+
+    def find(layer: str) -> dict[str, object]:
+        top = netloupe.top_patches(net, source, layers=[layer], k=1)
         best = np.asarray(top[layer].values)[:, 0]
         live = [int(c) for c in np.nonzero(best > 0)[0]]
         found = visualize(net, [obj.channel(layer, c) for c in live])
@@ -78,17 +93,15 @@ def beaten(net: Network, layers: list[str], first: int | None) -> list[dict[str,
             maps = [net.activations(part, [layer])[layer] for part in torch.from_numpy(found.images).split(64)]
         peaks = torch.cat(maps).flatten(2).amax(2).numpy()[np.arange(len(live)), live]
         ahead = peaks > best[live]
-        rows.append(
-            {
-                "layer": layer,
-                "live channels": len(live),
-                "beat their best patch": f"{ahead.mean():.1%}",
-                "median of synthesized / real": f"{np.median(peaks / best[live]):.2f}",
-                "wanted": f"{WANTED_SHARE:.0%}",
-            }
-        )
-        print(rows[-1], flush=True)
-    return rows
+        return {
+            "layer": layer,
+            "live channels": len(live),
+            "beat their best patch": f"{ahead.mean():.1%}",
+            "median of synthesized / real": f"{np.median(peaks / best[live]):.2f}",
+            "wanted": f"{WANTED_SHARE:.0%}",
+        }
+
+    return [kept(f"beaten-{layer}", net, lambda layer=layer: find(layer)) for layer in layers]
 
 
 def fooled(net: Network, pairs: int) -> list[dict[str, object]]:
@@ -98,35 +111,33 @@ def fooled(net: Network, pairs: int) -> list[dict[str, object]]:
     pixels = np.concatenate([batch.pixels for batch in read_batches(source, net.inputs.size)])
     ids, targets = draw.integers(len(pixels), size=pairs), draw.integers(net.classes, size=pairs)
     images = to_float(pixels[ids])
-    rows = []
-    for method in ("fgsm", "iterated", "pgd"):
+
+    def find(method: str) -> dict[str, object]:
         found = fool(net, images, [int(t) for t in targets], method=method, sure=0.5, batch_size=50)
         assert float(np.abs(found.images - found.originals).max()) <= 8 / 255 + 1e-6
-        rows.append(
-            {
-                "method": method,
-                "pairs": pairs,
-                "fooled": f"{found.fooled.mean():.1%}",
-                "median PSNR, dB": f"{np.median(found.psnr[np.isfinite(found.psnr)]):.1f}",
-                "median steps": int(np.median(found.steps)),
-                "wanted": f"{WANTED_FOOLED:.0%}" if method == "pgd" else "",
-            }
-        )
-        print(rows[-1], flush=True)
-    return rows
+        return {
+            "method": method,
+            "pairs": pairs,
+            "fooled": f"{found.fooled.mean():.1%}",
+            "median PSNR, dB": f"{np.median(found.psnr[np.isfinite(found.psnr)]):.1f}",
+            "median steps": int(np.median(found.steps)),
+            "wanted": f"{WANTED_FOOLED:.0%}" if method == "pgd" else "",
+        }
+
+    methods = ("fgsm", "iterated", "pgd")
+    return [kept(f"fooled-{method}-{pairs}", net, lambda method=method: find(method)) for method in methods]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--first", type=int, help="only so many photographs")
     parser.add_argument("--pairs", type=int, default=1000)
     parser.add_argument("--layers", nargs="*", default=["conv1", "conv2", "conv3", "conv4", "conv5", "conv6", "conv7"])
     parser.add_argument("--quick", action="store_true", help="print, but publish nothing")
     options = parser.parse_args()
     net = netloupe.load()
-    costs, attacks = step_costs(net, options.rounds), fooled(net, options.pairs)
-    ahead = beaten(net, options.layers, options.first)
+    attacks, ahead = fooled(net, options.pairs), beaten(net, options.layers)
+    costs = step_costs(net, options.rounds)
     if options.quick:
         print(*costs, sep="\n")
         return

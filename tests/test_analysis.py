@@ -13,7 +13,7 @@ from atlas_helpers import tiny_network, write_photos
 from netloupe.analysis.activations import activation_maps
 from netloupe.analysis.display import as_seen
 from netloupe.analysis.filters import filters
-from netloupe.analysis.neighbors import feature_layer, nearest, neighbors, pixel_vectors
+from netloupe.analysis.neighbors import nearest, neighbors, pixel_vectors
 from netloupe.analysis.patches import top_patches
 from netloupe.core.errors import InputError, UnknownName
 from netloupe.core.inputs import InputSpec
@@ -158,7 +158,7 @@ def test_neighbors_find_the_same_image_at_distance_zero(tmp_path: Path) -> None:
     source = open_source(write_photos(tmp_path, 9, size=(24, 32)))
     query = load_images([tmp_path / "p04.png"], (24, 32))
     near = neighbors(net, query, source, k=3)
-    assert near.layer == feature_layer(net) == "conv2"
+    assert near.layer == net.feature_layer == "conv2"
     assert near.features.ids[0, 0] == 4
     assert near.features.distances[0, 0] < 1e-5
     assert near.pixels.ids[0, 0] == 4

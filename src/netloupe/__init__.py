@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from netloupe.data.photos import photos
     from netloupe.data.sources import open_source
     from netloupe.synthesis.dream import dream
+    from netloupe.synthesis.facets import facets
     from netloupe.synthesis.fool import fool
     from netloupe.synthesis.invert import invert
     from netloupe.synthesis.visualize import visualize
@@ -45,6 +46,7 @@ __all__ = [
     "activation_maps",
     "dream",
     "explain",
+    "facets",
     "filters",
     "fool",
     "grad_cam",
@@ -75,6 +77,7 @@ _MODULES = {
     "activation_maps": "analysis.activations",
     "dream": "synthesis.dream",
     "explain": "analysis.explanation",
+    "facets": "synthesis.facets",
     "filters": "analysis.filters",
     "fool": "synthesis.fool",
     "grad_cam": "analysis.cam",

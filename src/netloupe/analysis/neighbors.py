@@ -103,7 +103,7 @@ def neighbors(
     """
     if k < 1:
         raise InputError(f"k is {k} (accepted: 1 or more)")
-    layer = net.layer(layer).name if layer is not None else feature_layer(net)
+    layer = net.layer(layer).name if layer is not None else net.feature_layer
     features = Features(layer)
     report = sweep(net, images, {"features": features}, layers=[layer], progress=progress)
     check_any_read(report, images)
@@ -120,16 +120,6 @@ def neighbors(
         images,
         provenance(net, "neighbors", layer=layer, k=k, images=images.spec),
     )
-
-
-def feature_layer(net: Network) -> str:
-    """The last layer before the logits: the one whose output a linear classifier reads."""
-    logits = [n for n, layer in net.layers.items() if layer.shape == (net.classes,)]
-    end = list(net.layers).index(logits[0]) if logits else len(net.layers)
-    before = list(net.layers)[:end]
-    if not before:
-        raise InputError(f"{net.name} has no layer before its logits, so no feature space; name a layer")
-    return before[-1]
 
 
 def pixel_vectors(images: ImageSource, channels: int = 3) -> tuple[np.ndarray, np.ndarray]:

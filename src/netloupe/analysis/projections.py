@@ -7,8 +7,8 @@ only what also passed on the way up (Springenberg et al. 2014).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property, lru_cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,16 +18,11 @@ from torch import Tensor
 from netloupe.core.errors import InputError, NetworkError, UnknownName, unknown
 from netloupe.core.network import Network
 from netloupe.core.rules import Rule, backward_rule
-from netloupe.data.images import fit, to_float
-from netloupe.data.sources import ImageSource
+from netloupe.data.sources import ReadPixels
 
 RULES: tuple[Rule, ...] = ("deconvnet", "guided")
 """The rules by which patches are projected."""
 
-ReadPixels = Callable[[int], Tensor]
-"""Image id -> (C, H, W) float in [0, 1], as the network sees it."""
-
-_KEPT = 1 << 29  # bytes of decoded images
 _SHARE = 16  # neurons of one image that a forward pass serves
 
 
@@ -281,13 +276,3 @@ def _by_origin(done: Pass, image: int, share: Iterable[Neuron]) -> list[tuple[Pl
     for neuron in share:
         found.setdefault(done.origin(image, neuron.place), []).append(neuron)
     return list(found.items())
-
-
-def pixel_reader(source: ImageSource, size: tuple[int, int], channels: int) -> ReadPixels:
-    """Reads images as the network sees them, the latest kept decoded (512 MiB of them)."""
-
-    @lru_cache(maxsize=max(64, _KEPT // (size[0] * size[1] * channels)))
-    def decoded(image_id: int) -> np.ndarray:
-        return fit(source.open(image_id), size, channels)
-
-    return lambda image_id: to_float(decoded(image_id))

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from netloupe.analysis.neighbors import feature_layer
-from netloupe.analysis.projections import named_rule, no_rectifier, pixel_reader, rectifies
+from netloupe.analysis.projections import named_rule, no_rectifier, rectifies
 from netloupe.atlas.documents import Projected, network_document
 from netloupe.atlas.photographs import Photographs, map_layers, write_images
 from netloupe.atlas.projections import write_projections
@@ -26,7 +25,7 @@ from netloupe.atlas.tables import neighbor_rows, patch_rows, tile_rows, typical,
 from netloupe.core.errors import InputError
 from netloupe.core.network import Network
 from netloupe.core.rules import Rule
-from netloupe.data.sources import ImageSource, Skipped
+from netloupe.data.sources import ImageSource, Skipped, pixel_reader
 from netloupe.sweep.accumulators import Accumulator, ClassMeans, Features, Peaks, Predictions, TopPatches
 from netloupe.sweep.engine import check_any_read, sweep
 
@@ -84,7 +83,7 @@ def build(
         return _report_of(out, time.monotonic() - start)
     store = Store.begin(out, identity)
 
-    found = _Found(TopPatches(k), Peaks(), ClassMeans(), Features(feature_layer(net)), Predictions())
+    found = _Found(TopPatches(k), Peaks(), ClassMeans(), Features(net.feature_layer), Predictions())
     report = sweep(
         net,
         source,

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from netloupe.analysis.fidelity import randomized, rank_correlation
 from netloupe.analysis.patches import tile_of
-from netloupe.analysis.projections import Neuron, Pass, Place, ReadPixels, chains, projections
+from netloupe.analysis.projections import Neuron, Pass, Place, chains, projections
 from netloupe.atlas.store import Store
 from netloupe.atlas.tables import typical
 from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.network import Network
 from netloupe.core.receptive_field import Box
 from netloupe.core.rules import Rule
+from netloupe.data.sources import ReadPixels
 from netloupe.render.pictures import Color, Picture, encode, grid, resized
 from netloupe.zoo.train import fast_dtype
 

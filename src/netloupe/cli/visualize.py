@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from netloupe.cli.options import Json, Layer, NetworkOptions, Out, Sweep, grouped, read_images
+from netloupe.cli.options import Data, Json, Layer, NetworkOptions, Out, Sweep, grouped, read_images
 from netloupe.cli.output import deliver, table
 from netloupe.core.errors import InputError
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from netloupe.core.network import Network
     from netloupe.render.result import Result
+    from netloupe.synthesis.facets import Facets
     from netloupe.synthesis.visualize import Visualization
 
 
@@ -41,6 +42,17 @@ def visualize(
     start: Annotated[
         str | None, typer.Option(metavar="START", help="zeros, gray, mean, uniform, noise or an image file.")
     ] = None,
+    diverse: Annotated[
+        int, typer.Option(min=1, metavar="N", help="So many images of each unit, kept unlike each other.")
+    ] = 1,
+    apart: Annotated[float, typer.Option(metavar="WEIGHT", help="With --diverse: how much unlikeness counts.")] = 0.5,
+    facets: Annotated[
+        int, typer.Option(min=0, metavar="N", help="One image for each of up to N groups of --data that excite it.")
+    ] = 0,
+    pull: Annotated[
+        float, typer.Option(metavar="WEIGHT", help="With --facets: how much the group counts beside the unit.")
+    ] = 1.0,
+    data: Data = "photos",
     every: Annotated[int, typer.Option(min=0, metavar="N", help="Keep a frame each N steps.")] = 0,
     sweep: Sweep = None,
     out: Out = None,
@@ -48,7 +60,8 @@ def visualize(
 ) -> None:
     """Make images that classes, channels or neurons respond to.
 
-    --size is the size of the images. With --out writes one picture of all, and each by itself.
+    --size is the size of the images. With --out writes one picture of all, and each by itself. --facets groups the
+    images of --data that excite a unit most, and makes an image from the mean of each group.
     """
     from netloupe.cli.progress import Progress
     from netloupe.synthesis.contact import parse_sweep
@@ -64,11 +77,19 @@ def visualize(
         "lr": lr,
         "start": start if start is None or start in STARTS else _photo(net, start),
         "every": every,
+        "diverse": diverse,
+        "apart": apart,
         "seed": network.seed,
     }
     addresses = [*(units or ()), *_channels(net, layer, first)]
     if not addresses:
         raise InputError("no unit was given (accepted: addresses as class:koala or conv5:17, or --layer NAME)")
+    if facets:
+        if sweep is not None or every or diverse > 1 or start is not None:
+            raise InputError("--facets with --sweep, --every, --diverse or --start (accepted: without them)")
+        shared = {name: options[name] for name in ("preset", "steps", "lr", "seed")}
+        deliver(_facets(net, addresses, data, facets, pull=pull, **shared), out, as_json, _facets_text)
+        return
     with Progress() as progress:
 
         def made(**changed: Any) -> Visualization:
@@ -76,6 +97,16 @@ def visualize(
 
         result: Result = made() if swept is None else sweep_over(made, *swept)
     deliver(result, out, as_json, _text if swept is None else _sweep_text)
+
+
+def _facets(net: Network, addresses: list[str], data: str, count: int, **options: Any) -> Facets:
+    from netloupe.cli.progress import Progress
+    from netloupe.data.sources import open_source
+    from netloupe.synthesis.facets import facets
+
+    source = open_source(data)
+    with Progress() as progress:
+        return facets(net, addresses, source, count, progress=progress, **options)
 
 
 def _photo(net: Network, path: str) -> Tensor:
@@ -97,6 +128,14 @@ def _text(found: dict[str, Any]) -> str:
     rows = [(one["objective"], one["before"], one["score"], "dead" if one["dead"] else "") for one in found["images"]]
     note = "" if found["bounded"] else "\ncolors are not bounded: where they leave [0, 1] pictures show them cut off"
     return table(("objective", "before", "score", ""), rows) + note
+
+
+def _facets_text(found: dict[str, Any]) -> str:
+    rows = [
+        (f["unit"], f["response"], f["best"], f["photographs"], "" if f["own"] else "went over to another facet")
+        for f in found["facets"]
+    ]
+    return table(("unit", "response", "best photograph", "photographs", ""), rows)
 
 
 def _sweep_text(found: dict[str, Any]) -> str:

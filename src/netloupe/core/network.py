@@ -188,6 +188,19 @@ class Network:
             raise self.unknown_layer(name)
         return self.layers[name]
 
+    @cached_property
+    def feature_layer(self) -> str:
+        """The last layer before the logits: the one whose output a linear classifier reads.
+
+        Raises InputError where there is none.
+        """
+        logits = [n for n, layer in self.layers.items() if layer.shape == (self.classes,)]
+        end = list(self.layers).index(logits[0]) if logits else len(self.layers)
+        before = list(self.layers)[:end]
+        if not before:
+            raise InputError(f"{self.name} has no layer before its logits, so no feature space; name a layer")
+        return before[-1]
+
     def unknown_layer(self, name: str) -> UnknownName:
         """The error for a layer that is not there."""
         modules = dict(self.module.named_modules())

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from netloupe.core.errors import InputError, UnknownName
@@ -249,6 +250,24 @@ def match_gram(layer: str, target: Tensor) -> Objective:
     return Objective((layer,), score, f"match_gram({layer!r}, {_digest(fixed)})")
 
 
+def diversity(layer: str) -> Objective:
+    """How unlike each other the images are that it scores: minus the mean cosine of their Gram matrices at a layer.
+
+    Of each image with all others that stand with it, in [-1, 1]; -1 when all are the same, and of an image alone 0
+    (Olah et al. 2017, "Feature visualization", section "Diversity"). For `climb` with several images to an objective.
+    """
+
+    def score(r: Reading) -> Tensor:
+        features = r.layer(layer)
+        if features.ndim != 4:
+            raise InputError(f"layer {layer!r} has no positions, so no Gram matrix (accepted: a layer (C, H, W))")
+        flat = F.normalize(gram(features).flatten(1), dim=1, eps=1e-12)
+        cosines = flat @ flat.T
+        return (cosines.diagonal() - cosines.sum(1)) / max(1, len(flat) - 1)
+
+    return Objective((layer,), score, f"diversity({layer!r})")
+
+
 def total_variation(beta: float = 2.0) -> Objective:
     """Sum over pixels and colors of (dx^2 + dy^2)^(beta/2) (Mahendran & Vedaldi 2015, eq. 5).
 
@@ -293,6 +312,7 @@ __all__ = [
     "as_objective",
     "channel",
     "direction",
+    "diversity",
     "energy",
     "gram",
     "l2",

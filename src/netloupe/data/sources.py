@@ -15,15 +15,22 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from netloupe.core.errors import InputError
-from netloupe.data.images import Size, fit, height_width, open_image, plain
+from netloupe.data.images import Size, fit, height_width, open_image, plain, to_float
+
+ReadPixels = Callable[[int], Tensor]
+"""Image id -> (C, H, W) float in [0, 1], as the network sees it."""
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+_KEPT = 1 << 29  # bytes of decoded images
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,16 @@ class ImageSource:
             return self
         labels = None if self.labels is None else self.labels[:count]
         return ImageSource(self.spec, self.names[:count], self.opener, labels, self.classes)
+
+
+def pixel_reader(source: ImageSource, size: tuple[int, int], channels: int) -> ReadPixels:
+    """Reads images as the network sees them, the latest kept decoded (512 MiB of them)."""
+
+    @lru_cache(maxsize=max(64, _KEPT // (size[0] * size[1] * channels)))
+    def decoded(image_id: int) -> np.ndarray:
+        return fit(source.open(image_id), size, channels)
+
+    return lambda image_id: to_float(decoded(image_id))
 
 
 @dataclass(frozen=True)

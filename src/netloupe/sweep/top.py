@@ -60,10 +60,12 @@ class TopPatches(Accumulator):
     images has grown by about a third, so almost all work falls on the first images.
     """
 
-    def __init__(self, k: int = 9) -> None:
+    def __init__(self, k: int = 9, of: Sequence[str] | None = None) -> None:
+        """of: the layers, or `LOGITS`, that it reads; by default all that the sweep is over."""
         if k < 1:
             raise InputError(f"k is {k} (accepted: 1 or more)")
         self.k = k
+        self.of = None if of is None else tuple(of)
         self._columns = Columns()
         self._best = _NOTHING  # settled: by column, then best first
         self._waiting: list[_Found] = []
@@ -76,10 +78,10 @@ class TopPatches(Accumulator):
         self._in_order = True  # so did all that are in _waiting
 
     def __repr__(self) -> str:
-        return f"TopPatches(k={self.k})"
+        return f"TopPatches(k={self.k})" if self.of is None else f"TopPatches(k={self.k}, of={self.of})"
 
     def reads(self, layers: Sequence[str], labeled: bool) -> Sequence[str]:
-        return layers
+        return layers if self.of is None else self.of
 
     def update(self, layer: str, maps: Maps) -> None:
         if len(maps.ids) == 0:
@@ -106,7 +108,7 @@ class TopPatches(Accumulator):
             self._settle()
 
     def merge(self, other: TopPatches) -> None:
-        if self.k != other.k:
+        if repr(self) != repr(other):
             raise InputError(f"{self!r} can't be merged with {other!r}")
         if other._columns.width == 0:
             return

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from netloupe.core.errors import InputError, NetloupeError, NetworkError
 from netloupe.core.network import Network
-from netloupe.core.objectives import Objective, as_objective
+from netloupe.core.objectives import Objective, Reading, as_objective, diversity
 from netloupe.core.provenance import provenance
 from netloupe.core.units import Unit
 from netloupe.render.pictures import Picture, captioned, from_pixels, grid, resized
@@ -90,6 +91,8 @@ def visualize(
     steps: int | None = None,
     lr: float | None = None,
     start: Start | None = None,
+    diverse: int = 1,
+    apart: float = 0.5,
     parameterization: Parameterization | None = None,
     optimizer: Optimizer | None = None,
     every: int = 0,
@@ -101,6 +104,9 @@ def visualize(
 
     preset: one of `PRESETS`; what else is given replaces its part. An objective may be the address of a unit. size: px,
     by default the network's input size. start: see `start_images`. every: keep a frame each so many steps.
+    diverse: so many images of each objective, one after the other, that are to differ: with `apart` times the size of
+    the score counts how unlike each other they are (`objectives.diversity`, Olah et al. 2017), at the objective's own
+    layer or the last before it that has positions.
     Raises NetworkError if no objective has a gradient (dead units) or if a score is not finite; InputError for a size
     that the network can't take, with the smallest that it can.
     """
@@ -108,15 +114,17 @@ def visualize(
     objectives = [as_objective(one) for one in given]
     if not objectives:
         raise InputError("no objective (accepted: 1 or more)")
-    names = tuple(str(one) if isinstance(one, str | Unit) else repr(one) for one in given)
+    if diverse < 1:
+        raise InputError(f"{diverse} diverse images (accepted: 1 or more)")
+    names = tuple(str(one) if isinstance(one, str | Unit) else repr(one) for one in given for _ in range(diverse))
     sides = as_size(net, size)
     how = _adjusted(recipe(net, preset, sides), steps, lr, parameterization, optimizer)
     begin = start_images(net, how.start if start is None else start, len(objectives), sides, seed)
     check_size(net, objectives, sides)
     found = climb(
         net,
-        objectives,
-        begin,
+        objectives if diverse == 1 else [_told_apart(net, one, apart) for one in objectives],
+        begin if diverse == 1 else _varied(net, begin, diverse, seed),
         parameterization=how.parameterization,
         optimizer=how.optimizer,
         steps=how.steps,
@@ -129,7 +137,7 @@ def visualize(
         batch_size=batch_size,
         progress=progress,
     )
-    return _result(net, objectives, names, found, how, seed, preset)
+    return _result(net, objectives, names, found, how, preset, diverse=diverse, apart=apart, seed=seed)
 
 
 def _result(
@@ -138,8 +146,8 @@ def _result(
     names: tuple[str, ...],
     found: Climbed,
     how: Recipe,
-    seed: int,
     preset: str,
+    **parameters: Any,
 ) -> Visualization:
     if bool(found.dead.all()) and how.steps:
         raise NetworkError(
@@ -167,9 +175,40 @@ def _result(
             projections=[repr(one) for one in how.projections],
             penalty=None if how.penalty is None else repr(how.penalty),
             size=list(found.images.shape[2:]),
-            seed=seed,
+            **parameters,
         ),
     )
+
+
+def _told_apart(net: Network, objective: Objective, weight: float) -> Objective:
+    """The objective plus `weight` times its own size times the diversity of the images that it scores."""
+    layer = _with_positions(net, objective)
+    unlike = diversity(layer)
+
+    def score(r: Reading) -> Tensor:
+        own = objective.score(r)
+        return own + weight * own.detach().abs() * unlike.score(r)
+
+    layers = tuple(dict.fromkeys((*objective.layers, layer)))
+    return Objective(layers, score, f"({objective!r} + {weight} * |{objective!r}| * {unlike!r})")
+
+
+def _with_positions(net: Network, objective: Objective) -> str:
+    """The deepest layer that the objective reads, or the last before that which has several positions."""
+    names = list(net.layers)
+    deepest = max((names.index(name) if name in names else len(names) - 1 for name in objective.layers), default=-1)
+    for name in names[deepest::-1] if deepest >= 0 else ():
+        if net.layers[name].spatial and max(net.layers[name].shape[1:]) > 1:
+            return name
+    raise InputError(f"{objective!r} reads no layer with positions (accepted: some, to tell diverse images apart)")
+
+
+def _varied(net: Network, start: Tensor, count: int, seed: int) -> Tensor:
+    """(N * count, C, H, W): each image `count` times; all but the first with faint noise, each with another."""
+    sides = (start.shape[2], start.shape[3])
+    noise = [start_images(net, "noise", 1, sides, seed + i) - 0.5 for i in range(1, count)]
+    added = torch.cat([torch.zeros_like(start[:1]), *noise])
+    return (start[:, None] + added).clamp(0, 1).flatten(0, 1)
 
 
 def described(parameterization: Parameterization) -> str:

@@ -1,0 +1,356 @@
+"""The facets of a unit: one image for each group of photographs that excite it (Nguyen et al. 2016).
+
+The photographs that excite a unit most are grouped by what else the network sees in them, and from the mean of each
+group an image is climbed. Departures from the paper: photographs are shifted so that the place that the unit responds
+to lies in the middle; groups are those of Ward's method instead of k-means on a t-SNE map; the mean gets the contrast
+of its photographs back; and what sets the group apart in features is climbed along with the unit, because from the
+start alone most images end at the same facet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.cluster.hierarchy import fcluster, linkage
+from torch import Tensor
+
+from netloupe.core.errors import InputError
+from netloupe.core.network import LOGITS, Network
+from netloupe.core.objectives import Objective, direction
+from netloupe.core.objectives import unit as objective_of
+from netloupe.core.provenance import provenance
+from netloupe.core.receptive_field import Box
+from netloupe.core.units import Unit
+from netloupe.data.sources import ImageSource, ReadPixels, pixel_reader
+from netloupe.render.pictures import PAPER, Picture, captioned, cropped, from_pixels, resized, stacked
+from netloupe.render.result import Result
+from netloupe.sweep.accumulators import TopPatches
+from netloupe.sweep.engine import check_any_read, sweep
+from netloupe.synthesis.visualize import as_size, visualize
+
+IMAGES = 100  # that are grouped
+AVERAGED = 15  # images nearest to the center of a group, whose mean is its start (Nguyen et al. 2016)
+
+_DIMENSIONS = 50  # principal components in which images are grouped (Nguyen et al. 2016)
+_SHOWN = 6  # photographs of a group in the picture
+_CELL = 112  # px
+
+
+class Ranked(NamedTuple):
+    """The photographs that excite a unit, best first: ids (n,), responses (n,) and where, positions (n, 2)."""
+
+    ids: np.ndarray
+    responses: np.ndarray
+    positions: np.ndarray
+
+
+class Group(NamedTuple):
+    """Photographs that excite a unit and are alike in features.
+
+    ids: nearest to the center first. boxes: what the unit sees of each. best: the highest response among them.
+    center: (d,) the mean of their features, each of length 1. start: (C, H, W), the mean of the first of them.
+    objective: the unit, and what sets the group apart from the others.
+    """
+
+    ids: tuple[int, ...]
+    boxes: tuple[Box, ...]
+    best: float
+    center: np.ndarray
+    start: Tensor
+    objective: Objective
+
+
+@dataclass(frozen=True)
+class Facets(Result):
+    """Images of the facets of one or more units.
+
+    images: (N, C, H, W) in [0, 1], and starts, what they were climbed from. units: (N,) whose facet each is.
+    groups: (N,), largest first for each unit. responses: (N,) the unit's highest response to the image over all
+    positions (a class's logit), on the scale of its group's `best`.
+    own: (N,) bool, whether the image's features lie nearest to the center of its own group among those of its unit.
+    history: (steps, N).
+    """
+
+    images: np.ndarray
+    starts: np.ndarray
+    units: tuple[str, ...]
+    groups: tuple[Group, ...]
+    responses: np.ndarray
+    own: np.ndarray
+    history: np.ndarray
+    read: ReadPixels
+    provenance: Mapping[str, Any]
+
+    def pictures(self) -> dict[str, Picture]:
+        """A row for each facet: the mean that it started from, the image, and what the unit sees of its photographs."""
+        rows = []
+        for i, (name, group) in enumerate(zip(self.units, self.groups, strict=True)):
+            seen = zip(group.ids[:_SHOWN], group.boxes, strict=False)
+            patches = [cropped(from_pixels(self.read(j).numpy()), box, _CELL) for j, box in seen]
+            made = [resized(from_pixels(image), (_CELL, _CELL)) for image in (self.starts[i], self.images[i])]
+            cells = [*made, np.full((_CELL, 6, 3), PAPER, dtype=np.uint8), *patches]
+            text = f"{name}  {self.responses[i]:.3g}   of {len(group.ids)} photographs the best {group.best:.3g}"
+            away = "" if self.own[i] else "   (went over to another facet)"
+            row = np.concatenate([np.pad(c, ((0, 2), (0, 2), (0, 0)), constant_values=246) for c in cells], axis=1)
+            rows.append(captioned(row, text + away))
+        return {"facets": stacked(rows, gap=4)} | {
+            f"image-{i}": from_pixels(image) for i, image in enumerate(self.images)
+        }
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"images": self.images, "starts": self.starts, "history": self.history}
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "facets": [
+                {
+                    "unit": name,
+                    "response": float(response),
+                    "photographs": len(group.ids),
+                    "best": group.best,
+                    "own": bool(own),
+                    "images": [int(i) for i in group.ids],
+                }
+                for name, group, response, own in zip(self.units, self.groups, self.responses, self.own, strict=True)
+            ]
+        }
+
+
+def facets(
+    net: Network,
+    units: str | Unit | Sequence[str | Unit],
+    source: ImageSource,
+    count: int = 4,
+    *,
+    images: int = IMAGES,
+    pull: float = 1.0,
+    preset: str = "lucid",
+    size: int | tuple[int, int] | None = None,
+    steps: int | None = None,
+    lr: float | None = None,
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Facets:
+    """Up to `count` facets of each unit, a channel or a class, from the `images` of `source` that excite it most.
+
+    A unit that fewer images bring above zero has fewer facets, at most one for two of them. pull: the weight of what
+    sets a group apart, against the unit itself; with 0 only starts differ, as in the paper. preset, size, steps, lr,
+    seed: as in `visualize`. progress: called with (stage, done, total).
+    Raises InputError for a unit that is neither a channel nor a class, or that at most one image excites.
+    """
+    given = [units] if isinstance(units, str | Unit) else list(units)
+    asked = [u if isinstance(u, Unit) else Unit.parse(u) for u in given]
+    tell = progress if progress is not None else lambda _stage, _done, _total: None
+    for one in asked:
+        if (one.channel is None and one.class_name is None) or one.position is not None:
+            raise InputError(f"facets of {one} (accepted: a channel as conv5:17, or a class as class:koala)")
+    if not asked or count < 1 or images < 2:
+        raise InputError(
+            f"{count} facets of {len(asked)} units from {images} images (accepted: 1 or more, 1 or more, 2 or more)"
+        )
+    sides = as_size(net, size)
+    ranked = rank(net, asked, source, images, lambda done, total: tell("photographs", done, total))
+    read = pixel_reader(source, net.inputs.size, net.inputs.channels)
+    found = [grouped(net, one, order, read, count, pull) for one, order in zip(asked, ranked, strict=True)]
+    owners = [i for i, groups in enumerate(found) for _ in groups]
+    flat = tuple(group for groups in found for group in groups)
+    starts = torch.stack([group.start for group in flat])
+    if sides != net.inputs.size:
+        starts = F.interpolate(starts, sides, mode="bicubic", antialias=True).clamp(0, 1)
+    made = visualize(
+        net,
+        [group.objective for group in flat],
+        preset=preset,
+        size=sides,
+        steps=steps,
+        lr=lr,
+        start=starts,
+        seed=seed,
+        progress=lambda done, total: tell("steps", done, total),
+    )
+    responses, own = judged(net, torch.from_numpy(made.images), [asked[i] for i in owners], owners, flat)
+    return Facets(
+        made.images,
+        starts.numpy(),
+        tuple(str(asked[i]) for i in owners),
+        flat,
+        responses,
+        own,
+        made.history,
+        read,
+        {**made.provenance, **provenance(net, "facets", count=count, images=images, pull=pull, source=source.title)},
+    )
+
+
+def rank(
+    net: Network,
+    units: Sequence[Unit],
+    source: ImageSource,
+    count: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Ranked]:
+    """For each unit the `count` photographs that bring it highest, those that leave it at zero or below left out.
+
+    A class may be below zero: its logit has no natural zero.
+    """
+    places = [(LOGITS, net.class_index(u.class_name)) if u.class_name is not None else _place(net, u) for u in units]
+    top = TopPatches(count, of=list(dict.fromkeys(layer for layer, _ in places)))
+    layers = [layer for layer, _ in places if layer != LOGITS]
+    report = sweep(net, source, {"patches": top}, layers=layers, progress=progress)
+    check_any_read(report, source)
+    found = top.result()
+    chosen = []
+    for layer, channel in places:
+        values, ids, positions = (part[channel].numpy() for part in found[layer])
+        chosen.append(excited(layer, Ranked(ids, values, positions)))
+    return chosen
+
+
+def excited(layer: str, ranked: Ranked) -> Ranked:
+    """Without the photographs that are none, and those that leave a channel of `layer` at zero or below."""
+    kept = (ranked.ids >= 0) & ((ranked.responses > 0) | (layer == LOGITS))
+    return Ranked(*(part[kept] for part in ranked))
+
+
+def _place(net: Network, unit: Unit) -> tuple[str, int]:
+    layer = net.layer(unit.layer)
+    assert unit.channel is not None
+    if unit.channel >= layer.channels:
+        raise InputError(f"no channel {unit.channel} in layer {layer.name!r} (accepted: 0 to {layer.channels - 1})")
+    return layer.name, unit.channel
+
+
+def grouped(net: Network, unit: Unit, ranked: Ranked, read: ReadPixels, count: int, pull: float = 1.0) -> list[Group]:
+    """The photographs in up to `count` groups, largest first, by Ward's method in features.
+
+    Features: of a channel all channels of its layer where it responds, of a class those that the classifier reads; of
+    length 1, in at most 50 principal components.
+    """
+    if len(ranked.ids) < 2:
+        raise InputError(f"{unit}: {len(ranked.ids)} photographs excite it (accepted: 2 or more for facets)")
+    pixels = torch.stack([read(int(i)) for i in ranked.ids])
+    raw = features_of(net, pixels, unit, ranked.positions)
+    features = _directions(raw)
+    members = by_likeness(features, min(count, len(ranked.ids) // 2))
+    centers = np.stack([features[chosen].mean(0) for chosen in members])
+    boxes = _boxes(net, unit, ranked.positions)
+    lying = centered(pixels, boxes)
+    groups = []
+    for chosen, center in zip(members, centers, strict=True):
+        near = chosen[np.argsort(np.linalg.norm(features[chosen] - center, axis=1), kind="stable")]
+        objective = objective_of(unit) * (1 / _scale(ranked.responses[chosen]))
+        if len(members) > 1 and pull:
+            apart = center - centers.mean(0)
+            along = direction(_layer(net, unit), torch.from_numpy(apart).float())
+            objective = objective + along * (pull / _scale(raw[chosen] @ apart))
+        start = with_contrast(lying[near[:AVERAGED]])
+        ids, best = tuple(ranked.ids[near].tolist()), float(ranked.responses[chosen].max())
+        groups.append(Group(ids, tuple(boxes[i] for i in near), best, center, start, objective))
+    return groups
+
+
+def _scale(values: np.ndarray) -> float:
+    return max(float(np.abs(values).mean()), 1e-6)
+
+
+def _directions(raw: np.ndarray) -> np.ndarray:
+    """Rows of length 1."""
+    return np.asarray(raw / np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), 1e-12))
+
+
+def with_contrast(images: Tensor) -> Tensor:
+    """The mean of images (n, C, H, W), spread about its color as much as they are on average; in [0, 1]."""
+
+    def about(x: Tensor) -> Tensor:
+        return x - x.mean((-2, -1), keepdim=True)
+
+    mean = images.mean(0)
+    spread = about(images).square().mean((1, 2, 3)).sqrt().mean()
+    own = about(mean).square().mean().sqrt().clamp(min=1e-6)
+    return (mean + about(mean) * (spread / own - 1)).clamp(0, 1)
+
+
+def by_likeness(features: np.ndarray, count: int) -> list[np.ndarray]:
+    """Rows (n, d), n at least 2, in up to `count` groups by Ward's method: places, the largest group first."""
+    away = features - features.mean(0)
+    axes = np.linalg.svd(away, full_matrices=False)[2][:_DIMENSIONS]
+    labels = fcluster(linkage(away @ axes.T, "ward"), count, "maxclust")
+    groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    return sorted(groups, key=lambda group: (-len(group), group[0]))
+
+
+def centered(images: Tensor, boxes: Sequence[Box]) -> Tensor:
+    """Images (n, C, H, W), each shifted so that the middle of its box lies in the middle; edges are repeated."""
+    height, width = images.shape[2:]
+    rows, columns = torch.arange(height), torch.arange(width)
+    shifted = []
+    for image, (top, left, bottom, right) in zip(images, boxes, strict=True):
+        y = (rows + (top + bottom - height) // 2).clamp(0, height - 1)
+        x = (columns + (left + right - width) // 2).clamp(0, width - 1)
+        shifted.append(image[:, y][:, :, x])
+    return torch.stack(shifted)
+
+
+def _boxes(net: Network, unit: Unit, positions: np.ndarray) -> list[Box]:
+    """What the unit sees, at each of its positions; a class sees all of the image."""
+    if unit.class_name is not None:
+        return [(0, 0, *net.inputs.size)] * len(positions)
+    field = net.layer(unit.layer).receptive_field
+    return [field.box(int(y), int(x), net.inputs.size) for y, x in positions]
+
+
+def features_of(net: Network, images: Tensor, unit: Unit, positions: np.ndarray | None = None) -> np.ndarray:
+    """(n, d) float64: what the network sees where a channel responds, or in all of the image for a class.
+
+    positions: (n, 2), by default where the channel responds most.
+    """
+    layer, parts = _layer(net, unit), []
+    for first in range(0, len(images), 32):
+        maps = net.activations(images[first : first + 32], [layer])[layer].cpu()
+        if maps.ndim == 4 and unit.class_name is not None:
+            maps = maps.mean((2, 3))
+        elif maps.ndim == 4:
+            if positions is None:
+                where = maps[:, unit.channel].flatten(1).argmax(1)
+            else:
+                some = torch.from_numpy(positions[first : first + 32]).long()
+                where = some[:, 0] * maps.shape[3] + some[:, 1]
+            maps = maps.flatten(2)[torch.arange(len(maps)), :, where]
+        parts.append(maps.double())
+    return np.asarray(torch.cat(parts))
+
+
+def _layer(net: Network, unit: Unit) -> str:
+    """Where the features lie by which a unit's photographs are grouped."""
+    return net.feature_layer if unit.class_name is not None else net.layer(unit.layer).name
+
+
+def judged(
+    net: Network, images: Tensor, units: Sequence[Unit], owners: Sequence[int], groups: Sequence[Group]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each image the highest response of its unit, and whether it lies nearest to the center of its own group.
+
+    owners: whose group each is; only groups of the same owner are compared.
+    """
+    responses, own = [], []
+    for i, (image, unit) in enumerate(zip(images, units, strict=True)):
+        response = highest(net, image[None], unit)
+        feature = _directions(features_of(net, image[None], unit))[0]
+        rivals = [j for j, owner in enumerate(owners) if owner == owners[i]]
+        away = [float(np.linalg.norm(feature - groups[j].center)) for j in rivals]
+        responses.append(float(response[0]))
+        own.append(rivals[int(np.argmin(away))] == i)
+    return np.array(responses), np.array(own)
+
+
+def highest(net: Network, images: Tensor, unit: Unit) -> np.ndarray:
+    """(n,) the unit's highest response over all positions; a class's logit."""
+    layer = LOGITS if unit.class_name is not None else unit.layer
+    index = net.class_index(unit.class_name) if unit.class_name is not None else unit.channel
+    maps = net.activations(images, [layer])[layer][:, index]
+    return np.asarray(maps.reshape(len(maps), -1).amax(1).cpu())

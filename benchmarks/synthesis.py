@@ -88,7 +88,7 @@ def beaten(net: Network, layers: list[str]) -> list[dict[str, object]]:
         top = netloupe.top_patches(net, source, layers=[layer], k=1)
         best = np.asarray(top[layer].values)[:, 0]
         live = [int(c) for c in np.nonzero(best > 0)[0]]
-        found = visualize(net, [obj.channel(layer, c) for c in live])
+        found = visualize(net, [f"{layer}:{c}" for c in live])
         with torch.no_grad():
             maps = [net.activations(part, [layer])[layer] for part in torch.from_numpy(found.images).split(64)]
         peaks = torch.cat(maps).flatten(2).amax(2).numpy()[np.arange(len(live)), live]

@@ -66,7 +66,7 @@ def write_mock(
 
 def _network(layers: list[dict], images: int, kept: int) -> dict:
     return {
-        "format": 2,
+        "format": 3,
         "name": "mocknet",
         "source": "made-up photos",
         "created": "2026-01-31T12:00:00Z",
@@ -84,6 +84,7 @@ def _network(layers: list[dict], images: int, kept: int) -> dict:
         "tile": TILE,
         "maps": MAPS,
         "projections": {"rule": "deconvnet", "missing": None, "columns": 3, "size": PROJECTION},
+        "synthesis": None,
         "layers": layers,
         "provenance": {
             "network": "sha256:0123456789abcdef",
@@ -118,6 +119,7 @@ def _layer(name: str, kind: str, shape: list[int], field: dict) -> dict:
         "dead": 1,
         "typical": typical,
         "alike": {"random": 0.41, "channels": 0.63},
+        "synthesized": None,
     }
 
 
@@ -217,7 +219,7 @@ def _write_layer(folder: Path, layer: dict, rows: list[dict], pictures: dict[int
 def _unit(layer: dict, channel: int, rows: list[dict]) -> dict:
     if channel == 1:
         flat = {"low": 0, "high": 0, "counts": [len(rows)] + [0] * 31}
-        return {"channel": channel, "patches": [], "histogram": flat, "classes": []}
+        return {"channel": channel, "patches": [], "histogram": flat, "classes": [], "synthesized": None}
     chance = random.Random(f"{layer['name']}:{channel}")
     best = chance.uniform(1, 20)
     patches = []
@@ -243,6 +245,7 @@ def _unit(layer: dict, channel: int, rows: list[dict]) -> dict:
         "patches": patches,
         "histogram": {"low": low, "high": best, "counts": counts},
         "classes": classes,
+        "synthesized": None,
     }
 
 

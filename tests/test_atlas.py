@@ -239,7 +239,7 @@ def test_mistakes_are_one_plain_line(atlas: Path, tmp_path: Path) -> None:
         Store.open(tmp_path / "p")
     other = shutil.copytree(atlas, tmp_path / "other")
     (other / "atlas.json").write_text(json.dumps({"format": 99}))
-    with pytest.raises(StoreError, match="has format 99, this version reads 2"):
+    with pytest.raises(StoreError, match="has format 99, this version reads 3"):
         Store.open(other)
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "x.jpg").write_bytes(b"")

@@ -87,7 +87,7 @@ def test_a_mosaic_holds_the_projection_of_every_patch(
 def test_the_network_document_tells_of_them(atlas: tuple[Any, Pages]) -> None:
     rule, pages = atlas
     network = document(pages, "data/network.json")
-    assert network["format"] == 2
+    assert network["format"] == 3
     assert network["projections"] == {"rule": rule, "missing": None, "columns": 3, "size": 64}
     for layer in network["layers"]:
         assert set(layer["alike"]) == {"random", "channels"}

@@ -18,6 +18,7 @@ from atlas_helpers import tiny_network, write_photos
 from netloupe.atlas.build import build
 from netloupe.atlas.server import application
 from netloupe.atlas.store import Store
+from netloupe.atlas.synthesized import Synthesis
 from netloupe.data.sources import open_source
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
@@ -32,7 +33,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("browser")
     write_photos(folder / "photos" / "cats", 6, seed=1)
     write_photos(folder / "photos" / "dogs", 6, seed=2)
-    build(tiny_network(), open_source(folder / "photos"), folder / "atlas")
+    how = Synthesis(("conv2",), facets=2, steps=4)
+    build(tiny_network(), open_source(folder / "photos"), folder / "atlas", synthesize=how)
     server = uvicorn.Server(uvicorn.Config(application(Store.open(folder / "atlas")), port=0, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -148,6 +150,35 @@ def test_a_layer_sorts_and_its_address_keeps_it(browser: Any, address: str) -> N
     browser.get("about:blank")
     browser.back()
     until(lambda: order() == by_selectivity)
+    no_complaints(browser)
+
+
+def test_a_channel_shows_its_synthesized_image_and_facets(browser: Any, address: str) -> None:
+    browser.get(address + "#/layer/conv2?sort=channel")
+    shown(browser, "layer")
+    until(lambda: all_of(browser, "#looks a"))
+    assert "synthesized images and" in all_of(browser, "#synthesis")[0].text
+    picture = "return getComputedStyle(document.querySelector('#tiles .tile .cut')).backgroundImage"
+    until(lambda: "tiles/conv2/0.jpg" in browser.execute_script(picture))
+    all_of(browser, "#looks [data-tiles=synthesized]")[0].click()
+    until(lambda: "synthesis/conv2/0.jpg" in browser.execute_script(picture))
+    assert "tiles=synthesized" in browser.current_url
+    assert "sort=channel" in browser.current_url
+    all_of(browser, "#tiles .tile")[3].click()
+    shown(browser, "unit")
+    until(lambda: all_of(browser, "#synthesized .climbed figure img"))
+    loaded = "return [...document.querySelectorAll('#synthesized img')].every(i => i.complete && i.naturalWidth > 0)"
+    until(lambda: browser.execute_script(loaded))
+    facets = all_of(browser, "#facets > .facet")
+    assert 1 <= len(facets) <= 2
+    assert len(all_of(browser, "#facets .plate")) >= len(facets)
+    assert len(all_of(browser, "#synthesized .curve")) == 3
+    assert len(all_of(browser, "#synthesized .dot")) == 12
+    assert "earlier layer" in all_of(browser, "#path-note")[0].text
+    browser.get(address + "#/unit/conv1:3")
+    shown(browser, "unit")
+    until(lambda: all_of(browser, "#patches > .patch"))
+    assert not all_of(browser, "#synthesized")
     no_complaints(browser)
 
 

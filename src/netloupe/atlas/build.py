@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from netloupe.atlas.documents import Projected, network_document
 from netloupe.atlas.photographs import Photographs, map_layers, write_images
 from netloupe.atlas.projections import write_projections
 from netloupe.atlas.store import FORMAT, Store
+from netloupe.atlas.synthesized import Synthesis, write_synthesized
 from netloupe.atlas.tables import neighbor_rows, patch_rows, tile_rows, typical, unit_rows
 from netloupe.core.errors import InputError
 from netloupe.core.network import Network
@@ -57,6 +58,7 @@ def build(
     layers: Sequence[str] | None = None,
     k: int = 9,
     project: Rule | None = "deconvnet",
+    synthesize: Synthesis | None = None,
     batch_size: int = 32,
     progress: Progress | None = None,
 ) -> BuildReport:
@@ -64,7 +66,8 @@ def build(
 
     layers: which to show, by default every one that is not another's output handed on. k: patches kept per channel.
     project: the rule by which their projections are made, "deconvnet" or "guided", or None for none; there are none
-    either if the rule finds no ReLU in the network.
+    either if the rule finds no ReLU in the network. synthesize: of which layers to make an image for each channel, by
+    default of none, because one takes about as long as hundreds of images take to sweep.
     progress: called with (stage, done, total). The folder appears when all is done. Raises StoreError if `out` holds
     something else or can't be written, UnknownName for a layer or rule that is not there, InputError for no readable
     image.
@@ -78,12 +81,15 @@ def build(
     if layers is None:
         layers = [n for n, layer in net.layers.items() if layer.same_as is None]
     layers = list(dict.fromkeys(net.layer(n).name for n in layers))
-    identity = _identity(net, source, layers, k, project)
+    how = (synthesize if synthesize is not None else Synthesis()).checked(net)
+    if missing := [name for name in how.layers if name not in layers]:
+        raise InputError(f"images of layer {missing[0]!r}, which the atlas leaves out (accepted: {', '.join(layers)})")
+    identity = {**_identity(net, source, layers, k, project), "synthesize": json.loads(json.dumps(asdict(how)))}
     if Store.is_of(out, identity):
         return _report_of(out, time.monotonic() - start)
     store = Store.begin(out, identity)
 
-    found = _Found(TopPatches(k), Peaks(), ClassMeans(), Features(net.feature_layer), Predictions())
+    found = _Found(TopPatches(max(k, how.ranked)), Peaks(), ClassMeans(), Features(net.feature_layer), Predictions())
     report = sweep(
         net,
         source,
@@ -103,10 +109,17 @@ def build(
         )
     }
     write_images(store, net, source, rows, by_image, lambda done, total: tell("photographs", done, total))
-    strips = _write_units(store, net, layers, found, tell)
+    strips = _write_units(store, net, layers, found, k, tell)
     _write_neighbors(store, found, tell)
     projected = _write_projections(store, net, source, layers, project, batch_size, tell)
-    document = network_document(net, source, layers, rows, strips, by_image, report.skipped, k, projected)
+    made: Mapping[str, dict[str, Any]] = {}
+    if how.layers:
+        top = {name: found.patches.result()[name] for name in layers}
+        read = pixel_reader(source, net.inputs.size, net.inputs.channels)
+        made = write_synthesized(
+            store, net, how, top, list(by_image), read, lambda done, total: tell("synthesis", done, total)
+        )
+    document = network_document(net, source, layers, rows, strips, by_image, report.skipped, k, projected, how, made)
     store.drop("provenance")
     store.write("provenance", pa.table({"network": [json.dumps(document)]}))
     (store.path / "sweep.safetensors").unlink(missing_ok=True)
@@ -161,7 +174,7 @@ class _Found:
 
 
 def _write_units(
-    store: Store, net: Network, layers: Sequence[str], found: _Found, tell: Progress
+    store: Store, net: Network, layers: Sequence[str], found: _Found, k: int, tell: Progress
 ) -> list[dict[str, Any]]:
     """Tables `units`, `patches` and `tiles`; returns what the network page tells of each layer's channels."""
     for table in ("units", "patches", "tiles"):
@@ -173,7 +186,7 @@ def _write_units(
         tell("layers", i, len(layers))
         statistics = peaks[name]
         units = unit_rows(i, statistics, *(a.numpy() for a in classes[name]))
-        values, images, positions = (t.numpy() for t in patches[name])
+        values, images, positions = (t.numpy()[:, :k] for t in patches[name])
         best = patch_rows(
             i, net.layers[name].receptive_field, (values, images, positions), statistics.minimum, net.inputs.size
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ from netloupe.atlas.pages import IMAGES_PER_BLOCK, UNITS_PER_BLOCK
 from netloupe.atlas.photographs import MAP_COLUMNS, MAP_SIDE
 from netloupe.atlas.projections import PROJECTION_COLUMNS, Alike, projection_side
 from netloupe.atlas.store import FORMAT
+from netloupe.atlas.synthesized import Synthesis
 from netloupe.atlas.tables import TILE_COLUMNS, TILE_SIDE
 from netloupe.core.network import Network
 from netloupe.core.provenance import provenance
@@ -37,6 +38,8 @@ def network_document(
     skipped: Sequence[Skipped],
     k: int,
     projected: Projected,
+    synthesis: Synthesis,
+    synthesized: Mapping[str, dict[str, Any]],
 ) -> dict[str, Any]:
     """`data/network.json`; see docs/architecture.md."""
     labels = [net.label(i) for i in range(net.classes)]
@@ -64,12 +67,21 @@ def network_document(
             "columns": PROJECTION_COLUMNS,
             "size": projection_side(net.inputs.size),
         },
+        "synthesis": {"preset": synthesis.preset, "steps": synthesis.steps} if synthesis.layers else None,
         "layers": [
-            _layer_document(net, name, {**strip, "alike": projected.alike.get(name)})
+            _layer_document(
+                net, name, {**strip, "alike": projected.alike.get(name), "synthesized": synthesized.get(name)}
+            )
             for name, strip in zip(layers, strips, strict=True)
         ],
         "provenance": provenance(
-            net, "atlas", images=source.title, k=k, project=projected.rule, fingerprint=source.fingerprint()
+            net,
+            "atlas",
+            images=source.title,
+            k=k,
+            project=projected.rule,
+            synthesis=asdict(synthesis),
+            fingerprint=source.fingerprint(),
         ),
     }
 

@@ -28,6 +28,7 @@ class Pages:
         self.store = store
         self._lock = threading.Lock()
         self._mosaics = lru_cache(maxsize=4)(self._read_mosaics)
+        self._synthesized = lru_cache(maxsize=4)(self._read_synthesized)
 
     @cached_property
     def _layers(self) -> dict[str, int]:
@@ -64,6 +65,14 @@ class Pages:
             rows = self.store.rows("projections", columns=["layer", "channel"])
             for layer, channel in sorted((row["layer"], row["channel"]) for row in rows):
                 yield f"projections/{names[layer]}/{channel}.jpg"
+        for layer in self.store.network["layers"]:
+            if layer["synthesized"] is not None:
+                slug = quote(layer["name"], safe="")
+                for block in range(math.ceil(layer["shape"][0] / UNITS_PER_BLOCK)):
+                    yield f"synthesis/{slug}/{block}.jpg"
+                    pictures = self._synthesized(self._layers[layer["name"]], block)["mosaics"]
+                    channels = [block * UNITS_PER_BLOCK + i for i, jpeg in enumerate(pictures) if jpeg is not None]
+                    yield from (f"synthesized/{slug}/{channel}.jpg" for channel in channels)
         ids = sorted(self.store.arrow("images", columns=["id"])["id"].to_pylist())
         yield from (f"data/images/{block}.json" for block in range(self._image_blocks()))
         for i in ids:
@@ -92,7 +101,26 @@ class Pages:
             case ["projections", slug, name] if (layer := self._layer(slug)) is not None:
                 channel = _number(name, ".jpg")
                 return None if channel is None else self._mosaics(layer, channel // UNITS_PER_BLOCK).get(channel)
+            case ["synthesis", slug, name] if (layer := self._layer(slug)) is not None:
+                sheet = _number(name, ".jpg")
+                return None if sheet is None else self._synthesized(layer, sheet).get("jpeg")
+            case ["synthesized", slug, name] if (layer := self._layer(slug)) is not None:
+                channel = _number(name, ".jpg")
+                return None if channel is None else self._image_of(layer, channel)
         return None
+
+    def _image_of(self, layer: int, channel: int) -> bytes | None:
+        """The synthesized image of a channel and its facets, in one row."""
+        pictures = self._synthesized(layer, channel // UNITS_PER_BLOCK).get("mosaics", [])
+        place = channel % UNITS_PER_BLOCK
+        return pictures[place] if place < len(pictures) else None
+
+    def _read_synthesized(self, layer: int, block: int) -> dict[str, Any]:
+        """The row of table `synthesized`; empty where there is none."""
+        if self.store.network["layers"][layer]["synthesized"] is None:
+            return {}
+        rows = self.store.rows("synthesized", f"layer = {layer} AND sheet = {block}", ["jpeg", "mosaics", "units"])
+        return rows[0] if rows else {}
 
     def _read_mosaics(self, layer: int, block: int) -> dict[int, bytes]:
         """The mosaics of projections of channels UNITS_PER_BLOCK * block and on."""
@@ -143,6 +171,7 @@ class Pages:
                     "box": [p["top"], p["left"], p["bottom"], p["right"]],
                 }
             )
+        made = json.loads(self._synthesized(layer, block).get("units", "[]")) or [None] * len(rows)
         return {
             "units": [
                 {
@@ -153,8 +182,9 @@ class Pages:
                         {"label": self._label(c), "index": c, "mean": mean, "count": count}
                         for c, mean, count in zip(r["classes"], r["class_means"], r["class_counts"], strict=True)
                     ],
+                    "synthesized": own,
                 }
-                for r in rows
+                for r, own in zip(rows, made, strict=True)
             ]
         }
 

@@ -10,6 +10,7 @@
 | `tiles` | 64 channels of a layer | layer, sheet, jpeg |
 | `projections` | a channel with patches | layer, channel, jpeg |
 | `alike` | a layer | layer, random, channels |
+| `synthesized` | 64 channels of a layer | layer, sheet, jpeg, mosaics, units (JSON), seconds |
 | `provenance` | the build | network (JSON: `data/network.json`) |
 
 `layer` is the layer's place in the network's list. `atlas.json` names the format and the build; it is written last.
@@ -29,7 +30,7 @@ import pyarrow as pa
 from netloupe.core.errors import StoreError
 from netloupe.core.files import write_atomically
 
-FORMAT = 2
+FORMAT = 3
 _MARK = "atlas.json"
 
 

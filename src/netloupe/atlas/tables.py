@@ -21,7 +21,7 @@ NEIGHBORS_KEPT = 12
 
 _PER_ROW = 3  # patches in a row of a tile
 _PATCH = (TILE_SIDE - _PER_ROW + 1) // _PER_ROW  # 39 px, one px apart
-_DARK: Color = (28, 27, 25)
+DARK: Color = (28, 27, 25)
 
 
 def selectivity(means: np.ndarray) -> np.ndarray:
@@ -118,7 +118,7 @@ def tile_rows(
         shown = range(first, min(first + UNITS_PER_BLOCK, channels))
         rows = -(-len(shown) // TILE_COLUMNS)
         sheet = np.empty((rows * TILE_SIDE, TILE_COLUMNS * TILE_SIDE, 3), dtype=np.uint8)
-        sheet[:] = _DARK
+        sheet[:] = DARK
         for i, channel in enumerate(shown):
             top, left = (i // TILE_COLUMNS) * TILE_SIDE, (i % TILE_COLUMNS) * TILE_SIDE
             for p in best.get(channel, ()):
@@ -138,7 +138,7 @@ def tile_rows(
 def _crop(photo: Picture, patch: Mapping[str, Any], size: tuple[int, int]) -> Picture:
     sy, sx = photo.shape[0] / size[0], photo.shape[1] / size[1]
     box = patch["top"] * sy, patch["left"] * sx, patch["bottom"] * sy, patch["right"] * sx
-    return cropped(photo, box, _PATCH, background=_DARK)
+    return cropped(photo, box, _PATCH, background=DARK)
 
 
 def neighbor_rows(space: str, ids: np.ndarray, vectors: np.ndarray) -> pa.Table:

@@ -28,6 +28,17 @@ def build(
         str,
         typer.Option(metavar="deconvnet|guided|none", help="Lay the projection of each patch's neuron beside it."),
     ] = "deconvnet",
+    synthesize: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LAYER", help="Make an image for each channel of this layer; several times, or all."),
+    ] = None,
+    facets: Annotated[
+        int, typer.Option(min=0, metavar="N", help="With --synthesize: up to N facets of each channel too.")
+    ] = 0,
+    preset: Annotated[str, typer.Option(metavar="NAME", help="With --synthesize: as in netloupe visualize.")] = "lucid",
+    steps: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="With --synthesize: steps of ascent, else the preset's.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Images run at once.")] = 32,
     first: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N images.")] = None,
     as_json: Json = False,
@@ -38,13 +49,28 @@ def build(
     """
     from netloupe.analysis.projections import named_rule
     from netloupe.atlas.build import build
+    from netloupe.atlas.synthesized import Synthesis
     from netloupe.cli.progress import Progress
     from netloupe.data.sources import open_source
 
     rule = None if project == "none" else named_rule(project, "none")
     net, source = network.load(), open_source(data).first(first)
+    chosen = list(synthesize or ())
+    if chosen == ["all"]:
+        chosen = list(layer or (name for name, one in net.layers.items() if one.same_as is None))
+    how = Synthesis(tuple(chosen), facets, preset, steps)
     with Progress() as progress:
-        report = build(net, source, out, layers=layer, k=k, project=rule, batch_size=batch_size, progress=progress)
+        report = build(
+            net,
+            source,
+            out,
+            layers=layer,
+            k=k,
+            project=rule,
+            synthesize=how,
+            batch_size=batch_size,
+            progress=progress,
+        )
     if report.no_projections is not None:
         typer.echo(f"no projections: {report.no_projections}", err=True)
     for skipped in report.skipped:

@@ -4,6 +4,7 @@
     ├── UnknownName      a layer, channel, class, model or command that is not there
     ├── InputError       an image, folder, list, tensor or option that can't be used
     ├── NetworkError     a module or its weights: no logits, wrong shapes, non-finite activations
+    │   └── DeadUnit     nothing to climb: no score has a gradient
     └── StoreError       an atlas store, checkpoint or disk that can't be read or written
 
 Anything else that escapes is our own fault and keeps its traceback.
@@ -29,6 +30,10 @@ class InputError(NetloupeError):
 
 class NetworkError(NetloupeError):
     """A module or weights file that can't be used."""
+
+
+class DeadUnit(NetworkError):
+    """Units whose score does not depend on the image."""
 
 
 class StoreError(NetloupeError):

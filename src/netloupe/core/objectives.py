@@ -118,6 +118,20 @@ def channel(layer: str, index: int) -> Objective:
     return Objective((layer,), score, f"channel({layer!r}, {index})")
 
 
+def excitation(layer: str, index: int) -> Objective:
+    """The mean over positions of what of a channel is above zero; of a layer without positions, the channel itself.
+
+    What the rectifier after it would let through. To be climbed instead of `channel`: the mean of positive and negative
+    responses can rise without any position responding, and in a first layer tells only of brightness and color.
+    """
+
+    def score(r: Reading) -> Tensor:
+        values = r.channel(layer, index)
+        return values if values.ndim == 1 else F.relu(values).flatten(1).mean(1)
+
+    return Objective((layer,), score, f"excitation({layer!r}, {index})")
+
+
 def neuron(layer: str, index: int, y: int | None = None, x: int | None = None) -> Objective:
     """One channel at position (y, x) of its map; without a position, at the center."""
 
@@ -314,6 +328,7 @@ __all__ = [
     "direction",
     "diversity",
     "energy",
+    "excitation",
     "gram",
     "l2",
     "log_probability",

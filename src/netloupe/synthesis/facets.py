@@ -22,7 +22,6 @@ from torch import Tensor
 from netloupe.core.errors import InputError
 from netloupe.core.network import LOGITS, Network
 from netloupe.core.objectives import Objective, direction
-from netloupe.core.objectives import unit as objective_of
 from netloupe.core.provenance import provenance
 from netloupe.core.receptive_field import Box
 from netloupe.core.units import Unit
@@ -31,7 +30,7 @@ from netloupe.render.pictures import PAPER, Picture, captioned, cropped, from_pi
 from netloupe.render.result import Result
 from netloupe.sweep.accumulators import TopPatches
 from netloupe.sweep.engine import check_any_read, sweep
-from netloupe.synthesis.visualize import as_size, visualize
+from netloupe.synthesis.visualize import as_size, exciting, visualize
 
 IMAGES = 100  # that are grouped
 AVERAGED = 15  # images nearest to the center of a group, whose mean is its start (Nguyen et al. 2016)
@@ -173,14 +172,15 @@ def facets(
         seed=seed,
         progress=lambda done, total: tell("steps", done, total),
     )
-    responses, own = judged(net, torch.from_numpy(made.images), [asked[i] for i in owners], owners, flat)
+    parts = torch.from_numpy(made.images).split([len(groups) for groups in found])
+    told = [judged(net, part, one, groups) for part, one, groups in zip(parts, asked, found, strict=True)]
     return Facets(
         made.images,
         starts.numpy(),
         tuple(str(asked[i]) for i in owners),
         flat,
-        responses,
-        own,
+        np.concatenate([responses for responses, _ in told]),
+        np.concatenate([own for _, own in told]),
         made.history,
         read,
         {**made.provenance, **provenance(net, "facets", count=count, images=images, pull=pull, source=source.title)},
@@ -243,7 +243,7 @@ def grouped(net: Network, unit: Unit, ranked: Ranked, read: ReadPixels, count: i
     groups = []
     for chosen, center in zip(members, centers, strict=True):
         near = chosen[np.argsort(np.linalg.norm(features[chosen] - center, axis=1), kind="stable")]
-        objective = objective_of(unit) * (1 / _scale(ranked.responses[chosen]))
+        objective = exciting(unit) * (1 / _scale(ranked.responses[chosen]))
         if len(members) > 1 and pull:
             apart = center - centers.mean(0)
             along = direction(_layer(net, unit), torch.from_numpy(apart).float())
@@ -330,22 +330,12 @@ def _layer(net: Network, unit: Unit) -> str:
     return net.feature_layer if unit.class_name is not None else net.layer(unit.layer).name
 
 
-def judged(
-    net: Network, images: Tensor, units: Sequence[Unit], owners: Sequence[int], groups: Sequence[Group]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Of each image the highest response of its unit, and whether it lies nearest to the center of its own group.
-
-    owners: whose group each is; only groups of the same owner are compared.
-    """
-    responses, own = [], []
-    for i, (image, unit) in enumerate(zip(images, units, strict=True)):
-        response = highest(net, image[None], unit)
-        feature = _directions(features_of(net, image[None], unit))[0]
-        rivals = [j for j, owner in enumerate(owners) if owner == owners[i]]
-        away = [float(np.linalg.norm(feature - groups[j].center)) for j in rivals]
-        responses.append(float(response[0]))
-        own.append(rivals[int(np.argmin(away))] == i)
-    return np.array(responses), np.array(own)
+def judged(net: Network, images: Tensor, unit: Unit, groups: Sequence[Group]) -> tuple[np.ndarray, np.ndarray]:
+    """Of the images (n, C, H, W) of a unit's n groups: its highest responses, and which lie nearest to their own."""
+    rows = _directions(features_of(net, images, unit))
+    centers = np.stack([group.center for group in groups])
+    nearest = np.linalg.norm(rows[:, None] - centers, axis=2).argmin(1)
+    return highest(net, images, unit), nearest == np.arange(len(groups))
 
 
 def highest(net: Network, images: Tensor, unit: Unit) -> np.ndarray:

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from netloupe.core.errors import InputError, NetloupeError, NetworkError
+from netloupe.core.errors import DeadUnit, InputError, NetloupeError, NetworkError
 from netloupe.core.network import Network
-from netloupe.core.objectives import Objective, Reading, as_objective, diversity
+from netloupe.core.objectives import Objective, Reading, as_objective, diversity, excitation
 from netloupe.core.provenance import provenance
 from netloupe.core.units import Unit
 from netloupe.render.pictures import Picture, captioned, from_pixels, grid, resized
@@ -102,16 +102,17 @@ def visualize(
 ) -> Visualization:
     """Images (N, C, H, W) in [0, 1] that make one objective, or each of a list, as large as the preset allows.
 
-    preset: one of `PRESETS`; what else is given replaces its part. An objective may be the address of a unit. size: px,
+    preset: one of `PRESETS`; what else is given replaces its part. An objective may be the address of a unit: of a
+    channel that is what of it is above zero (`objectives.excitation`). size: px,
     by default the network's input size. start: see `start_images`. every: keep a frame each so many steps.
     diverse: so many images of each objective, one after the other, that are to differ: with `apart` times the size of
     the score counts how unlike each other they are (`objectives.diversity`, Olah et al. 2017), at the objective's own
     layer or the last before it that has positions.
-    Raises NetworkError if no objective has a gradient (dead units) or if a score is not finite; InputError for a size
+    Raises DeadUnit if no objective has a gradient; NetworkError if a score is not finite; InputError for a size
     that the network can't take, with the smallest that it can.
     """
     given = [objective] if isinstance(objective, Objective | str | Unit) else list(objective)
-    objectives = [as_objective(one) for one in given]
+    objectives = [exciting(one) for one in given]
     if not objectives:
         raise InputError("no objective (accepted: 1 or more)")
     if diverse < 1:
@@ -150,7 +151,7 @@ def _result(
     **parameters: Any,
 ) -> Visualization:
     if bool(found.dead.all()) and how.steps:
-        raise NetworkError(
+        raise DeadUnit(
             f"{', '.join(names[:4])}: no gradient in {net.name}, so there is nothing to climb "
             "(a dead unit, or one that does not depend on the image)"
         )
@@ -209,6 +210,14 @@ def _varied(net: Network, start: Tensor, count: int, seed: int) -> Tensor:
     noise = [start_images(net, "noise", 1, sides, seed + i) - 0.5 for i in range(1, count)]
     added = torch.cat([torch.zeros_like(start[:1]), *noise])
     return (start[:, None] + added).clamp(0, 1).flatten(0, 1)
+
+
+def exciting(given: Objective | str | Unit) -> Objective:
+    """What to climb for a unit: of a channel what is above zero, of all else what the address names."""
+    unit = Unit.parse(given) if isinstance(given, str) else given
+    if isinstance(unit, Unit) and unit.channel is not None and unit.position is None:
+        return excitation(unit.layer, unit.channel)
+    return as_objective(unit)
 
 
 def described(parameterization: Parameterization) -> str:

@@ -42,6 +42,8 @@ const slug = encodeURIComponent;
 
 export const tilesUrl = (layer, sheet) => `tiles/${slug(layer)}/${sheet}.jpg`;
 export const projectionsUrl = (layer, channel) => `projections/${slug(layer)}/${channel}.jpg`;
+export const synthesisUrl = (layer, sheet) => `synthesis/${slug(layer)}/${sheet}.jpg`;
+export const synthesizedUrl = (layer, channel) => `synthesized/${slug(layer)}/${channel}.jpg`;
 export const mapsUrl = (id) => `maps/${id}.jpg`;
 export const imageUrl = (id) => `img/${id}.jpg`;
 

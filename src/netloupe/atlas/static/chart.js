@@ -1,4 +1,4 @@
-// A histogram of the peak activation over images, drawn at the width it gets so that its type keeps its size.
+// Charts, drawn at the width they get so that their type keeps its size: a histogram, and curves over layers.
 
 import { h, svg, withWidth } from "./dom.js";
 import { count, number, plain } from "./format.js";
@@ -49,4 +49,40 @@ function round(low, high, wanted) {
   const values = [];
   for (let i = Math.ceil(low / step); i * step <= high; i += 1) values.push(i * step);
   return values;
+}
+
+/** Curves of numbers in [-1, 1] over named places; each is {key, text, values}, null where a value is missing. */
+export function lines(places, curves, axis) {
+  const frame = h("div", { class: "chart curves" });
+  const keys = h("ul", { class: "legend" }, curves.map(({ key, text }) => h("li", { class: key }, text)));
+  withWidth(frame, (width) => frame.replaceChildren(drawLines(width, places, curves, axis)));
+  return h("div", {}, frame, keys);
+}
+
+function drawLines(width, places, curves, axis) {
+  const known = curves.flatMap(({ values }) => values).filter((value) => value !== null);
+  const low = Math.min(0, Math.floor(Math.min(0, ...known) * 5) / 5);
+  const inner = { width: width - EDGE.left - EDGE.right, height: HEIGHT - EDGE.top - EDGE.bottom };
+  const x = (place) => EDGE.left + (places.length === 1 ? 0.5 : place / (places.length - 1)) * inner.width;
+  const y = (value) => EDGE.top + ((1 - value) / (1 - low)) * inner.height;
+  const levels = [-0.6, -0.2, 0, 0.2, 0.4, 0.6, 0.8, 1].filter((value) => value >= low);
+  const grid = levels.map((value) => [
+    svg("line", { class: "grid", x1: EDGE.left, x2: width - EDGE.right, y1: y(value), y2: y(value) }),
+    svg("text", { x: EDGE.left - 8, y: y(value) + 4, "text-anchor": "end" }, plain(value))]);
+  const room = Math.max(1, Math.floor(inner.width / (8 * Math.max(...places.map((name) => name.length), 5))));
+  const step = Math.ceil(places.length / room);
+  const last = places.length - 1;
+  const names = places.map((name, i) => ((last - i) % step === 0) && svg("text", { x: x(i), y: y(low) + 20,
+    "text-anchor": places.length > 1 && i === last ? "end" : "middle" }, name));
+  const drawn = curves.map(({ key, text, values }) => {
+    const points = values.map((value, i) => [value, i]).filter(([value]) => value !== null);
+    return [svg("path", { class: `curve ${key}`, d: points.map(([value, i], n) => `${n === 0 ? "M" : "L"}${x(i)} ${y(value)}`).join("") },
+      svg("title", {}, text)),
+    points.map(([value, i]) => svg("circle", { class: `dot ${key}`, cx: x(i), cy: y(value), r: 3 },
+      svg("title", {}, `${text} at ${places[i]}: ${number(value)}`)))];
+  });
+  return svg("svg", { width, height: HEIGHT, role: "img", "aria-label":
+    `${axis}, layer by layer: ${curves.map(({ text, values }) => `${text} ${values.map(number).join(", ")}`).join("; ")}` },
+    grid, names, drawn,
+    svg("text", { class: "axis", transform: `translate(11 ${EDGE.top + inner.height / 2}) rotate(-90)`, "text-anchor": "middle" }, axis));
 }

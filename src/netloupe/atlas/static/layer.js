@@ -5,6 +5,7 @@ import { facts, h } from "./dom.js";
 import { count, counted, layerHash, networkHash, number, percent, receptiveField, shape } from "./format.js";
 import { nearest } from "./nearest.js";
 import { likeness, pager, tile } from "./pieces.js";
+import { aboutLayer, pathChart } from "./synthesized.js";
 
 const SORTS = {
   strength: { by: "strength", text: number, note: "Strength: the highest activation that any image caused." },
@@ -26,10 +27,13 @@ export async function layerView({ name, query, network, setQuery }) {
   const columns = await getLayer(name);
   const sort = Object.hasOwn(SORTS, query.get("sort") ?? "") ? query.get("sort") : "strength";
   const filter = query.get("filter") ?? "";
-  const tiles = inOrder(columns, SORTS[sort].by).map((channel) => channelTile(network, layer, columns, channel, sort));
+  const made = layer.synthesized !== null && query.get("tiles") === "synthesized";
+  const kind = made ? "synthesized" : null;
+  const tiles = inOrder(columns, SORTS[sort].by).map((channel) => channelTile(network, layer, columns, channel, sort, made));
   const grid = h("div", { id: "tiles", class: "tiles" }, tiles.map(({ element }) => element));
   const shown = h("span", { id: "shown", role: "status" });
   const choices = h("nav", { class: "choices", "aria-label": "Sort by" });
+  const looks = h("nav", { id: "looks", class: "choices", "aria-label": "Show" });
 
   function narrow(text) {
     const wanted = text.trim().toLowerCase();
@@ -40,9 +44,11 @@ export async function layerView({ name, query, network, setQuery }) {
     }
     shown.textContent = wanted === "" ? counted(tiles.length, "channel") : `${count(visible)} of ${counted(tiles.length, "channel")}`;
     choices.replaceChildren(...Object.keys(SORTS).map((key) =>
-      h("a", { href: layerHash(name, { sort: key, filter: text }), "aria-current": key === sort && "true", "data-sort": key },
+      h("a", { href: layerHash(name, { sort: key, filter: text, tiles: kind }), "aria-current": key === sort && "true", "data-sort": key },
         key === "channel" ? "number" : key)));
-    setQuery({ sort: query.get("sort"), filter: text });
+    looks.replaceChildren(...[[null, "patches"], ["synthesized", "synthesized"]].map(([tiles, look]) =>
+      h("a", { href: layerHash(name, { sort: query.get("sort"), filter: text, tiles }), "aria-current": tiles === kind && "true", "data-tiles": look }, look)));
+    setQuery({ sort: query.get("sort"), filter: text, tiles: kind });
   }
   narrow(filter);
 
@@ -60,9 +66,13 @@ export async function layerView({ name, query, network, setQuery }) {
           ["Parameters", layer.parameters > 0 ? count(layer.parameters) : null],
           ["Dead channels", `${count(layer.dead)} of ${count(layer.shape[0])}`],
         ]),
-        layer.alike && h("p", { id: "likeness", class: "note" }, likeness(layer))),
+        layer.alike && h("p", { id: "likeness", class: "note" }, likeness(layer)),
+        layer.synthesized && h("p", { id: "synthesis", class: "note" }, aboutLayer(network, layer)),
+        layer.synthesized?.path && h("details", { class: "more" },
+          h("summary", {}, "Are the synthesized images on the path that photographs take?"), pathChart(layer.synthesized.path))),
       h("section", { "aria-label": "Channels" },
         h("div", { class: "bar-line" },
+          layer.synthesized && [h("span", { class: "quiet-label" }, "Show"), looks],
           h("span", { class: "quiet-label" }, "Sort by"), choices,
           hasClasses(columns) && h("label", { class: "filter" }, h("span", {}, "Class"),
             h("input", { id: "filter", type: "search", value: filter, placeholder: "any", autocomplete: "off",
@@ -85,12 +95,12 @@ function inOrder(columns, by) {
     columns.dead[a] - columns.dead[b] || (value(a) === value(b) ? a - b : value(b) - value(a)));
 }
 
-function channelTile(network, layer, columns, channel, sort) {
+function channelTile(network, layer, columns, channel, sort, synthesized) {
   const label = columns.label[channel] ?? "";
   const { by, text } = SORTS[sort];
   const captions = [channel, text(columns[by ?? "strength"][channel])];
   if (label !== "") captions.push(label);
-  return { element: tile(network, layer, channel, { captions, dead: columns.dead[channel] }), label: label.toLowerCase() };
+  return { element: tile(network, layer, channel, { captions, dead: columns.dead[channel], synthesized }), label: label.toLowerCase() };
 }
 
 function around(network, layer) {

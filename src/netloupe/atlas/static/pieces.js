@@ -1,6 +1,6 @@
 // Parts that several views share.
 
-import { getSheet, imageUrl, projectionsUrl, tilesUrl } from "./api.js";
+import { getSheet, imageUrl, projectionsUrl, synthesisUrl, tilesUrl } from "./api.js";
 import { h, svg, whenNear } from "./dom.js";
 import { imageHash, imagesHash, percent, unitHash } from "./format.js";
 
@@ -22,11 +22,11 @@ export function cut(url, size, column, row) {
   return picture;
 }
 
-/** A channel as the mosaic of its nine best patches, linked to its unit. */
-export function tile(network, layer, channel, { captions = [], dead = false } = {}) {
+/** A channel as the mosaic of its nine best patches, or as its synthesized image, linked to its unit. */
+export function tile(network, layer, channel, { captions = [], dead = false, synthesized = false } = {}) {
   const { columns, size } = network.tile;
   const place = channel % network.units_per_block;
-  const url = tilesUrl(layer.name, Math.floor(channel / network.units_per_block));
+  const url = (synthesized ? synthesisUrl : tilesUrl)(layer.name, Math.floor(channel / network.units_per_block));
   const name = `${layer.name}, channel ${channel}${dead ? ", dead" : ""}`;
   return h("a", { class: dead ? "tile dead" : "tile", href: unitHash(layer.name, channel), "data-channel": channel, title: name,
     "aria-label": [name, ...captions.slice(1)].join(", ") },
@@ -48,6 +48,12 @@ export function projection(network, layer, channel, rank, count, box, frame) {
   const across = Math.min(columns, count);
   return framed(projectionsUrl(layer.name, channel), box, frame,
     [Math.ceil(count / columns), across], [Math.floor(rank / columns), rank % columns]);
+}
+
+/** One of `count` pictures of the input's proportions that stand in one row at `url`. */
+export function part(network, url, place, count) {
+  const [height, width] = network.input.size;
+  return framed(url, [0, 0, height, width], [height, width], [1, count], [0, place]);
 }
 
 /** A part of the picture at `url` as large as `box` in a frame: the picture is `times` as large, moved by `steps`. */

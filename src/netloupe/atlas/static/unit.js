@@ -6,6 +6,7 @@ import { facts, h } from "./dom.js";
 import { count, counted, imageHash, layerHash, number, percent, receptiveField, unitHash } from "./format.js";
 import { findLayer } from "./layer.js";
 import { bars, called, classHref, crop, likeness, pager, photo, projection } from "./pieces.js";
+import { synthesized } from "./synthesized.js";
 
 export async function unitView({ name: address, network }) {
   const colon = address.lastIndexOf(":");
@@ -37,6 +38,7 @@ export async function unitView({ name: address, network }) {
           ["Each position sees", receptiveField(layer.receptive_field)],
         ])),
       patches(network, layer, unit, rows, columns.dead[channel]),
+      synthesized(network, layer, unit),
       h("div", { class: "pair" },
         h("section", { "aria-labelledby": "histogram-title" },
           h("h2", { id: "histogram-title" }, "Over all images"),

@@ -1,0 +1,88 @@
+"""Whether a synthesized image takes the way through the network that photographs take (Geirhos et al. 2024).
+
+An image can excite a unit by other means than the photographs that excite it: at earlier layers it is then unlike them.
+Images are compared layer by layer, by the rank correlation of what their channels do on average over positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import rankdata
+from torch import Tensor
+
+from netloupe.core.network import Network
+
+LAYERS = 24  # compared at most, spread evenly over the network
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How alike images are at each of L layers: mean Spearman correlations in [-1, 1], each (L,).
+
+    synthesized: a synthesized image with the photographs that excite its unit most. same: those photographs with each
+    other. other: those photographs with any others; NaN where there is no pair.
+    """
+
+    layers: tuple[str, ...]
+    synthesized: np.ndarray
+    same: np.ndarray
+    other: np.ndarray
+
+    @property
+    def aside(self) -> int:
+        """At how many layers before the last the synthesized image is less like the photographs than any others are."""
+        return int((self.synthesized[:-1] < self.other[:-1]).sum())
+
+
+def layers_before(net: Network, layer: str, among: Sequence[str]) -> list[str]:
+    """At most `LAYERS` of the layers `among` up to `layer` and with it, in order, that have more than one channel."""
+    names = list(net.layers)
+    last = names.index(net.layer(layer).name)
+    fit = [n for n in among if names.index(n) < last and net.layers[n].channels > 1]
+    if len(fit) >= LAYERS:
+        fit = [fit[round(i * (len(fit) - 1) / (LAYERS - 2))] for i in range(LAYERS - 1)]
+    return [*fit, names[last]]
+
+
+def profiles(net: Network, images: Tensor, layers: Sequence[str]) -> dict[str, np.ndarray]:
+    """Layer -> (N, C): the ranks of the channels' means over positions, centered and of length 1.
+
+    The dot product of two rows is their rank correlation; a row is zero where all channels are equal.
+    """
+    parts: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
+    for first in range(0, len(images), 32):
+        for layer, maps in net.activations(images[first : first + 32], layers).items():
+            means = maps.flatten(2).mean(2) if maps.ndim > 2 else maps
+            parts[layer].append(means.cpu().numpy())
+    found = {}
+    for layer, rows in parts.items():
+        ranks = rankdata(np.concatenate(rows), axis=1)
+        ranks -= ranks.mean(axis=1, keepdims=True)
+        found[layer] = ranks / np.maximum(np.linalg.norm(ranks, axis=1, keepdims=True), 1e-12)
+    return found
+
+
+def likeness(
+    synthesized: Mapping[str, np.ndarray],
+    photographs: Mapping[str, np.ndarray],
+    best: Sequence[int],
+    rest: Sequence[int],
+) -> Likeness:
+    """Of one image, `synthesized` profiles (1, C), and rows of profiles of photographs: the best, and any others."""
+    layers = tuple(synthesized)
+    columns: dict[str, list[float]] = {"synthesized": [], "same": [], "other": []}
+    others = [i for i in rest if i not in set(best)]
+    for layer in layers:
+        own, rows = photographs[layer][list(best)], photographs[layer]
+        pairs = np.triu_indices(len(own), 1)
+        columns["synthesized"].append(_mean(own @ synthesized[layer][0]))
+        columns["same"].append(_mean((own @ own.T)[pairs]))
+        columns["other"].append(_mean(own @ rows[others].T))
+    return Likeness(layers, **{name: np.array(values) for name, values in columns.items()})
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if values.size else float("nan")

@@ -1,0 +1,276 @@
+"""The synthesized images of an atlas: one for each channel of chosen layers, its facets, and whether to trust them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from netloupe.analysis.paths import Likeness, layers_before, likeness, profiles
+from netloupe.atlas.pages import UNITS_PER_BLOCK
+from netloupe.atlas.store import Store
+from netloupe.atlas.tables import DARK, TILE_COLUMNS, TILE_SIDE
+from netloupe.core.errors import DeadUnit, InputError
+from netloupe.core.network import Network
+from netloupe.core.units import Unit
+from netloupe.data.sources import ReadPixels
+from netloupe.render.pictures import Picture, encode, from_pixels, resized
+from netloupe.sweep.top import Top
+from netloupe.synthesis.facets import Group, Ranked, excited, grouped, highest, judged
+from netloupe.synthesis.presets import recipe
+from netloupe.synthesis.visualize import visualize
+
+RANKED = 60  # photographs of a channel that are grouped into facets
+
+_BEST = 9  # photographs of a channel that its image is compared with
+_REST = 64  # any photographs, for comparison
+_SHOWN = 6  # photographs of a facet
+_SIDE = 256  # px of an image, at most
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """What to make for an atlas: an image for each channel of `layers`, and up to so many facets of each."""
+
+    layers: tuple[str, ...] = ()
+    facets: int = 0
+    preset: str = "lucid"
+    steps: int | None = None
+
+    def checked(self, net: Network) -> Synthesis:
+        """The same with steps filled in. Raises UnknownName for a layer or preset, InputError for a negative number."""
+        if self.facets < 0 or (self.steps is not None and self.steps < 1):
+            raise InputError(f"{self.facets} facets in {self.steps} steps (accepted: 0 or more, 1 or more)")
+        steps = recipe(net, self.preset, net.inputs.size).steps if self.steps is None else self.steps
+        return Synthesis(tuple(dict.fromkeys(net.layer(n).name for n in self.layers)), self.facets, self.preset, steps)
+
+    @property
+    def ranked(self) -> int:
+        """How many photographs of each channel it needs to know."""
+        return 0 if not self.layers else RANKED if self.facets else _BEST
+
+
+def write_synthesized(
+    store: Store,
+    net: Network,
+    how: Synthesis,
+    top: Mapping[str, Top],
+    ids: Sequence[int],
+    read: ReadPixels,
+    progress: Callable[[int, int], None],
+) -> dict[str, dict[str, Any]]:
+    """Fill the table `synthesized`, from the first block of channels that it lacks.
+
+    top: the best photographs of each channel of all layers of the atlas. ids: of all photographs.
+    Gives for each layer what `data/network.json` tells of it. progress: (channels done, all of them).
+    """
+    if store.count("synthesized") == 0:
+        store.write("synthesized", _SCHEMA.empty_table())
+    listed = list(top)
+    there = {(r["layer"], r["sheet"]) for r in store.rows("synthesized", columns=["layer", "sheet"])}
+    draw = np.random.default_rng(0)
+    rest = sorted(draw.choice(np.asarray(ids), min(_REST, len(ids)), replace=False).tolist())
+    done, total = 0, sum(net.layers[name].channels for name in how.layers)
+    progress(done, total)
+    for name in how.layers:
+        for first in range(0, net.layers[name].channels, UNITS_PER_BLOCK):
+            block = range(first, min(first + UNITS_PER_BLOCK, net.layers[name].channels))
+            if (listed.index(name), first // UNITS_PER_BLOCK) not in there:
+                start = time.monotonic()
+                made = _Block(net, how, name, block, top[name], read).make(listed, rest)
+                row = {
+                    "layer": listed.index(name),
+                    "sheet": first // UNITS_PER_BLOCK,
+                    "jpeg": encode(_sheet([one.image for one in made]), "JPEG", 90),
+                    "mosaics": [None if one.image is None else encode(one.mosaic(), "JPEG", 90) for one in made],
+                    "units": json.dumps([one.document for one in made]),
+                    "seconds": time.monotonic() - start,
+                }
+                store.write("synthesized", pa.Table.from_pylist([row], schema=_SCHEMA))
+            done += len(block)
+            progress(done, total)
+    return {name: _told(store, listed.index(name), top[name]) for name in how.layers}
+
+
+_SCHEMA = pa.schema(
+    [
+        ("layer", pa.int32()),
+        ("sheet", pa.int32()),
+        ("jpeg", pa.binary()),
+        ("mosaics", pa.list_(pa.binary())),
+        ("units", pa.string()),
+        ("seconds", pa.float64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What was made for a channel: image and facets (F, C, H, W) in [0, 1], and what `data/units` tells of them."""
+
+    image: np.ndarray | None = None
+    facets: Sequence[np.ndarray] = ()
+    document: dict[str, Any] | None = None
+
+    def mosaic(self) -> Picture:
+        """The image and its facets in one row."""
+        pictures = [_small(image) for image in (self.image, *self.facets) if image is not None]
+        return np.concatenate(pictures, axis=1)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Some channels of a layer."""
+
+    net: Network
+    how: Synthesis
+    layer: str
+    channels: range
+    top: Top
+    read: ReadPixels
+
+    def make(self, listed: Sequence[str], rest: Sequence[int]) -> list[_Made]:
+        """One for each channel; of a dead one it holds nothing. rest: ids of any photographs."""
+        units = [Unit(self.layer, channel) for channel in self.channels]
+        ranked = {channel: self._ranked(channel) for channel in self.channels}
+        images = self._climb(units)
+        groups = {
+            c: self._groups(c, ranked[c]) for c, image in zip(self.channels, images, strict=True) if image is not None
+        }
+        facets = self._climb_facets(groups)
+        compare = self._comparison(listed, ranked, rest)
+        made = []
+        for channel, unit, image in zip(self.channels, units, images, strict=True):
+            if image is None:
+                made.append(_Made())
+                continue
+            pixels, best = torch.from_numpy(image)[None], ranked[channel]
+            document = {
+                "value": float(highest(self.net, pixels, unit)[0]),
+                "best": float(best.responses[0]) if len(best.ids) else None,
+                "facets": self._facet_documents(unit, facets[channel], groups[channel]),
+                "path": compare(pixels, best.ids[:_BEST].tolist()),
+            }
+            made.append(_Made(image, facets[channel], document))
+        return made
+
+    def _ranked(self, channel: int) -> Ranked:
+        values, ids, positions = (part[channel].numpy() for part in self.top)
+        return excited(self.layer, Ranked(ids, values, positions))
+
+    def _groups(self, channel: int, ranked: Ranked) -> list[Group]:
+        if self.how.facets == 0 or len(ranked.ids) < 2:
+            return []
+        return grouped(self.net, Unit(self.layer, channel), ranked, self.read, self.how.facets)
+
+    def _climb(self, units: Sequence[Unit]) -> list[np.ndarray | None]:
+        try:
+            found = visualize(self.net, units, preset=self.how.preset, steps=self.how.steps)
+        except DeadUnit:
+            return [None] * len(units)
+        return [None if n in found.dead else image for n, image in zip(found.names, found.images, strict=True)]
+
+    def _climb_facets(self, groups: Mapping[int, list[Group]]) -> dict[int, list[np.ndarray]]:
+        flat = [(channel, group) for channel, some in groups.items() for group in some]
+        found: dict[int, list[np.ndarray]] = {channel: [] for channel in groups}
+        if flat:
+            objectives = [group.objective for _, group in flat]
+            starts = torch.stack([group.start for _, group in flat])
+            made = visualize(self.net, objectives, preset=self.how.preset, steps=self.how.steps, start=starts)
+            for (channel, _), image in zip(flat, made.images, strict=True):
+                found[channel].append(image)
+        return found
+
+    def _facet_documents(
+        self, unit: Unit, images: Sequence[np.ndarray], groups: Sequence[Group]
+    ) -> list[dict[str, Any]]:
+        if not groups:
+            return []
+        values, own = judged(self.net, torch.from_numpy(np.stack(images)), unit, groups)
+        return [
+            {
+                "value": float(value),
+                "best": group.best,
+                "count": len(group.ids),
+                "own": bool(stayed),
+                "patches": [
+                    {"image": int(i), "box": list(box)}
+                    for i, box in list(zip(group.ids, group.boxes, strict=True))[:_SHOWN]
+                ],
+            }
+            for value, stayed, group in zip(values, own, groups, strict=True)
+        ]
+
+    def _comparison(
+        self, listed: Sequence[str], ranked: Mapping[int, Ranked], rest: Sequence[int]
+    ) -> Callable[[Tensor, Sequence[int]], dict[str, Any] | None]:
+        """Gives the likeness of an image to the photographs of the given ids, layer by layer."""
+        layers = layers_before(self.net, self.layer, listed)
+        ids = sorted({*rest, *(int(i) for one in ranked.values() for i in one.ids[:_BEST])})
+        place = {image_id: row for row, image_id in enumerate(ids)}
+        parts = [
+            profiles(self.net, torch.stack([self.read(i) for i in ids[first : first + 64]]), layers)
+            for first in range(0, len(ids), 64)
+        ]
+        known = {name: np.concatenate([part[name] for part in parts]) for name in layers}
+        others = [place[i] for i in rest]
+
+        def compare(image: Tensor, best: Sequence[int]) -> dict[str, Any] | None:
+            if len(best) < 2:
+                return None
+            return _path(likeness(profiles(self.net, image, layers), known, [place[i] for i in best], others))
+
+        return compare
+
+
+def _path(found: Likeness) -> dict[str, Any]:
+    columns = {name: getattr(found, name).round(4).tolist() for name in ("synthesized", "same", "other")}
+    return {"layers": list(found.layers), "aside": found.aside, **columns}
+
+
+def _small(image: np.ndarray) -> Picture:
+    picture = from_pixels(image)
+    scale = min(1.0, _SIDE / max(picture.shape[:2]))
+    return resized(picture, (round(picture.shape[0] * scale), round(picture.shape[1] * scale)))
+
+
+def _sheet(images: Sequence[np.ndarray | None]) -> Picture:
+    """Images of channels as square tiles."""
+    rows = -(-len(images) // TILE_COLUMNS)
+    sheet = np.empty((rows * TILE_SIDE, TILE_COLUMNS * TILE_SIDE, 3), dtype=np.uint8)
+    sheet[:] = DARK
+    for i, image in enumerate(images):
+        if image is not None:
+            top, left = (i // TILE_COLUMNS) * TILE_SIDE, (i % TILE_COLUMNS) * TILE_SIDE
+            sheet[top : top + TILE_SIDE, left : left + TILE_SIDE] = resized(from_pixels(image), (TILE_SIDE, TILE_SIDE))
+    return sheet
+
+
+def _told(store: Store, layer: int, top: Top) -> dict[str, Any]:
+    """What the layer page tells: how many images there are, how many excite more than any photograph, the mean path."""
+    rows = store.rows("synthesized", f"layer = {layer}", ["units", "seconds"])
+    units = [unit for row in rows for unit in json.loads(row["units"]) if unit is not None]
+    compared = [unit for unit in units if unit["best"] is not None]
+    paths = [unit["path"] for unit in units if unit["path"] is not None]
+
+    def mean(name: str) -> list[float]:
+        found: list[float] = np.nanmean([path[name] for path in paths], axis=0).round(4).tolist()
+        return found
+
+    return {
+        "images": len(units),
+        "facets": sum(len(unit["facets"]) for unit in units),
+        "compared": len(compared),
+        "ahead": sum(unit["value"] > unit["best"] for unit in compared),
+        "seconds": sum(row["seconds"] for row in rows),
+        "path": {"layers": paths[0]["layers"], **{n: mean(n) for n in ("synthesized", "same", "other")}}
+        if paths
+        else None,
+    }

@@ -113,11 +113,47 @@ def test_the_network_is_left_alone_and_run_no_deeper_than_needed() -> None:
     climb(net, [obj.channel("2", 1)], gray(1), steps=2)
     assert not reached
     climb(net, [obj.logit(1)], gray(1), steps=2)
-    assert len(reached) == 4  # two steps, and the scores before and after
+    assert len(reached) == 5  # two steps, the scores before and after, and whether it runs with channels last
     handle.remove()
     assert all(p.grad is None for p in net.module.parameters())
     assert all(torch.equal(value, net.module.state_dict()[name]) for name, value in state.items())
     assert not any(m._forward_hooks or m._backward_hooks for m in net.module.modules())
+
+
+def test_a_network_that_can_only_be_run_in_rows_is() -> None:
+    class Viewing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4 * 36, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.conv(x).relu()
+            found: Tensor = self.fc(y.view(len(y), -1))  # fails where channels lie last
+            return found
+
+    torch.manual_seed(0)
+    net = Network(Viewing(), InputSpec((8, 8)))
+    found = climb(net, [obj.logit(0), obj.logit(1)], torch.rand(2, 3, 8, 8), steps=5)
+    assert (found.scores > found.before).all()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_rounded_passes_lead_to_the_same_place_and_keep_apart(count: int) -> None:
+    net = netloupe.load()
+    units = [obj.excitation("conv4", c) for c in range(6)]
+    start = start_images(net, "noise", 6, (48, 48), 0)
+    kept: dict[torch.dtype, Climbed] = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        kept[dtype] = climb(net, units, start, steps=24, optimizer=Adam(0.03), dtype=dtype)
+        some = climb(net, units[:count], start[:count], steps=24, optimizer=Adam(0.03), dtype=dtype)
+        assert torch.equal(some.images, kept[dtype].images[:count])
+    exact, rounded = kept[torch.float32], kept[torch.bfloat16]
+    assert not torch.equal(exact.images, rounded.images)
+    assert torch.allclose(exact.before, rounded.before, rtol=1e-5)  # scores are found in float32
+    assert torch.allclose(exact.scores, rounded.scores, rtol=0.1)
+    with torch.no_grad():
+        again = torch.cat([net.read(rounded.images[i : i + 1], unit) for i, unit in enumerate(units)])
+    assert torch.allclose(again, rounded.scores, rtol=1e-4)
 
 
 def test_objectives_may_have_several_images_each() -> None:

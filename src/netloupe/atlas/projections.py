@@ -18,11 +18,11 @@ from netloupe.atlas.store import Store
 from netloupe.atlas.tables import typical
 from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.network import Network
+from netloupe.core.precision import fast_dtype
 from netloupe.core.receptive_field import Box
 from netloupe.core.rules import Rule
 from netloupe.data.sources import ReadPixels
 from netloupe.render.pictures import Color, Picture, encode, grid, resized
-from netloupe.zoo.train import fast_dtype
 
 PROJECTION_COLUMNS = 3  # tiles in a row of a mosaic
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -67,6 +68,7 @@ def climb(
     seed: int = 0,
     batch_size: int = BATCH,
     tile: int | None = None,
+    dtype: torch.dtype = torch.float32,
     steady: bool = True,
     progress: Progress | None = None,
 ) -> Climbed:
@@ -74,8 +76,10 @@ def climb(
 
     start: (N, C, H, W) in [0, 1]. objectives: N, or a number that divides N; then each scores its share of the images,
     which stand together, and may compare them. Images of different objectives do not touch.
-    steady: each comes out the same to the last bit whatever others there are, on the same machine; for that a lone
-    image is computed twice on a CPU, whose convolutions differ in the last bits between one image and several.
+    steady: each comes out the same to the last bit whatever others there are, on the same machine; for that the last of
+    an odd number of images is computed twice on a CPU, whose convolutions differ in the last bits between odd and even
+    numbers. dtype: in which the network multiplies on the way up and back; the scores that are returned are found in
+    its own.
     parameterization: what is climbed, by default `Pixels()`. optimizer: by default `Adam()`. penalty: taken off every
     objective, of the images alone. transforms: before each step, drawn from `seed` and the step. projections: of the
     pixels, after each step. redirected: for so many steps, units that are off pass on what would raise them (rule
@@ -92,6 +96,7 @@ def climb(
     share = len(start) // len(objectives)
     optimizer = Adam() if optimizer is None else optimizer
     at_once = 1 if isinstance(optimizer, LBFGS) else max(1, batch_size // share)
+    layout = _layout(net, objectives, start[:1, :, :tile, :tile])
     parts = []
     for first in range(0, len(objectives), at_once):
         some = objectives[first : first + at_once]
@@ -101,7 +106,9 @@ def climb(
             if progress is not None:
                 progress(before * steps + step * count, len(start) * steps)
 
-        run = _Run(net, some, penalty, ids, tuple(transforms), tuple(projections), optimizer, seed, tile, steady)
+        run = _Run(
+            net, some, penalty, ids, tuple(transforms), tuple(projections), optimizer, seed, tile, dtype, layout, steady
+        )
         variables = (Pixels() if parameterization is None else parameterization)(start[ids].to(net.device))
         parts.append(run.climb(variables, steps, redirected, until, every, told))
     longest = max(len(part.history) for part in parts)
@@ -130,6 +137,8 @@ class _Run:
     optimizer: Optimizer
     seed: int
     tile: int | None
+    dtype: torch.dtype
+    layout: torch.memory_format
     steady: bool
 
     def climb(
@@ -228,7 +237,9 @@ class _Run:
             found: Sequence[Tensor | None] = [None] * len(variables.tensors)
             if target.requires_grad:
                 found = torch.autograd.grad(target, variables.tensors, uphill, allow_unused=True)
-        gradients = [torch.zeros_like(t) if g is None else g for g, t in zip(found, variables.tensors, strict=True)]
+        gradients = [
+            torch.zeros_like(t) if g is None else g.contiguous() for g, t in zip(found, variables.tensors, strict=True)
+        ]
         return reading, scores.detach(), total.detach(), gradients
 
     def _by_tiles(
@@ -258,21 +269,20 @@ class _Run:
     @torch.no_grad()
     def _scores(self, images: Tensor) -> Tensor:
         """(n,), without transforms."""
-        parts = [self._see(images[:, :, rows, columns])[1] for rows, columns in self._tiles(images)]
+        parts = [self._see(images[:, :, rows, columns], exact=True)[1] for rows, columns in self._tiles(images)]
         return torch.stack(parts).sum(0)
 
-    def _see(self, images: Tensor) -> tuple[Reading, Tensor, Tensor]:
-        """A pass, the scores (n,), and their sum less the penalties."""
+    def _see(self, images: Tensor, *, exact: bool = False) -> tuple[Reading, Tensor, Tensor]:
+        """A pass, the scores (n,), and their sum less the penalties. exact: in the network's own type."""
         layers = dict.fromkeys(name for o in self.objectives for name in o.layers)
-        if not self.steady:
-            reading = self.net.reading(images, layers)
-        else:
-            with _SteadyRows():
-                seen = images.expand(2, -1, -1, -1) if len(images) == 1 and images.device.type == "cpu" else images
-                reading = self.net.reading(seen, layers)
-            if seen is not images:
-                first = {name: output[:1] for name, output in reading.outputs.items()}
-                reading = Reading(self.net, partial(_itself, images.to(self.net.device)), first)
+        odd = self.steady and len(images) % 2 == 1 and images.device.type == "cpu"
+        seen = (torch.cat([images, images[-1:]]) if odd else images).contiguous(memory_format=self.layout)
+        rounded = not exact and self.dtype != self.net.dtype == torch.float32
+        autocast = torch.autocast(self.net.device.type, self.dtype, enabled=rounded)
+        with autocast, _SteadyRows() if self.steady else nullcontext():
+            reading = self.net.reading(seen, layers)
+        outputs = {name: output[: len(images)] for name, output in reading.outputs.items()}
+        reading = Reading(self.net, partial(_itself, images.to(self.net.device)), outputs)
         parts = _split(reading, len(self.objectives))
         scores = torch.cat([o.score(part) for o, part in zip(self.objectives, parts, strict=True)])
         total = scores.sum() if self.penalty is None else (scores - self.penalty.score(reading)).sum()
@@ -284,6 +294,18 @@ class _Run:
             objective = self.objectives[bad[0] * len(self.objectives) // len(scores)]
             remedy = f": {self.optimizer!r} diverged, try a smaller lr" if step > 1 else " (accepted: finite scores)"
             raise NetworkError(f"{objective!r} is {float(scores[bad[0]])} in {self.net.name} at step {step}{remedy}")
+
+
+def _layout(net: Network, objectives: Sequence[Objective], image: Tensor) -> torch.memory_format:
+    """Channels last, in which convolutions are faster, unless the network can't be run that way."""
+    layers = dict.fromkeys(name for o in objectives for name in o.layers)
+    twice = image.repeat(2, 1, 1, 1).contiguous(memory_format=torch.channels_last)
+    try:
+        with torch.no_grad():
+            net.reading(twice, layers)
+    except NetworkError:  # `view` on what lies in another order
+        return torch.contiguous_format
+    return torch.channels_last
 
 
 class _SteadyRows(TorchFunctionMode):

@@ -13,6 +13,7 @@ from torch import Tensor
 from netloupe.core.errors import DeadUnit, InputError, NetloupeError, NetworkError
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective, Reading, as_objective, diversity, excitation
+from netloupe.core.precision import fast_dtype
 from netloupe.core.provenance import provenance
 from netloupe.core.units import Unit
 from netloupe.render.pictures import Picture, captioned, from_pixels, grid, resized
@@ -23,7 +24,7 @@ from netloupe.synthesis.parameterizations import Codes, Parameterization
 from netloupe.synthesis.presets import Recipe, recipe
 from netloupe.synthesis.starts import Start, start_images
 
-REDIRECTED = 64  # steps in which units that are off may come alive
+REDIRECTED = 32  # steps in which units that are off may come alive
 
 _CELL = 192  # px of a picture on the sheet, at least
 
@@ -133,6 +134,7 @@ def visualize(
         transforms=how.transforms,
         projections=how.projections,
         redirected=REDIRECTED,
+        dtype=fast_dtype(net.device),
         every=every,
         seed=seed,
         batch_size=batch_size,

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from netloupe.core.errors import InputError, NetworkError, StoreError
 from netloupe.core.files import write_atomically
+from netloupe.core.precision import fast_dtype
 from netloupe.zoo.samples import Images, random_crops
 from netloupe.zoo.score import Score, score
 from netloupe.zoo.state import as_stored, first_line
@@ -103,16 +104,6 @@ class Epoch:
     top5: float
     seconds: float
     machine: str = ""
-
-
-def fast_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the hardware multiplies in it, else float32."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    if device.type == "cpu" and torch.backends.mkldnn.is_available():
-        capability = torch.backends.cpu.get_cpu_capability()
-        return torch.bfloat16 if "AVX512" in capability else torch.float32
-    return torch.float32
 
 
 class _Session:

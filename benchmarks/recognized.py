@@ -32,7 +32,8 @@ def load_networks() -> tuple[Network, Network, list[tuple[int, int]]]:
     if not folder.is_dir():
         sys.exit(f"no networks at {folder} (fix: set NETLOUPE_SHARED)")
     weights = folder / "mobilenet_v2_1.0_224.safetensors"
-    maker = netloupe.load(f"{folder / 'mobilenet.py'}:mobilenet_v2_100", weights=str(weights))
+    wants = netloupe.InputSpec((224, 224), mean=(128 / 255,) * 3, std=(128 / 255,) * 3)
+    maker = netloupe.load(f"{folder / 'mobilenet.py'}:mobilenet_v2_100", weights=str(weights), inputs=wants)
     known = json.loads((SHARED / "data" / "imagenet-samples" / "labels.json").read_text())
     shared = json.loads((SHARED / "data" / "tiny-imagenet" / "classes.json").read_text())
     return maker, netloupe.load(), [(known[c["wnid"]]["index"], c["index"]) for c in shared]

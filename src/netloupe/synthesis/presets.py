@@ -43,13 +43,13 @@ def _maco(net: Network, size: tuple[int, int]) -> Recipe:
 
 def _simonyan(net: Network, size: tuple[int, int]) -> Recipe:
     color = [float(value) for value in net.inputs.mean_color()]
-    per_pixel = 10.0 / (size[0] * size[1])
-    return Recipe(Pixels("free"), Normalized(0.01, momentum=0.9), 200, "mean", penalty=per_pixel * norm(2, color))
+    per_pixel = 300.0 / (size[0] * size[1])
+    return Recipe(Pixels("free"), Normalized(0.02), 200, "mean", penalty=per_pixel * norm(2, color))
 
 
-def _yosinski(*projections: Projection) -> Callable[[Network, tuple[int, int]], Recipe]:
+def _yosinski(lr: float, *projections: Projection) -> Callable[[Network, tuple[int, int]], Recipe]:
     def make(net: Network, size: tuple[int, int]) -> Recipe:
-        return Recipe(Pixels("free"), Normalized(0.05), 400, "mean", projections=projections)
+        return Recipe(Pixels("free"), Normalized(lr), 400, "mean", projections=projections)
 
     return make
 
@@ -70,10 +70,10 @@ PRESETS: dict[str, Callable[[Network, tuple[int, int]], Recipe]] = {
     "lucid": _lucid,
     "maco": _maco,
     "simonyan": _simonyan,
-    "yosinski": _yosinski(Blur(0.5, 4), ClipNorm(0.5)),
-    "yosinski-2": _yosinski(Decay(0.3), ClipNorm(0.2)),
-    "yosinski-3": _yosinski(Decay(0.0001), Blur(1.0, 4)),
-    "yosinski-4": _yosinski(Blur(0.5, 4), ClipContribution(0.9)),
+    "yosinski": _yosinski(0.02, Blur(0.5, 4), ClipNorm(0.5)),
+    "yosinski-2": _yosinski(0.05, Decay(0.3), ClipNorm(0.2)),
+    "yosinski-3": _yosinski(0.05, Decay(0.0001), Blur(1.0, 4)),
+    "yosinski-4": _yosinski(0.02, Blur(0.5, 4), ClipContribution(0.9)),
     "none": _none,
 }
 """lucid: frequencies of uncorrelated colors under random transforms (Olah et al. 2017). maco: phases only, amplitudes

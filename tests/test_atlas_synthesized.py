@@ -129,6 +129,7 @@ def test_likeness_of_a_photograph_to_itself_is_one(photos: Tensor) -> None:
     own = profiles(tiny_network(), photos[:1], ["conv2"])
     found = likeness(own, known, [0], [0])
     assert found.synthesized == pytest.approx([1.0])
+    assert np.isnan(profiles(tiny_network(), torch.zeros(1, 3, 24, 32), ["conv1"])["conv1"]).sum() in (0, 6)
     assert np.isnan(found.same).all()
     assert np.isnan(found.other).all()  # the best are left out of the rest
     assert found.aside == 0
@@ -226,6 +227,8 @@ def test_mistakes_are_one_plain_line(folder: Path, tmp_path: Path, capsys: pytes
     with pytest.raises(InputError, match="-1 facets"):
         build(net, source, tmp_path / "out", synthesize=Synthesis(("conv1",), -1))
     assert not list(tmp_path.iterdir())
+    assert main(["atlas", "build", "--facets", "3", "-o", str(tmp_path / "out")]) == 2
+    assert "without --synthesize" in capsys.readouterr().err
     command = ["atlas", "build", "--data", str(folder), "--synthesize", "cnv5", "-o", str(tmp_path / "out")]
     assert main(command) == 2
     assert "did you mean 'conv5'" in capsys.readouterr().err

@@ -109,11 +109,12 @@ def test_the_network_is_left_alone_and_run_no_deeper_than_needed() -> None:
     state = {name: value.clone() for name, value in net.module.state_dict().items()}
     reached: list[str] = []
     assert net.layers  # probes once
+    assert net.runs_channels_last  # too
     handle = net.module[6].register_forward_hook(lambda *_: reached.append("fc"))
     climb(net, [obj.channel("2", 1)], gray(1), steps=2)
     assert not reached
     climb(net, [obj.logit(1)], gray(1), steps=2)
-    assert len(reached) == 5  # two steps, the scores before and after, and whether it runs with channels last
+    assert len(reached) == 4  # two steps, and the scores before and after
     handle.remove()
     assert all(p.grad is None for p in net.module.parameters())
     assert all(torch.equal(value, net.module.state_dict()[name]) for name, value in state.items())
@@ -133,6 +134,8 @@ def test_a_network_that_can_only_be_run_in_rows_is() -> None:
 
     torch.manual_seed(0)
     net = Network(Viewing(), InputSpec((8, 8)))
+    assert not net.runs_channels_last
+    assert small().runs_channels_last
     found = climb(net, [obj.logit(0), obj.logit(1)], torch.rand(2, 3, 8, 8), steps=5)
     assert (found.scores > found.before).all()
 
@@ -230,6 +233,7 @@ def test_tiles_give_the_gradient_of_the_whole_where_no_tile_sees_beyond_itself()
     torch.manual_seed(0)
     net = Network(nn.Sequential(nn.Conv2d(3, 5, 1), nn.ReLU(), nn.Flatten(), nn.Linear(5 * 49, 2)), InputSpec((7, 7)))
     assert net.layers  # probes once
+    assert net.runs_channels_last  # too
     seen: list[tuple[int, ...]] = []
     start = torch.rand(2, 3, 21, 17)
 

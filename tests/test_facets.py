@@ -143,11 +143,11 @@ def test_facets_of_what_has_none_are_refused(lenslet: Network, source: ImageSour
     for unit in ("conv5", "conv5:17@2,3"):
         with pytest.raises(InputError, match="accepted: a channel as conv5:17, or a class"):
             facets(lenslet, unit, source)
-    with pytest.raises(InputError, match="no channel 320 in layer 'conv5' \\(accepted: 0 to 319\\)"):
+    with pytest.raises(UnknownName, match="no channel 320 in layer 'conv5' \\(accepted: 0 to 319\\)"):
         facets(lenslet, "conv5:320", source)
     with pytest.raises(UnknownName, match="koalla"):
         facets(lenslet, "class:koalla", source)
-    with pytest.raises(InputError, match="1 photographs excite it"):
+    with pytest.raises(InputError, match="class:koala: fewer than 2 photographs excite it"):
         facets(lenslet, "class:koala", source.first(1))
     with pytest.raises(InputError, match="0 facets"):
         facets(lenslet, "conv5:17", source, 0)
@@ -184,6 +184,24 @@ def test_diverse_images_are_less_alike(lenslet: Network) -> None:
     assert alike(1.0) < alike(0.0) - 0.1
 
 
+def test_scores_of_diverse_images_are_the_units_own(lenslet: Network) -> None:
+    found = visualize(lenslet, "conv5:17", diverse=3, steps=8, size=48)
+    with torch.no_grad():
+        own = lenslet.read(torch.from_numpy(found.images), obj.excitation("conv5", 17))
+    np.testing.assert_allclose(found.scores, own, rtol=1e-4)
+
+
+def test_a_unit_without_photographs_is_left_out(source: ImageSource) -> None:
+    from atlas_helpers import tiny_network
+
+    found = facets(tiny_network(), ["conv1:2", "conv2:7"], source.first(40), 2, steps=2)
+    assert found.without == ("conv1:2",)
+    assert set(found.units) == {"conv2:7"}
+    assert found.summary()["without"] == ["conv1:2"]
+    told = found.provenance["parameters"]
+    assert (told["units"], told["preset"], told["steps"], told["pull"]) == (["conv2:7"], "lucid", 2, 1.0)
+
+
 def test_diversity_can_be_climbed_by_itself(lenslet: Network) -> None:
     noise = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     found = climb(lenslet, [obj.diversity("conv2")], noise, steps=10)
@@ -197,7 +215,7 @@ def test_the_first_of_diverse_images_starts_where_one_would(lenslet: Network) ->
     assert all(not np.array_equal(a, b) for a, b in itertools.combinations(found.images, 2))
     with pytest.raises(InputError, match="0 diverse images"):
         visualize(lenslet, "conv2:3", diverse=0)
-    with pytest.raises(InputError, match="reads no layer with positions"):
+    with pytest.raises(InputError, match="reads no layer of several channels"):
         visualize(lenslet, obj.total_variation(), diverse=2, size=32)
 
 

@@ -99,7 +99,7 @@ def test_a_dead_unit_says_so() -> None:
         with pytest.raises(NetworkError, match=r"1:1: no gradient in net, so there is nothing to climb \(a dead unit"):
             visualize(dead(), "1:1", preset=preset, steps=70)
         found = visualize(dead(), ["1:0", "1:1"], preset=preset, steps=70)
-        assert found.dead == ("1:1",)
+        assert found.dead.tolist() == [False, True]
         assert [one["dead"] for one in found.summary()["images"]] == [False, True]
 
 

@@ -6,10 +6,11 @@ Images are compared layer by layer, by the rank correlation of what their channe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
@@ -38,7 +39,7 @@ class Likeness:
 
 
 def layers_before(net: Network, layer: str, among: Sequence[str]) -> list[str]:
-    """At most `LAYERS` of the layers `among` up to `layer` and with it, in order, that have more than one channel."""
+    """At most `LAYERS` layers in order: of those `among` before `layer` that have several channels, and it itself."""
     names = list(net.layers)
     last = names.index(net.layer(layer).name)
     fit = [n for n in among if names.index(n) < last and net.layers[n].channels > 1]
@@ -50,18 +51,26 @@ def layers_before(net: Network, layer: str, among: Sequence[str]) -> list[str]:
 def profiles(net: Network, images: Tensor, layers: Sequence[str]) -> dict[str, np.ndarray]:
     """Layer -> (N, C): the ranks of the channels' means over positions, centered and of length 1.
 
-    The dot product of two rows is their rank correlation; a row is zero where all channels are equal.
+    The dot product of two rows is their rank correlation; a row is NaN where all channels are equal.
     """
     parts: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
-    for first in range(0, len(images), 32):
-        for layer, maps in net.activations(images[first : first + 32], layers).items():
-            means = maps.flatten(2).mean(2) if maps.ndim > 2 else maps
+
+    def keeper(layer: str) -> Callable[[Tensor], None]:
+        def keep(maps: Tensor) -> None:
+            means = maps.float().flatten(2).mean(2) if maps.ndim > 2 else maps.float()
             parts[layer].append(means.cpu().numpy())
+
+        return keep
+
+    for first in range(0, len(images), 32):
+        with torch.no_grad():
+            net.run(images[first : first + 32], {layer: keeper(layer) for layer in layers})
     found = {}
     for layer, rows in parts.items():
         ranks = rankdata(np.concatenate(rows), axis=1)
         ranks -= ranks.mean(axis=1, keepdims=True)
-        found[layer] = ranks / np.maximum(np.linalg.norm(ranks, axis=1, keepdims=True), 1e-12)
+        length = np.linalg.norm(ranks, axis=1, keepdims=True)
+        found[layer] = ranks / np.where(length > 0, length, np.nan)
     return found
 
 
@@ -85,4 +94,5 @@ def likeness(
 
 
 def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if values.size else float("nan")
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")

@@ -70,7 +70,7 @@ class Pages:
                 slug = quote(layer["name"], safe="")
                 for block in range(math.ceil(layer["shape"][0] / UNITS_PER_BLOCK)):
                     yield f"synthesis/{slug}/{block}.jpg"
-                    pictures = self._synthesized(self._layers[layer["name"]], block)["mosaics"]
+                    pictures = self._synthesized(self._layers[layer["name"]], block).get("mosaics", [])
                     channels = [block * UNITS_PER_BLOCK + i for i, jpeg in enumerate(pictures) if jpeg is not None]
                     yield from (f"synthesized/{slug}/{channel}.jpg" for channel in channels)
         ids = sorted(self.store.arrow("images", columns=["id"])["id"].to_pylist())

@@ -21,7 +21,7 @@ from netloupe.core.errors import DeadUnit, InputError
 from netloupe.core.network import Network
 from netloupe.core.units import Unit
 from netloupe.data.sources import ReadPixels
-from netloupe.render.pictures import Picture, encode, from_pixels, resized
+from netloupe.render.pictures import Picture, cropped, encode, from_pixels, resized
 from netloupe.sweep.top import Top
 from netloupe.synthesis.facets import Group, Ranked, excited, grouped, highest, judged
 from netloupe.synthesis.presets import recipe
@@ -45,7 +45,12 @@ class Synthesis:
     steps: int | None = None
 
     def checked(self, net: Network) -> Synthesis:
-        """The same with steps filled in. Raises UnknownName for a layer or preset, InputError for a negative number."""
+        """The same with steps filled in; without layers, nothing.
+
+        Raises UnknownName for a layer or preset, InputError for a negative number.
+        """
+        if not self.layers:
+            return Synthesis()
         if self.facets < 0 or (self.steps is not None and self.steps < 1):
             raise InputError(f"{self.facets} facets in {self.steps} steps (accepted: 0 or more, 1 or more)")
         steps = recipe(net, self.preset, net.inputs.size).steps if self.steps is None else self.steps
@@ -155,15 +160,15 @@ class _Block:
             document = {
                 "value": float(highest(self.net, pixels, unit)[0]),
                 "best": float(best.responses[0]) if len(best.ids) else None,
-                "facets": self._facet_documents(unit, facets[channel], groups[channel]),
+                "facets": self._facet_documents(unit, *facets[channel]),
                 "path": compare(pixels, best.ids[:_BEST].tolist()),
             }
-            made.append(_Made(image, facets[channel], document))
+            made.append(_Made(image, facets[channel][0], document))
         return made
 
     def _ranked(self, channel: int) -> Ranked:
-        values, ids, positions = (part[channel].numpy() for part in self.top)
-        return excited(self.layer, Ranked(ids, values, positions))
+        values, ids, positions = (part[channel, : self.how.ranked].numpy() for part in self.top)
+        return excited(self.net, self.layer, Ranked(ids, values, positions))
 
     def _groups(self, channel: int, ranked: Ranked) -> list[Group]:
         if self.how.facets == 0 or len(ranked.ids) < 2:
@@ -175,17 +180,24 @@ class _Block:
             found = visualize(self.net, units, preset=self.how.preset, steps=self.how.steps)
         except DeadUnit:
             return [None] * len(units)
-        return [None if n in found.dead else image for n, image in zip(found.names, found.images, strict=True)]
+        return [None if dead else image for dead, image in zip(found.dead, found.images, strict=True)]
 
-    def _climb_facets(self, groups: Mapping[int, list[Group]]) -> dict[int, list[np.ndarray]]:
+    def _climb_facets(self, groups: Mapping[int, list[Group]]) -> dict[int, tuple[list[np.ndarray], list[Group]]]:
+        """For each channel the images of its groups, and those of its groups that came to one."""
         flat = [(channel, group) for channel, some in groups.items() for group in some]
-        found: dict[int, list[np.ndarray]] = {channel: [] for channel in groups}
-        if flat:
-            objectives = [group.objective for _, group in flat]
-            starts = torch.stack([group.start for _, group in flat])
+        found: dict[int, tuple[list[np.ndarray], list[Group]]] = {channel: ([], []) for channel in groups}
+        if not flat:
+            return found
+        objectives = [group.objective for _, group in flat]
+        starts = torch.stack([group.start for _, group in flat])
+        try:
             made = visualize(self.net, objectives, preset=self.how.preset, steps=self.how.steps, start=starts)
-            for (channel, _), image in zip(flat, made.images, strict=True):
-                found[channel].append(image)
+        except DeadUnit:
+            return found
+        for (channel, group), image, dead in zip(flat, made.images, made.dead, strict=True):
+            if not dead:
+                found[channel][0].append(image)
+                found[channel][1].append(group)
         return found
 
     def _facet_documents(
@@ -249,7 +261,8 @@ def _sheet(images: Sequence[np.ndarray | None]) -> Picture:
     for i, image in enumerate(images):
         if image is not None:
             top, left = (i // TILE_COLUMNS) * TILE_SIDE, (i % TILE_COLUMNS) * TILE_SIDE
-            sheet[top : top + TILE_SIDE, left : left + TILE_SIDE] = resized(from_pixels(image), (TILE_SIDE, TILE_SIDE))
+            tile = cropped(from_pixels(image), (0, 0, *image.shape[1:]), TILE_SIDE, background=DARK)
+            sheet[top : top + TILE_SIDE, left : left + TILE_SIDE] = tile
     return sheet
 
 
@@ -261,7 +274,9 @@ def _told(store: Store, layer: int, top: Top) -> dict[str, Any]:
     paths = [unit["path"] for unit in units if unit["path"] is not None]
 
     def mean(name: str) -> list[float]:
-        found: list[float] = np.nanmean([path[name] for path in paths], axis=0).round(4).tolist()
+        rows = np.array([path[name] for path in paths])
+        known = (~np.isnan(rows)).sum(0)
+        found: list[float] = (np.nansum(rows, 0) / np.where(known > 0, known, np.nan)).round(4).tolist()
         return found
 
     return {

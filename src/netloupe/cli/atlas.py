@@ -11,6 +11,7 @@ import typer
 
 from netloupe.cli.options import Data, Json, Layers, NetworkOptions, grouped, writable
 from netloupe.cli.output import show
+from netloupe.core.errors import InputError
 
 Folder = Annotated[Path, typer.Argument(metavar="ATLAS", help="The folder that `netloupe atlas build` wrote.")]
 
@@ -56,6 +57,8 @@ def build(
     rule = None if project == "none" else named_rule(project, "none")
     net, source = network.load(), open_source(data).first(first)
     chosen = list(synthesize or ())
+    if not chosen and (facets or steps is not None or preset != "lucid"):
+        raise InputError("--facets, --preset or --steps without --synthesize (accepted: with --synthesize LAYER)")
     if chosen == ["all"]:
         chosen = list(layer or (name for name, one in net.layers.items() if one.same_as is None))
     how = Synthesis(tuple(chosen), facets, preset, steps)

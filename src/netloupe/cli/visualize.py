@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from netloupe.cli.options import Data, Json, Layer, NetworkOptions, Out, Sweep, grouped, read_images
+from netloupe.cli.options import Json, Layer, NetworkOptions, Out, Sweep, grouped, read_images
 from netloupe.cli.output import deliver, table
 from netloupe.core.errors import InputError
 
@@ -45,14 +45,18 @@ def visualize(
     diverse: Annotated[
         int, typer.Option(min=1, metavar="N", help="So many images of each unit, kept unlike each other.")
     ] = 1,
-    apart: Annotated[float, typer.Option(metavar="WEIGHT", help="With --diverse: how much unlikeness counts.")] = 0.5,
+    apart: Annotated[
+        float | None, typer.Option(metavar="WEIGHT", help="With --diverse: how much unlikeness counts, else 0.5.")
+    ] = None,
     facets: Annotated[
         int, typer.Option(min=0, metavar="N", help="One image for each of up to N groups of --data that excite it.")
     ] = 0,
     pull: Annotated[
-        float, typer.Option(metavar="WEIGHT", help="With --facets: how much the group counts beside the unit.")
-    ] = 1.0,
-    data: Data = "photos",
+        float | None, typer.Option(metavar="WEIGHT", help="With --facets: how much the group counts, else 1.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="With --facets: images, as elsewhere; else the photos.")
+    ] = None,
     every: Annotated[int, typer.Option(min=0, metavar="N", help="Keep a frame each N steps.")] = 0,
     sweep: Sweep = None,
     out: Out = None,
@@ -71,6 +75,10 @@ def visualize(
 
     swept = None if sweep is None else parse_sweep(sweep, {"preset": str, "steps": int, "lr": float, "seed": int})
     net = network.load()
+    if not facets and (data is not None or pull is not None):
+        raise InputError("--data or --pull without --facets (accepted: with --facets N)")
+    if diverse == 1 and apart is not None:
+        raise InputError("--apart without --diverse (accepted: with --diverse N)")
     options: dict[str, Any] = {
         "preset": preset,
         "steps": steps,
@@ -78,7 +86,7 @@ def visualize(
         "start": start if start is None or start in STARTS else _photo(net, start),
         "every": every,
         "diverse": diverse,
-        "apart": apart,
+        "apart": 0.5 if apart is None else apart,
         "seed": network.seed,
     }
     addresses = [*(units or ()), *_channels(net, layer, first)]
@@ -88,7 +96,9 @@ def visualize(
         if sweep is not None or every or diverse > 1 or start is not None:
             raise InputError("--facets with --sweep, --every, --diverse or --start (accepted: without them)")
         shared = {name: options[name] for name in ("preset", "steps", "lr", "seed")}
-        deliver(_facets(net, addresses, data, facets, pull=pull, **shared), out, as_json, _facets_text)
+        weight = 1.0 if pull is None else pull
+        found = _facets(net, addresses, data or "photos", facets, pull=weight, **shared)
+        deliver(found, out, as_json, _facets_text)
         return
     with Progress() as progress:
 
@@ -135,7 +145,8 @@ def _facets_text(found: dict[str, Any]) -> str:
         (f["unit"], f["response"], f["best"], f["photographs"], "" if f["own"] else "went over to another facet")
         for f in found["facets"]
     ]
-    return table(("unit", "response", "best photograph", "photographs", ""), rows)
+    note = f"\nwithout facets: {', '.join(found['without'])} (fewer than 2 photographs)" if found["without"] else ""
+    return table(("unit", "response", "best photograph", "photographs", ""), rows) + note
 
 
 def _sweep_text(found: dict[str, Any]) -> str:

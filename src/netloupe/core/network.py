@@ -201,6 +201,20 @@ class Network:
             raise InputError(f"{self.name} has no layer before its logits, so no feature space; name a layer")
         return before[-1]
 
+    @cached_property
+    def runs_channels_last(self) -> bool:
+        """Whether a whole pass works on images that lie in memory with their channels last; found by one pass.
+
+        Convolutions are faster then; `view` on what lies in that order fails.
+        """
+        images = torch.zeros(2, self.inputs.channels, *self.inputs.size).contiguous(memory_format=torch.channels_last)
+        try:
+            with torch.no_grad():
+                self.run(images, {LOGITS: lambda _: None})
+        except NetworkError:
+            return False
+        return True
+
     def unknown_layer(self, name: str) -> UnknownName:
         """The error for a layer that is not there."""
         modules = dict(self.module.named_modules())

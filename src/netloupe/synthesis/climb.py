@@ -96,7 +96,7 @@ def climb(
     share = len(start) // len(objectives)
     optimizer = Adam() if optimizer is None else optimizer
     at_once = 1 if isinstance(optimizer, LBFGS) else max(1, batch_size // share)
-    layout = _layout(net, objectives, start[:1, :, :tile, :tile])
+    layout = torch.channels_last if net.runs_channels_last else torch.contiguous_format
     parts = []
     for first in range(0, len(objectives), at_once):
         some = objectives[first : first + at_once]
@@ -294,18 +294,6 @@ class _Run:
             objective = self.objectives[bad[0] * len(self.objectives) // len(scores)]
             remedy = f": {self.optimizer!r} diverged, try a smaller lr" if step > 1 else " (accepted: finite scores)"
             raise NetworkError(f"{objective!r} is {float(scores[bad[0]])} in {self.net.name} at step {step}{remedy}")
-
-
-def _layout(net: Network, objectives: Sequence[Objective], image: Tensor) -> torch.memory_format:
-    """Channels last, in which convolutions are faster, unless the network can't be run that way."""
-    layers = dict.fromkeys(name for o in objectives for name in o.layers)
-    twice = image.repeat(2, 1, 1, 1).contiguous(memory_format=torch.channels_last)
-    try:
-        with torch.no_grad():
-            net.reading(twice, layers)
-    except NetworkError:  # `view` on what lies in another order
-        return torch.contiguous_format
-    return torch.channels_last
 
 
 class _SteadyRows(TorchFunctionMode):

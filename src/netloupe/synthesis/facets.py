@@ -19,14 +19,14 @@ import torch.nn.functional as F
 from scipy.cluster.hierarchy import fcluster, linkage
 from torch import Tensor
 
-from netloupe.core.errors import InputError
+from netloupe.core.errors import InputError, UnknownName
 from netloupe.core.network import LOGITS, Network
 from netloupe.core.objectives import Objective, direction
 from netloupe.core.provenance import provenance
 from netloupe.core.receptive_field import Box
 from netloupe.core.units import Unit
 from netloupe.data.sources import ImageSource, ReadPixels, pixel_reader
-from netloupe.render.pictures import PAPER, Picture, captioned, cropped, from_pixels, resized, stacked
+from netloupe.render.pictures import PAPER, Picture, captioned, cropped, from_pixels, stacked
 from netloupe.render.result import Result
 from netloupe.sweep.accumulators import TopPatches
 from netloupe.sweep.engine import check_any_read, sweep
@@ -72,7 +72,7 @@ class Facets(Result):
     groups: (N,), largest first for each unit. responses: (N,) the unit's highest response to the image over all
     positions (a class's logit), on the scale of its group's `best`.
     own: (N,) bool, whether the image's features lie nearest to the center of its own group among those of its unit.
-    history: (steps, N).
+    history: (steps, N). without: units that fewer than two photographs excite, so that they have no facets.
     """
 
     images: np.ndarray
@@ -82,6 +82,7 @@ class Facets(Result):
     responses: np.ndarray
     own: np.ndarray
     history: np.ndarray
+    without: tuple[str, ...]
     read: ReadPixels
     provenance: Mapping[str, Any]
 
@@ -91,7 +92,8 @@ class Facets(Result):
         for i, (name, group) in enumerate(zip(self.units, self.groups, strict=True)):
             seen = zip(group.ids[:_SHOWN], group.boxes, strict=False)
             patches = [cropped(from_pixels(self.read(j).numpy()), box, _CELL) for j, box in seen]
-            made = [resized(from_pixels(image), (_CELL, _CELL)) for image in (self.starts[i], self.images[i])]
+            whole = (0, 0, *self.images.shape[2:])
+            made = [cropped(from_pixels(image), whole, _CELL) for image in (self.starts[i], self.images[i])]
             cells = [*made, np.full((_CELL, 6, 3), PAPER, dtype=np.uint8), *patches]
             text = f"{name}  {self.responses[i]:.3g}   of {len(group.ids)} photographs the best {group.best:.3g}"
             away = "" if self.own[i] else "   (went over to another facet)"
@@ -106,6 +108,7 @@ class Facets(Result):
 
     def summary(self) -> dict[str, Any]:
         return {
+            "without": list(self.without),
             "facets": [
                 {
                     "unit": name,
@@ -116,7 +119,7 @@ class Facets(Result):
                     "images": [int(i) for i in group.ids],
                 }
                 for name, group, response, own in zip(self.units, self.groups, self.responses, self.own, strict=True)
-            ]
+            ],
         }
 
 
@@ -140,7 +143,7 @@ def facets(
     A unit that fewer images bring above zero has fewer facets, at most one for two of them. pull: the weight of what
     sets a group apart, against the unit itself; with 0 only starts differ, as in the paper. preset, size, steps, lr,
     seed: as in `visualize`. progress: called with (stage, done, total).
-    Raises InputError for a unit that is neither a channel nor a class, or that at most one image excites.
+    Raises InputError for a unit that is neither a channel nor a class, or if at most one image excites any of them.
     """
     given = [units] if isinstance(units, str | Unit) else list(units)
     asked = [u if isinstance(u, Unit) else Unit.parse(u) for u in given]
@@ -155,6 +158,14 @@ def facets(
     sides = as_size(net, size)
     ranked = rank(net, asked, source, images, lambda done, total: tell("photographs", done, total))
     read = pixel_reader(source, net.inputs.size, net.inputs.channels)
+    enough = [len(order.ids) > 1 for order in ranked]
+    without = tuple(str(one) for one, some in zip(asked, enough, strict=True) if not some)
+    if not any(enough):
+        raise InputError(
+            f"{', '.join(without[:4])}: fewer than 2 photographs excite it (accepted: 2 or more for facets)"
+        )
+    asked = [one for one, some in zip(asked, enough, strict=True) if some]
+    ranked = [order for order, some in zip(ranked, enough, strict=True) if some]
     found = [grouped(net, one, order, read, count, pull) for one, order in zip(asked, ranked, strict=True)]
     owners = [i for i, groups in enumerate(found) for _ in groups]
     flat = tuple(group for groups in found for group in groups)
@@ -180,10 +191,23 @@ def facets(
         tuple(str(asked[i]) for i in owners),
         flat,
         np.concatenate([responses for responses, _ in told]),
-        np.concatenate([own for _, own in told]),
+        np.concatenate([own for _, own in told]) & ~made.dead,
         made.history,
+        without,
         read,
-        {**made.provenance, **provenance(net, "facets", count=count, images=images, pull=pull, source=source.title)},
+        provenance(
+            net,
+            "facets",
+            **{
+                **made.provenance["parameters"],
+                "units": [str(one) for one in asked],
+                "count": count,
+                "images": images,
+                "pull": pull,
+                "source": source.title,
+                "fingerprint": source.fingerprint(),
+            },
+        ),
     )
 
 
@@ -194,10 +218,7 @@ def rank(
     count: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Ranked]:
-    """For each unit the `count` photographs that bring it highest, those that leave it at zero or below left out.
-
-    A class may be below zero: its logit has no natural zero.
-    """
+    """For each unit the `count` photographs that bring it highest; see `excited`."""
     places = [(LOGITS, net.class_index(u.class_name)) if u.class_name is not None else _place(net, u) for u in units]
     top = TopPatches(count, of=list(dict.fromkeys(layer for layer, _ in places)))
     layers = [layer for layer, _ in places if layer != LOGITS]
@@ -207,13 +228,17 @@ def rank(
     chosen = []
     for layer, channel in places:
         values, ids, positions = (part[channel].numpy() for part in found[layer])
-        chosen.append(excited(layer, Ranked(ids, values, positions)))
+        chosen.append(excited(net, layer, Ranked(ids, values, positions)))
     return chosen
 
 
-def excited(layer: str, ranked: Ranked) -> Ranked:
-    """Without the photographs that are none, and those that leave a channel of `layer` at zero or below."""
-    kept = (ranked.ids >= 0) & ((ranked.responses > 0) | (layer == LOGITS))
+def excited(net: Network, layer: str, ranked: Ranked) -> Ranked:
+    """Without the photographs that are none, and those that leave a channel at zero or below.
+
+    Logits and other layers without positions have no natural zero, so none of theirs is left out.
+    """
+    above = ranked.responses > (0 if layer != LOGITS and net.layer(layer).spatial else -np.inf)
+    kept = (ranked.ids >= 0) & above
     return Ranked(*(part[kept] for part in ranked))
 
 
@@ -221,18 +246,16 @@ def _place(net: Network, unit: Unit) -> tuple[str, int]:
     layer = net.layer(unit.layer)
     assert unit.channel is not None
     if unit.channel >= layer.channels:
-        raise InputError(f"no channel {unit.channel} in layer {layer.name!r} (accepted: 0 to {layer.channels - 1})")
+        raise UnknownName(f"no channel {unit.channel} in layer {layer.name!r} (accepted: 0 to {layer.channels - 1})")
     return layer.name, unit.channel
 
 
 def grouped(net: Network, unit: Unit, ranked: Ranked, read: ReadPixels, count: int, pull: float = 1.0) -> list[Group]:
-    """The photographs in up to `count` groups, largest first, by Ward's method in features.
+    """At least two photographs in up to `count` groups, largest first, by Ward's method in features.
 
     Features: of a channel all channels of its layer where it responds, of a class those that the classifier reads; of
     length 1, in at most 50 principal components.
     """
-    if len(ranked.ids) < 2:
-        raise InputError(f"{unit}: {len(ranked.ids)} photographs excite it (accepted: 2 or more for facets)")
     pixels = torch.stack([read(int(i)) for i in ranked.ids])
     raw = features_of(net, pixels, unit, ranked.positions)
     features = _directions(raw)

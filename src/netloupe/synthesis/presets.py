@@ -44,7 +44,7 @@ def _maco(net: Network, size: tuple[int, int]) -> Recipe:
 def _simonyan(net: Network, size: tuple[int, int]) -> Recipe:
     color = [float(value) for value in net.inputs.mean_color()]
     per_pixel = 300.0 / (size[0] * size[1])
-    return Recipe(Pixels("free"), Normalized(0.02), 200, "mean", penalty=per_pixel * norm(2, color))
+    return Recipe(Pixels("free"), Normalized(0.005), 300, "mean", penalty=per_pixel * norm(2, color))
 
 
 def _yosinski(lr: float, *projections: Projection) -> Callable[[Network, tuple[int, int]], Recipe]:

@@ -34,9 +34,9 @@ class Visualization(Result):
     """Images that raise an objective each.
 
     images: (N, C, H, W) in [0, 1]. scores, before: (N,), raw scores of the images and of what they started from.
-    history: (steps, N), before each step, under the transforms. names: (N,) of the objectives.
-    dead: those whose score never changed, so that their image shows nothing. bounded: whether no color had to
-    be cut off. frames: (F, N, C, H, W) in [0, 1].
+    history: (steps, N), before each step, under the transforms; of diverse images of what was climbed.
+    names: (N,) of the objectives. dead: (N,) bool, whose score never changed, so that it shows nothing.
+    bounded: whether no color had to be cut off. frames: (F, N, C, H, W) in [0, 1].
     """
 
     images: np.ndarray
@@ -44,7 +44,7 @@ class Visualization(Result):
     before: np.ndarray
     history: np.ndarray
     names: tuple[str, ...]
-    dead: tuple[str, ...]
+    dead: np.ndarray
     bounded: bool
     frames: np.ndarray
     provenance: Mapping[str, Any]
@@ -64,8 +64,8 @@ class Visualization(Result):
         factor = max(1, -(-_CELL // max(self.images.shape[2:])))
         size = (factor * self.images.shape[2], factor * self.images.shape[3])
         cells = []
-        for image, name, score in zip(self.images, self.names, self.scores, strict=True):
-            text = f"{name}  dead" if name in self.dead else f"{name}  {score:.3g}"
+        for image, name, score, dead in zip(self.images, self.names, self.scores, self.dead, strict=True):
+            text = f"{name}  dead" if dead else f"{name}  {score:.3g}"
             cells.append(captioned(resized(from_pixels(image), size), text))
         return grid(cells, min(columns, max(2, round(len(cells) ** 0.5 * 1.3))), gap=6)
 
@@ -77,8 +77,8 @@ class Visualization(Result):
             "size": list(self.images.shape[2:]),
             "bounded": self.bounded,
             "images": [
-                {"objective": name, "score": float(score), "before": float(before), "dead": name in self.dead}
-                for name, score, before in zip(self.names, self.scores, self.before, strict=True)
+                {"objective": name, "score": float(score), "before": float(before), "dead": bool(dead)}
+                for name, score, before, dead in zip(self.names, self.scores, self.before, self.dead, strict=True)
             ],
         }
 
@@ -99,6 +99,7 @@ def visualize(
     every: int = 0,
     seed: int = 0,
     batch_size: int = BATCH,
+    dtype: torch.dtype | None = None,
     progress: Progress | None = None,
 ) -> Visualization:
     """Images (N, C, H, W) in [0, 1] that make one objective, or each of a list, as large as the preset allows.
@@ -108,7 +109,8 @@ def visualize(
     by default the network's input size. start: see `start_images`. every: keep a frame each so many steps.
     diverse: so many images of each objective, one after the other, that are to differ: with `apart` times the size of
     the score counts how unlike each other they are (`objectives.diversity`, Olah et al. 2017), at the objective's own
-    layer or the last before it that has positions.
+    layer or the last before it that has positions. dtype: in which the network multiplies while climbing, by default
+    bfloat16 where the hardware does; scores are found in float32.
     Raises DeadUnit if no objective has a gradient; NetworkError if a score is not finite; InputError for a size
     that the network can't take, with the smallest that it can.
     """
@@ -123,10 +125,12 @@ def visualize(
     how = _adjusted(recipe(net, preset, sides), steps, lr, parameterization, optimizer)
     begin = start_images(net, how.start if start is None else start, len(objectives), sides, seed)
     check_size(net, objectives, sides)
+    dtype = fast_dtype(net.device) if dtype is None else dtype
+    began = begin if diverse == 1 else _varied(net, begin, diverse, seed)
     found = climb(
         net,
         objectives if diverse == 1 else [_told_apart(net, one, apart) for one in objectives],
-        begin if diverse == 1 else _varied(net, begin, diverse, seed),
+        began,
         parameterization=how.parameterization,
         optimizer=how.optimizer,
         steps=how.steps,
@@ -134,13 +138,20 @@ def visualize(
         transforms=how.transforms,
         projections=how.projections,
         redirected=REDIRECTED,
-        dtype=fast_dtype(net.device),
+        dtype=dtype,
         every=every,
         seed=seed,
         batch_size=batch_size,
         progress=progress,
     )
-    return _result(net, objectives, names, found, how, preset, diverse=diverse, apart=apart, seed=seed)
+    if diverse > 1:
+        found = replace(
+            found,
+            scores=_alone(net, objectives, found.images, diverse),
+            before=_alone(net, objectives, began, diverse),
+        )
+    told = {"diverse": diverse, "apart": apart, "dtype": str(dtype), "seed": seed}
+    return _result(net, objectives, names, found, how, preset, **told)
 
 
 def _result(
@@ -163,7 +174,7 @@ def _result(
         found.before.cpu().numpy(),
         found.history.cpu().numpy(),
         names,
-        tuple(name for name, gone in zip(names, found.dead.tolist(), strict=True) if gone),
+        found.dead.cpu().numpy(),
         how.bounded,
         found.frames.numpy(),
         provenance(
@@ -196,14 +207,22 @@ def _told_apart(net: Network, objective: Objective, weight: float) -> Objective:
     return Objective(layers, score, f"({objective!r} + {weight} * |{objective!r}| * {unlike!r})")
 
 
+@torch.no_grad()
+def _alone(net: Network, objectives: Sequence[Objective], images: Tensor, count: int) -> Tensor:
+    """(N * count,) the objectives' own scores, each of its `count` images."""
+    return torch.cat([net.read(part, one) for one, part in zip(objectives, images.split(count), strict=True)])
+
+
 def _with_positions(net: Network, objective: Objective) -> str:
     """The deepest layer that the objective reads, or the last before that which has several positions."""
     names = list(net.layers)
     deepest = max((names.index(name) if name in names else len(names) - 1 for name in objective.layers), default=-1)
     for name in names[deepest::-1] if deepest >= 0 else ():
-        if net.layers[name].spatial and max(net.layers[name].shape[1:]) > 1:
+        if net.layers[name].spatial and net.layers[name].channels > 1 and max(net.layers[name].shape[1:]) > 1:
             return name
-    raise InputError(f"{objective!r} reads no layer with positions (accepted: some, to tell diverse images apart)")
+    raise InputError(
+        f"{objective!r} reads no layer of several channels and positions (accepted: one, to tell diverse images apart)"
+    )
 
 
 def _varied(net: Network, start: Tensor, count: int, seed: int) -> Tensor:

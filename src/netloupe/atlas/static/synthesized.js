@@ -32,7 +32,7 @@ export function synthesized(network, layer, unit) {
 
 function compared(value, best) {
   if (best === null) return h("span", { class: "label" }, "no photograph excites it");
-  const ratio = value > best ? `${(value / best).toFixed(1)} times the best photograph, ${number(best)}`
+  const ratio = best <= 0 ? `the best photograph ${number(best)}` : value > best ? `${(value / best).toFixed(1)} times the best photograph, ${number(best)}`
     : `less than the best photograph, ${number(best)}`;
   return h("span", { class: "label" }, ratio);
 }
@@ -66,6 +66,7 @@ export function pathChart(path) {
 function verdict(path) {
   const before = path.layers.length - 1;
   if (before === 0) return "There is no earlier layer to compare.";
+  if (path.other.every((value) => value === null)) return "There are no other photographs to compare with.";
   const way = path.aside === 0 ? "At no earlier layer is it" : `At ${path.aside} of ${counted(before, "earlier layer")} it is`;
   return [`${way} less like the best photographs than other photographs are`,
     path.aside === 0 ? "." : ": there it excites the channel along a path that photographs don't take.",
@@ -77,5 +78,5 @@ export function aboutLayer(network, { synthesized: made }) {
   if (made === null) return null;
   const facets = made.facets > 0 ? ` and ${counted(made.facets, "facet")}` : "";
   const ahead = made.compared === 0 ? "" : `${count(made.ahead)} of ${count(made.compared)} (${percent(made.ahead / made.compared)}) excite their channel more than any photograph does. `;
-  return `${counted(made.images, "synthesized image")}${facets}: ${ahead}They took ${number(made.seconds / (made.images + made.facets))} s each.`;
+  return `${counted(made.images, "synthesized image")}${facets}: ${ahead}${made.images === 0 ? "" : `They took ${number(made.seconds / (made.images + made.facets))} s each.`}`;
 }

@@ -30,7 +30,7 @@ from netloupe.synthesis.starts import start_images
 from netloupe.synthesis.visualize import visualize
 
 STEPS = 8  # of a timed climb
-FEWER = 64  # steps for channels of deep layers, which need no more to get ahead
+FEWER, DEEP = 64, ("conv5", "conv6", "conv7")  # steps and layers whose channels need no more to get ahead
 WANTED_STEP, WANTED_SHARE, WANTED_FOOLED = 1.15, 0.95, 0.99
 
 
@@ -89,7 +89,7 @@ def beaten(net: Network, layers: list[str]) -> list[dict[str, object]]:
         top = netloupe.top_patches(net, source, layers=[layer], k=1)
         best = np.asarray(top[layer].values)[:, 0]
         live = [int(c) for c in np.nonzero(best > 0)[0]]
-        steps = None if layer in ("conv1", "conv2") else FEWER
+        steps = FEWER if layer in DEEP else None
         found = visualize(net, [f"{layer}:{c}" for c in live], steps=steps)
         with torch.no_grad():
             maps = [net.activations(part, [layer])[layer] for part in torch.from_numpy(found.images).split(64)]

@@ -101,7 +101,7 @@ def write_synthesized(
                 store.write("synthesized", pa.Table.from_pylist([row], schema=_SCHEMA))
             done += len(block)
             progress(done, total)
-    return {name: _told(store, listed.index(name), top[name]) for name in how.layers}
+    return {name: _told(store, listed.index(name)) for name in how.layers}
 
 
 _SCHEMA = pa.schema(
@@ -266,7 +266,7 @@ def _sheet(images: Sequence[np.ndarray | None]) -> Picture:
     return sheet
 
 
-def _told(store: Store, layer: int, top: Top) -> dict[str, Any]:
+def _told(store: Store, layer: int) -> dict[str, Any]:
     """What the layer page tells: how many images there are, how many excite more than any photograph, the mean path."""
     rows = store.rows("synthesized", f"layer = {layer}", ["units", "seconds"])
     units = [unit for row in rows for unit in json.loads(row["units"]) if unit is not None]

@@ -26,7 +26,7 @@ from netloupe.core.provenance import provenance
 from netloupe.core.receptive_field import Box
 from netloupe.core.units import Unit
 from netloupe.data.sources import ImageSource, ReadPixels, pixel_reader
-from netloupe.render.pictures import PAPER, Picture, captioned, cropped, from_pixels, stacked
+from netloupe.render.pictures import PAPER, Picture, beside, captioned, cropped, from_pixels, stacked
 from netloupe.render.result import Result
 from netloupe.sweep.accumulators import TopPatches
 from netloupe.sweep.engine import check_any_read, sweep
@@ -94,11 +94,10 @@ class Facets(Result):
             patches = [cropped(from_pixels(self.read(j).numpy()), box, _CELL) for j, box in seen]
             whole = (0, 0, *self.images.shape[2:])
             made = [cropped(from_pixels(image), whole, _CELL) for image in (self.starts[i], self.images[i])]
-            cells = [*made, np.full((_CELL, 6, 3), PAPER, dtype=np.uint8), *patches]
+            cells = [*made, np.full((_CELL, 4, 3), PAPER, dtype=np.uint8), *patches]
             text = f"{name}  {self.responses[i]:.3g}   of {len(group.ids)} photographs the best {group.best:.3g}"
             away = "" if self.own[i] else "   (went over to another facet)"
-            row = np.concatenate([np.pad(c, ((0, 2), (0, 2), (0, 0)), constant_values=246) for c in cells], axis=1)
-            rows.append(captioned(row, text + away))
+            rows.append(captioned(beside(cells, gap=2), text + away))
         return {"facets": stacked(rows, gap=4)} | {
             f"image-{i}": from_pixels(image) for i, image in enumerate(self.images)
         }

@@ -189,6 +189,12 @@ def off() -> Network:
     return Network(nn.Sequential(conv, nn.ReLU(), nn.Flatten(), nn.Linear(32, 2)), InputSpec((4, 4)), name="off")
 
 
+def test_a_channel_that_is_nowhere_above_zero_is_excited_when_redirected() -> None:
+    net, objective = off(), [obj.excitation("0", 0)]
+    assert climb(net, objective, gray(1, 4), steps=30).dead.tolist() == [True]
+    assert float(climb(net, objective, gray(1, 4), steps=30, redirected=16).scores[0]) > 0.5
+
+
 def test_a_unit_that_is_off_comes_alive_when_redirected_and_a_dead_one_is_told() -> None:
     net, objectives = off(), [obj.channel("1", 0), obj.channel("1", 1)]
     plain = climb(net, objectives, gray(2, 4), steps=30)
@@ -229,32 +235,41 @@ def test_frames_and_progress_are_those_of_the_steps() -> None:
     assert climb(net, [obj.logit(0)], gray(1), steps=0).history.shape == (0, 1)
 
 
-def test_tiles_give_the_gradient_of_the_whole_where_no_tile_sees_beyond_itself() -> None:
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_tiles_give_the_gradient_of_the_whole(kernel: int) -> None:
     torch.manual_seed(0)
-    net = Network(nn.Sequential(nn.Conv2d(3, 5, 1), nn.ReLU(), nn.Flatten(), nn.Linear(5 * 49, 2)), InputSpec((7, 7)))
+    layers = [nn.Conv2d(3, 5, kernel, padding=kernel // 2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(5, 4, 3, padding=1)]
+    net = Network(nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * 25, 2)), InputSpec((10, 10)))
     assert net.layers  # probes once
     assert net.runs_channels_last  # too
     seen: list[tuple[int, ...]] = []
-    start = torch.rand(2, 3, 21, 17)
+    start = torch.rand(2, 3, 44, 37)
+    wanted = obj.gram(net.activations(torch.rand(1, 3, 30, 30), ["3"])["3"])[0]
 
     def run(tile: int | None) -> Climbed:
         handle = net.module[0].register_forward_hook(lambda _m, x, _y: seen.append(tuple(x[0].shape[2:])))
         try:
             return climb(
-                net, [obj.energy("1")] * 2, start, steps=3, optimizer=Normalized(0.05), tile=tile,
-                transforms=[transforms.Jitter(4)],
+                net, [obj.energy("1") + 100 * obj.match_gram("3", wanted)] * 2, start, steps=3,
+                optimizer=Normalized(0.05), tile=tile, transforms=[transforms.Jitter(4)],
             )  # fmt: skip
         finally:
             handle.remove()
 
     whole = run(None)
-    assert set(seen) == {(21, 17)}
+    assert set(seen) == {(44, 37)}
     seen.clear()
-    tiled = run(8)
-    assert max(max(sides) for sides in seen) <= 8
+    tiled = run(16)
+    assert max(max(sides) for sides in seen) <= 16 + 2 * 4  # a margin of the maps' reach, in whole strides
     assert torch.allclose(whole.images, tiled.images, atol=1e-6)
     assert torch.allclose(whole.scores, tiled.scores, rtol=1e-5)
     assert not torch.allclose(whole.images, start, atol=0.02)
+
+
+def test_what_cannot_be_seen_in_tiles_says_so() -> None:
+    net = Network(nn.Sequential(nn.Conv2d(3, 4, 5), nn.ReLU()), InputSpec((10, 10)))
+    with pytest.raises(InputError, match="layer '0' of 6x6 .* can't be seen in tiles of 16 px"):
+        climb(net, [obj.channel("0", 0)], torch.rand(1, 3, 40, 40), steps=1, tile=16)
 
 
 @pytest.mark.parametrize(

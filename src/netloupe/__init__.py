@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from netloupe.synthesis.facets import facets
     from netloupe.synthesis.fool import fool
     from netloupe.synthesis.invert import invert
+    from netloupe.synthesis.style import style
+    from netloupe.synthesis.texture import texture
     from netloupe.synthesis.visualize import visualize
     from netloupe.zoo.load import load
 
@@ -65,6 +67,8 @@ __all__ = [
     "photos",
     "saliency",
     "smooth_grad",
+    "style",
+    "texture",
     "top_patches",
     "visualize",
 ]
@@ -95,6 +99,8 @@ _MODULES = {
     "photos": "data.photos",
     "saliency": "analysis.gradients",
     "smooth_grad": "analysis.gradients",
+    "style": "synthesis.style",
+    "texture": "synthesis.texture",
     "top_patches": "analysis.patches",
     "visualize": "synthesis.visualize",
 }

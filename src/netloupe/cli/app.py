@@ -28,6 +28,9 @@ from netloupe.cli import (
     patches,
     photos,
     study,
+    style,
+    stylenet,
+    texture,
     train,
     visualize,
 )
@@ -85,9 +88,17 @@ app.command("visualize")(visualize.visualize)
 app.command("fool")(fool.fool)
 app.command("invert")(invert.invert)
 app.command("dream")(dream.dream)
+app.command("texture")(texture.texture)
+app.command("style")(style.style)
 study_app = typer.Typer(cls=Verbs, subcommand_metavar="VERB ...", help="Experiments about a network.")
 study_app.command("trust")(study.trust)
 app.add_typer(study_app, name="study")
+stylenet_app = typer.Typer(cls=Verbs, subcommand_metavar="VERB ...", help="Paint in many styles by one fast network.")
+stylenet_app.command("train")(stylenet.train)
+stylenet_app.command("apply")(stylenet.apply)
+stylenet_app.command("styles")(stylenet.styles)
+stylenet_app.command("export")(stylenet.export)
+app.add_typer(stylenet_app, name="stylenet")
 app.command("train")(train.train)
 app.command("photos")(photos.photos)
 atlas_app = typer.Typer(cls=Verbs, subcommand_metavar="VERB ...", help="Build, serve or export an atlas of a network.")

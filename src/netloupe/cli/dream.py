@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from netloupe.cli.options import Json, NetworkOptions, Out, Sweep, grouped
+from netloupe.cli.options import Json, NetworkOptions, Out, Sweep, grouped, read_photo
 from netloupe.cli.output import deliver, table
 from netloupe.core.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from netloupe.core.network import Network
     from netloupe.render.result import Result
     from netloupe.synthesis.dream import Dream
 
@@ -59,12 +56,12 @@ def dream(
         numbers |= {"layer": str, "octaves": int, "scale": float}
     swept = None if sweep is None else parse_sweep(sweep, numbers)
     net = network.load()
-    pixels = _photo(net, image, side)
+    pixels = read_photo(net, image, side)
     options: dict[str, Any] = {"seed": network.seed}
     options |= {name: value for name, value in {"steps": steps, "lr": lr}.items() if value is not None}
     if accentuate is None:
         options |= {"layer": layer, "octaves": octaves, "scale": scale, "frames": frames}
-        options |= {} if guide is None else {"guide": _photo(net, guide, side)[0]}
+        options |= {} if guide is None else {"guide": read_photo(net, guide, side)[0]}
     with Progress() as progress:
 
         def made(**changed: Any) -> Dream:
@@ -75,16 +72,6 @@ def dream(
 
         result: Result = made() if swept is None else sweep_over(made, *swept)
     deliver(result, out, as_json, _text if swept is None else _sweep_text)
-
-
-def _photo(net: Network, path: Path, side: int) -> Tensor:
-    """(1, C, H, W) in its own shape, the shorter side at most `side` px."""
-    from netloupe.data.images import fit, open_image, to_float
-
-    opened = open_image(path)
-    share = min(1.0, side / min(opened.size))
-    size = max(1, round(opened.height * share)), max(1, round(opened.width * share))
-    return to_float(fit(opened, size, net.inputs.channels))[None]
 
 
 def _text(found: dict[str, Any]) -> str:

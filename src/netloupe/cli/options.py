@@ -120,6 +120,31 @@ def read_images(net: Network, paths: list[Path]) -> Tensor:
     return load_images(paths, net.inputs.size, channels=net.inputs.channels)
 
 
+def read_photo(net: Network, path: Path, side: int | None) -> Tensor:
+    """One image (1, C, H, W) in its own shape, the shorter side at most `side` px."""
+    from netloupe.data.images import fit, open_image, to_float
+
+    opened = open_image(path)
+    share = 1.0 if side is None else min(1.0, side / min(opened.size))
+    size = max(1, round(opened.height * share)), max(1, round(opened.width * share))
+    return to_float(fit(opened, size, net.inputs.channels))[None]
+
+
+def weighted(texts: list[str], what: str, usual: float = 1.0) -> dict[str, float]:
+    """Names with weights, of NAME or NAME=WEIGHT each. Raises InputError for a name that comes twice."""
+    found: dict[str, float] = {}
+    for text in texts:
+        name, mark, number = text.rpartition("=")
+        try:
+            name, weight = (name, float(number)) if mark and name else (text, usual)
+        except ValueError:
+            name, weight = text, usual
+        if name in found:
+            raise InputError(f"{what} {name!r} was given twice (accepted: once each)")
+        found[name] = weight
+    return found
+
+
 def grouped(function: Callable[..., None]) -> Callable[..., None]:
     """For typer: a parameter that is a dataclass stands for one option per field."""
     parameters = inspect.signature(function, eval_str=True).parameters.values()

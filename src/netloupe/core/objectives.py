@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from netloupe.core.errors import InputError, UnknownName
+from netloupe.core.moments import covariance, gram, neighborhoods, relative_distance
 from netloupe.core.taps import LOGITS
 from netloupe.core.units import Unit
 
@@ -239,29 +240,73 @@ def match_best(layer: str, guide: Tensor) -> Objective:
     return Objective((layer,), score, f"match_best({layer!r}, {_digest(fixed)})")
 
 
-def gram(features: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C, C): F F^T / (H W) with F = features as C x HW (Gatys et al. 2015)."""
-    flat = features.flatten(2)
-    return flat @ flat.transpose(1, 2) / flat.shape[2]
-
-
-def match_gram(layer: str, target: Tensor) -> Objective:
+def match_gram(layer: str, target: Tensor, mask: Tensor | None = None) -> Objective:
     """Minus the distance of Gram matrices, -sum (G - T)^2 / (4 C^2), G and `target` (C, C) as `gram` gives them.
 
     For equal sizes this is the layer term of Gatys et al. (2015), eq. 4; dividing by H W lets the sizes differ.
+    mask: (h, w), how much each place of the images counts, see `gram`.
     """
     fixed = target.detach().clone()
 
     def score(r: Reading) -> Tensor:
-        features = r.layer(layer)
+        features = _maps(r, layer)
         shape = (features.shape[1], features.shape[1])
-        if features.ndim != 4:
-            raise InputError(f"layer {layer!r} has no positions, so no Gram matrix (accepted: a layer (C, H, W))")
         if fixed.shape != shape:
             raise InputError(f"Gram target of shape {tuple(fixed.shape)} for layer {layer!r} (accepted: {shape})")
-        return -(gram(features) - fixed.to(features)).flatten(1).square().sum(1) / (4 * shape[0] ** 2)
+        distances = (gram(features, mask) - fixed.to(features)).flatten(1).square().sum(1)
+        return -distances / (4 * shape[0] ** 2)
 
-    return Objective((layer,), score, f"match_gram({layer!r}, {_digest(fixed)})")
+    return Objective((layer,), score, f"match_gram({layer!r}, {_digest(fixed)}{_masked(mask)})")
+
+
+def match_covariance(layer: str, mean: Tensor, target: Tensor, mask: Tensor | None = None) -> Objective:
+    """Minus the relative squared distances to a mean (C,) and a covariance (C, C), as `covariance` gives them.
+
+    Unlike a Gram matrix, the covariance does not mix how strong a channel is with what it goes along with.
+    """
+    fixed = mean.detach().clone(), target.detach().clone()
+
+    def score(r: Reading) -> Tensor:
+        features = _maps(r, layer)
+        if fixed[1].shape != (features.shape[1], features.shape[1]) or fixed[0].shape != features.shape[1:2]:
+            given = tuple(fixed[0].shape), tuple(fixed[1].shape)
+            raise InputError(f"mean and covariance of shapes {given} for the {features.shape[1]} channels of {layer!r}")
+        return _away(covariance(features, mask), fixed)
+
+    return Objective((layer,), score, f"match_covariance({layer!r}, {_digest(*fixed)}{_masked(mask)})")
+
+
+def match_neighborhoods(side: int, mean: Tensor, target: Tensor, mask: Tensor | None = None) -> Objective:
+    """`match_covariance` of the `side` x `side` pixels around each place of the image itself; no layer is read.
+
+    It holds what a network with large filters does not see: colors, and how sharp they stand beside each other.
+    """
+    fixed = mean.detach().clone(), target.detach().clone()
+
+    def score(r: Reading) -> Tensor:
+        around = neighborhoods(r.images, side)
+        if fixed[0].shape != around.shape[1:2]:
+            raise InputError(f"a mean of {len(fixed[0])} numbers for {side}x{side} px (accepted: {around.shape[1]})")
+        return _away(covariance(around, mask), fixed)
+
+    return Objective((), score, f"match_neighborhoods({side}, {_digest(*fixed)}{_masked(mask)})")
+
+
+def _maps(r: Reading, layer: str) -> Tensor:
+    features = r.layer(layer)
+    if features.ndim != 4:
+        raise InputError(f"layer {layer!r} has no positions, so no Gram matrix (accepted: a layer (C, H, W))")
+    return features
+
+
+def _away(found: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor]) -> Tensor:
+    pairs = zip(found, target, strict=True)
+    total: Tensor = -sum(relative_distance(a, b.to(a)[None]) for a, b in pairs)  # type: ignore[assignment]
+    return total
+
+
+def _masked(mask: Tensor | None) -> str:
+    return "" if mask is None else f", mask={_digest(mask)}"
 
 
 def diversity(layer: str) -> Objective:
@@ -272,9 +317,7 @@ def diversity(layer: str) -> Objective:
     """
 
     def score(r: Reading) -> Tensor:
-        features = r.layer(layer)
-        if features.ndim != 4:
-            raise InputError(f"layer {layer!r} has no positions, so no Gram matrix (accepted: a layer (C, H, W))")
+        features = _maps(r, layer)
         flat = F.normalize(gram(features).flatten(1), dim=1, eps=1e-12)
         cosines = flat @ flat.T
         return (cosines.diagonal() - cosines.sum(1)) / max(1, len(flat) - 1)
@@ -314,9 +357,12 @@ def l2() -> Objective:
     return replace(norm(2), text="l2()")
 
 
-def _digest(tensor: Tensor) -> str:
-    raw = tensor.detach().float().cpu().contiguous()
-    return f"sha256:{hashlib.sha256(repr(tuple(raw.shape)).encode() + raw.numpy().tobytes()).hexdigest()[:16]}"
+def _digest(*tensors: Tensor) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        raw = tensor.detach().float().cpu().contiguous()
+        digest.update(repr(tuple(raw.shape)).encode() + raw.numpy().tobytes())
+    return f"sha256:{digest.hexdigest()[:16]}"
 
 
 __all__ = [
@@ -325,6 +371,7 @@ __all__ = [
     "Reading",
     "as_objective",
     "channel",
+    "covariance",
     "direction",
     "diversity",
     "energy",
@@ -334,8 +381,10 @@ __all__ = [
     "log_probability",
     "logit",
     "match_best",
+    "match_covariance",
     "match_features",
     "match_gram",
+    "match_neighborhoods",
     "neuron",
     "norm",
     "probability",

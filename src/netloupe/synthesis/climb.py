@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from netloupe.core.rules import Rule, backward_rule
 from netloupe.synthesis.optimizers import LBFGS, Adam, Optimizer
 from netloupe.synthesis.parameterizations import Parameterization, Pixels, Variables
 from netloupe.synthesis.projections import Projection
+from netloupe.synthesis.tiles import read
 from netloupe.synthesis.transforms import Transform
 
 BATCH = 16  # images at once
@@ -86,8 +86,8 @@ def climb(
     "redirected"). every: keep a frame each so many steps. progress: called with (done, total), in steps of images.
     Raises NetworkError when a score is no finite number, with the step; InputError for projections where the pixels
     are not what is climbed.
-    tile: images whose sides are longer are seen in tiles of at most so many px, one after the other, and their scores
-    are added up, so that memory is bounded; with `Jitter` among the transforms no seams show.
+    tile: images whose sides are longer are seen in tiles of about so many px, one after the other, each with what its
+    maps see beyond it, so that memory is bounded and the gradient that of the whole; see `tiles.read`.
     """
     if not objectives or not len(start) or len(start) % len(objectives):
         raise InputError(f"{len(objectives)} objectives for {len(start)} images (accepted: a number that divides it)")
@@ -216,77 +216,48 @@ class _Run:
     def _differentiate(
         self, variables: Variables, step: int, rule: Rule
     ) -> tuple[Reading, Tensor, Tensor, list[Tensor]]:
-        """A pass, the scores (n,), their sum less the penalties, and its gradients with respect to the variables.
-
-        Of images in tiles the pass is that of the last tile.
-        """
+        """A pass, the scores (n,), their sum less the penalties, and its gradients with respect to the variables."""
         with torch.inference_mode(False), torch.enable_grad():
             images = variables.images()
             generator = Generator().manual_seed(self.seed * 1_000_003 + step)
             for transform in self.transforms:
                 images = transform(images, generator)
-            tiles = self._tiles(images)
-            if len(tiles) == 1:
-                with backward_rule(rule):
-                    reading, scores, total = self._see(images)
-                target, uphill = total, None
-            else:
-                reading, scores, total, uphill = self._by_tiles(images.detach(), tiles, rule)
-                target = images
+            reading, scores, total = self._see(images, rule)
             self._check(scores.detach(), step)
             found: Sequence[Tensor | None] = [None] * len(variables.tensors)
-            if target.requires_grad:
-                found = torch.autograd.grad(target, variables.tensors, uphill, allow_unused=True)
+            if total.requires_grad:
+                found = torch.autograd.grad(total, variables.tensors, allow_unused=True)
         gradients = [
             torch.zeros_like(t) if g is None else g.contiguous() for g, t in zip(found, variables.tensors, strict=True)
         ]
         return reading, scores.detach(), total.detach(), gradients
 
-    def _by_tiles(
-        self, images: Tensor, tiles: list[tuple[slice, slice]], rule: Rule
-    ) -> tuple[Reading, Tensor, Tensor, Tensor]:
-        """The scores, added up, the sum less the penalties, and its gradient with respect to the images."""
-        gradient, added, totals = torch.zeros_like(images), images.new_zeros(len(images)), images.new_zeros(())
-        for rows, columns in tiles:
-            part = images[:, :, rows, columns].clone().requires_grad_()
-            with backward_rule(rule):
-                reading, scores, total = self._see(part)
-            if total.requires_grad:
-                gradient[:, :, rows, columns] = torch.autograd.grad(total, part)[0]
-            added += scores.detach()
-            totals += total.detach()
-        return reading, added, totals, gradient
-
-    def _tiles(self, images: Tensor) -> list[tuple[slice, slice]]:
-        """Rows and columns of tiles of nearly equal size."""
-        sides = []
-        for side in images.shape[2:]:
-            count = 1 if self.tile is None else -(-side // self.tile)
-            cuts = [i * side // count for i in range(count + 1)]
-            sides.append([slice(a, b) for a, b in pairwise(cuts)])
-        return [(rows, columns) for rows in sides[0] for columns in sides[1]]
-
     @torch.no_grad()
     def _scores(self, images: Tensor) -> Tensor:
         """(n,), without transforms."""
-        parts = [self._see(images[:, :, rows, columns], exact=True)[1] for rows, columns in self._tiles(images)]
-        return torch.stack(parts).sum(0)
+        return self._see(images, exact=True)[1]
 
-    def _see(self, images: Tensor, *, exact: bool = False) -> tuple[Reading, Tensor, Tensor]:
+    def _see(self, images: Tensor, rule: Rule = "plain", *, exact: bool = False) -> tuple[Reading, Tensor, Tensor]:
         """A pass, the scores (n,), and their sum less the penalties. exact: in the network's own type."""
-        layers = dict.fromkeys(name for o in self.objectives for name in o.layers)
+        layers = list(dict.fromkeys(name for o in self.objectives for name in o.layers))
         odd = self.steady and len(images) % 2 == 1 and images.device.type == "cpu"
         seen = (torch.cat([images, images[-1:]]) if odd else images).contiguous(memory_format=self.layout)
-        rounded = not exact and self.dtype != self.net.dtype == torch.float32
-        autocast = torch.autocast(self.net.device.type, self.dtype, enabled=rounded)
-        with autocast, _SteadyRows() if self.steady else nullcontext():
-            reading = self.net.reading(seen, layers)
+        around = partial(self._around, rule, not exact and self.dtype != self.net.dtype == torch.float32)
+        reading = read(self.net, seen, layers, self.tile, around)
         outputs = {name: output[: len(images)] for name, output in reading.outputs.items()}
         reading = Reading(self.net, partial(_itself, images.to(self.net.device)), outputs)
         parts = _split(reading, len(self.objectives))
-        scores = torch.cat([o.score(part) for o, part in zip(self.objectives, parts, strict=True)])
+        with backward_rule(rule):  # objectives rectify too
+            scores = torch.cat([o.score(part) for o, part in zip(self.objectives, parts, strict=True)])
         total = scores.sum() if self.penalty is None else (scores - self.penalty.score(reading)).sum()
         return reading, scores, total
+
+    @contextmanager
+    def _around(self, rule: Rule, rounded: bool) -> Iterator[None]:
+        """What a pass runs under."""
+        autocast = torch.autocast(self.net.device.type, self.dtype, enabled=rounded)
+        with autocast, _SteadyRows() if self.steady else nullcontext(), backward_rule(rule):
+            yield
 
     def _check(self, scores: Tensor, step: int) -> None:
         bad = (~scores.isfinite()).nonzero().flatten().tolist()

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from netloupe.core.errors import InputError
@@ -22,6 +21,8 @@ from netloupe.core.units import Unit
 from netloupe.render.pictures import Picture, beside, from_pixels
 from netloupe.render.result import Result
 from netloupe.synthesis.climb import BATCH, Progress, climb
+from netloupe.synthesis.octaves import octaves as enlarging
+from netloupe.synthesis.octaves import resized
 from netloupe.synthesis.optimizers import Adam, Normalized
 from netloupe.synthesis.parameterizations import Fourier, Pixels
 from netloupe.synthesis.transforms import Jitter, Noise
@@ -94,15 +95,9 @@ def dream(
     """
     net.inputs.check(images)
     net.inputs.check_range(images)
-    if octaves < 1 or scale <= 1 or zoom < 1 or frames < 0:
-        raise InputError(
-            f"{octaves} octaves by {scale:g}, {frames} frames by {zoom:g} (accepted: 1 or more octaves by above 1, "
-            "0 or more frames by 1 or more)"
-        )
-    sides = (int(images.shape[2]), int(images.shape[3]))
-    sizes = [(round(sides[0] / scale**i), round(sides[1] / scale**i)) for i in reversed(range(octaves))]
-    if min(sizes[0]) < 8:
-        raise InputError(f"octave of {sizes[0][0]}x{sizes[0][1]} px (accepted: 8 px or more: fewer octaves)")
+    if zoom < 1 or frames < 0:
+        raise InputError(f"{frames} frames by {zoom:g} (accepted: 0 or more frames by 1 or more)")
+    sizes = enlarging((int(images.shape[2]), int(images.shape[3])), octaves, scale)
     objective = _objective(net, layer, guide)
     originals = images.detach().to(net.device)
     total = len(images) * (steps * octaves + frames * _fewer(steps))
@@ -129,8 +124,8 @@ def dream(
 
     detail = torch.zeros_like(originals)
     for number, size in enumerate(sizes):
-        base = _resized(originals, size)
-        found = climbed((base + _resized(detail, size)).clamp(0, 1), steps, number)
+        base = resized(originals, size)
+        found = climbed((base + resized(detail, size)).clamp(0, 1), steps, number)
         detail = found.images - base
     before = climb(
         net, [objective] * len(images), originals, steps=0, batch_size=batch_size, tile=tile, steady=False
@@ -248,12 +243,6 @@ def _enlarged(images: Tensor, zoom: float) -> Tensor:
     sides = images.shape[2:]
     inner = [max(1, round(side / zoom)) for side in sides]
     top, left = ((side - part) // 2 for side, part in zip(sides, inner, strict=True))
-    return _resized(images[:, :, top : top + inner[0], left : left + inner[1]], (int(sides[0]), int(sides[1]))).clamp(
+    return resized(images[:, :, top : top + inner[0], left : left + inner[1]], (int(sides[0]), int(sides[1]))).clamp(
         0, 1
     )
-
-
-def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
-    if tuple(images.shape[2:]) == size:
-        return images
-    return F.interpolate(images, size, mode="bicubic", align_corners=False, antialias=True)

@@ -5,6 +5,7 @@ That function asks for the score and the gradients (uphill) as often as it needs
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -23,18 +24,27 @@ Optimizer = Callable[[Sequence[Tensor]], Step]
 
 @dataclass(frozen=True)
 class Adam:
-    """Kingma & Ba (2015). lr: about how far each number goes in a step."""
+    """Kingma & Ba (2015). lr: about how far each number goes in a step.
+
+    over: the number of steps in which lr falls to zero along half a cosine; 0 keeps it.
+    """
 
     lr: float = 0.05
     betas: tuple[float, float] = (0.9, 0.999)
+    over: int = 0
 
     def __post_init__(self) -> None:
         _check(self.lr)
 
     def __call__(self, leaves: Sequence[Tensor]) -> Step:
         inner = torch.optim.Adam(leaves, self.lr, self.betas, maximize=True)
+        taken = 0
 
         def step(evaluate: Evaluate) -> None:
+            nonlocal taken
+            if self.over:
+                inner.param_groups[0]["lr"] = self.lr * (1 + math.cos(math.pi * min(1, taken / self.over))) / 2
+            taken += 1
             for leaf, gradient in zip(leaves, evaluate()[1], strict=True):
                 leaf.grad = gradient
             inner.step()

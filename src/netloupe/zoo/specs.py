@@ -30,7 +30,7 @@ def parse_inputs(
         raise InputError(f"range {range!r} (accepted: LOW,HIGH, for example 0,255)")
     return replace(
         spec,
-        size=_size(size) if size is not None else spec.size,
+        size=parse_size(size) if size is not None else spec.size,
         channels=channels if channels is not None else spec.channels,
         mean=_numbers("mean", mean) if mean is not None else spec.mean,
         std=_numbers("std", std) if std is not None else spec.std,
@@ -38,7 +38,8 @@ def parse_inputs(
     )
 
 
-def _size(text: str) -> tuple[int, int]:
+def parse_size(text: str) -> tuple[int, int]:
+    """(height, width) in px, of "224" or "224x160"."""
     match = re.fullmatch(r"(\d{1,5})(?:[xX×,](\d{1,5}))?", text.replace(" ", ""), re.ASCII)
     if match is None:
         raise InputError(f"size {text!r} (accepted: SIDE or HEIGHTxWIDTH in px, for example 224 or 224x160)")

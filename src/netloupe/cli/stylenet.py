@@ -1,0 +1,202 @@
+"""`netloupe stylenet train | apply | styles | export`: one network that paints in many styles, in a single pass."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from netloupe.cli.options import Json, grouped, pick_device, weighted, writable
+from netloupe.cli.output import show, table
+from netloupe.core.errors import InputError
+
+if TYPE_CHECKING:
+    from netloupe.data.sources import Skipped
+    from netloupe.stylenet.apply import Applied
+    from netloupe.stylenet.model import StyleModel
+
+Weights = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="What `netloupe stylenet train` wrote; else what comes along.")
+]
+Device = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:1.")]
+
+
+@dataclass(frozen=True)
+class RecipeOptions:
+    """What differs from the recipe's own values."""
+
+    batch: Annotated[int | None, typer.Option(metavar="N", help="Photos in a step.")] = None
+    rate: Annotated[float | None, typer.Option(metavar="X", help="Highest learning rate.")] = None
+    content: Annotated[float | None, typer.Option(metavar="WEIGHT", help="How much the photo counts.")] = None
+    style_size: Annotated[
+        int | None, typer.Option(metavar="PX", help="Shorter side that the style pictures are brought to.")
+    ] = None
+    norm: Annotated[str | None, typer.Option(metavar="instance|batch", help="Kind of normalization.")] = None
+    blocks: Annotated[int | None, typer.Option(metavar="N", help="Residual blocks.")] = None
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**32 - 1, metavar="N", help="Seed of all that is drawn at random.")
+    ] = None
+
+
+@grouped
+def train(
+    styles: Annotated[Path, typer.Option(metavar="FOLDER", help="Pictures, each a style of the name of its file.")],
+    images: Annotated[str, typer.Option(metavar="SOURCE", help="Photos: a folder, a list, Parquet, or photos.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="FOLDER", callback=writable, help="Weights, card, log and checkpoint."),
+    ],
+    options: RecipeOptions,
+    extend: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Weights to add the styles to; its own stay as they are.")
+    ] = None,
+    sizes: Annotated[
+        str | None, typer.Option(metavar="PX:STEPS,...", help="Sides of the squares of photos and steps at each.")
+    ] = None,
+    widths: Annotated[
+        str | None, typer.Option(metavar="A,B,C", help="Channels at full, half and quarter size.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the weights file and in the card.")] = None,
+    every: Annotated[int, typer.Option(metavar="N", help="Steps from one checkpoint to the next.")] = 250,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Train a network to paint photos in the styles of some pictures.
+
+    A run that was cut short goes on from its last checkpoint. What is not given is as the recipe has it.
+    """
+    from netloupe.cli.progress import Progress
+    from netloupe.stylenet.model import load_styles
+    from netloupe.stylenet.runs import train_styles
+    from netloupe.stylenet.train import Recipe
+
+    changes: dict[str, Any] = {key: value for key, value in asdict(options).items() if value is not None}
+    settled = [option for option in ("norm", "blocks") if option in changes] + ["widths"] * (widths is not None)
+    if extend is not None and settled:
+        raise InputError(f"--{settled[0]} was given with --extend (accepted: without; the network keeps its own)")
+    if sizes is not None:
+        changes["sizes"] = _pairs(sizes)
+    if widths is not None:
+        changes["widths"] = _widths(widths)
+    recipe = replace(Recipe(), **changes)
+    with Progress() as progress:
+        path = train_styles(
+            styles,
+            images,
+            out,
+            name=name,
+            recipe=recipe,
+            extend=extend,
+            device=pick_device(device),
+            every=every,
+            progress=lambda done, total, note: progress("training", done, total, note),
+        )
+    show({"weights": str(path), "card": dict(load_styles(path).card)}, as_json, _trained)
+
+
+def apply(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Images, folders, videos, or camera; camera:1 is another.")
+    ],
+    style: Annotated[
+        list[str],
+        typer.Option("--style", "-s", metavar="NAME[=WEIGHT]", help="A style; several are blended by weight."),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FOLDER", callback=writable, help="Write PNG and MP4 files there.")
+    ],
+    weights: Weights = None,
+    side: Annotated[
+        int | None, typer.Option(min=1, metavar="PX", help="The shorter side at most; else the size is kept.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(metavar="S", help="How long a camera is recorded.")] = 10.0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Paint images and videos in a style, or in a blend of several."""
+    from netloupe.cli.progress import Progress
+    from netloupe.stylenet.apply import apply_styles
+    from netloupe.stylenet.model import load_styles
+
+    model = load_styles(weights, pick_device(device))
+    wanted = weighted(style, "style")
+    with Progress() as progress:
+        done = apply_styles(
+            model, wanted, inputs, out, side=side, seconds=seconds, progress=progress, on_skip=_say_skipped
+        )
+    for name, reason in done.silent:
+        typer.echo(f"{name}: its sound is left out, {reason}", err=True)
+    show(_summary(model, wanted, done), as_json, _applied)
+
+
+def styles(weights: Weights = None, as_json: Json = False) -> None:
+    """List the styles of a network."""
+    from netloupe.stylenet.model import load_styles
+
+    model = load_styles(weights)
+    show({"name": model.name, "styles": list(model.styles)}, as_json, lambda found: "\n".join(found["styles"]))
+
+
+def export(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The .onnx file to write.")],
+    weights: Weights = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="HxW", help="Take one image of this size only; else any number and size.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a network as ONNX, with inputs image and blend."""
+    from netloupe.stylenet.export import export_onnx
+    from netloupe.stylenet.model import load_styles
+    from netloupe.zoo.specs import parse_size
+
+    writable(out.parent)
+    sides = None if size is None else parse_size(size)
+    model = load_styles(weights)
+    export_onnx(model, out, sides)
+    found = {"file": str(out), "bytes": out.stat().st_size, "size": sides, "styles": list(model.styles)}
+    show(found, as_json, lambda f: f"{f['file']}: {f['bytes'] / 1e6:.1f} MB, {len(f['styles'])} styles")
+
+
+def _pairs(text: str) -> tuple[tuple[int, int], ...]:
+    try:
+        pairs = [part.split(":") for part in text.split(",")]
+        return tuple((int(side), int(steps)) for side, steps in pairs)
+    except ValueError:
+        raise InputError(f"sizes {text!r} (accepted: PX:STEPS,... as in 128:6000,224:1000)") from None
+
+
+def _widths(text: str) -> tuple[int, int, int]:
+    try:
+        full, half, quarter = (int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"widths {text!r} (accepted: three numbers, as in 24,48,96)") from None
+    return full, half, quarter
+
+
+def _say_skipped(one: Skipped) -> None:
+    reason = one.reason if one.reason.startswith(one.name) else f"{one.name}: {one.reason}"
+    typer.echo(f"skipped {reason}", err=True)
+
+
+def _summary(model: StyleModel, wanted: dict[str, float], done: Applied) -> dict[str, Any]:
+    shares = zip(model.styles, model.blend(wanted).tolist(), strict=True)
+    return {
+        "network": model.name,
+        "style": {name: round(share, 4) for name, share in shares if share},
+        "files": [{"input": name, "file": str(path)} for name, path in done.files],
+        "skipped": [asdict(one) for one in done.skipped],
+    }
+
+
+def _applied(found: dict[str, Any]) -> str:
+    skipped = f"\n{len(found['skipped'])} skipped" if found["skipped"] else ""
+    return table(("input", "file"), [(one["input"], one["file"]) for one in found["files"]]) + skipped
+
+
+def _trained(found: dict[str, Any]) -> str:
+    card = found["card"]
+    losses = table(("style", "loss"), list(card["losses"].items()))
+    return f"{found['weights']}: {len(card['styles'])} styles, {card['parameters']:,} parameters\n{losses}"

@@ -1,0 +1,180 @@
+"""A style on many inputs: images, whole sources of them, videos and cameras, each written to a file of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from netloupe.core.errors import InputError
+from netloupe.core.files import write_atomically
+from netloupe.data.images import fit, plain, to_float
+from netloupe.data.sources import SUFFIXES, ImageSource, Skipped, open_source
+from netloupe.render.pictures import Picture, encode, from_pixels, resized
+from netloupe.stylenet.model import Style, StyleModel
+from netloupe.stylenet.video import VIDEO_SUFFIXES, Writer, camera, frames, pyav, record
+
+_LONGEST = 60  # characters of a stem
+
+Advance = Callable[[str, int, int], None]
+"""Takes what is going on, how much of it is done and how much there is."""
+
+
+@dataclass(frozen=True)
+class Applied:
+    """files: (input, what was written for it). skipped: inputs that can't be used. silent: videos whose sound was left
+    out, and why."""
+
+    files: tuple[tuple[str, Path], ...]
+    skipped: tuple[Skipped, ...]
+    silent: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One thing to be painted. paint(target): write it, and say why its sound is left out, if it is."""
+
+    name: str
+    suffix: str
+    paint: Callable[[Path], str | None] = field(repr=False)
+    path: Path | None = None
+
+    @property
+    def stem(self) -> str:
+        """A name for the file to be written that is safe whatever the input is called."""
+        whole = Path(self.name)
+        text = whole.stem if whole.suffix.lower() in (*SUFFIXES, *VIDEO_SUFFIXES) else self.name
+        return re.sub(r"[^\w.-]+", "-", text)[:_LONGEST].strip("-._") or "image"
+
+
+def apply_styles(
+    model: StyleModel,
+    style: Style,
+    inputs: Sequence[str | Path],
+    out: str | Path,
+    *,
+    side: int | None = None,
+    seconds: float = 10.0,
+    progress: Advance = lambda _name, _done, _total: None,
+    on_skip: Callable[[Skipped], None] = lambda _skipped: None,
+) -> Applied:
+    """Paint images, videos and cameras in a style, into the folder `out`.
+
+    inputs: sources of images (see `open_source`), video files, "camera" or "camera:1". Images become PNG and videos
+    MP4, named by the stem of the input, with a number where another file of this run or an input has that name. A
+    camera is recorded for `seconds` first and painted then, so that none of its frames is lost.
+    side: px, the shorter side at most; larger images and frames are reduced. By default they keep their size.
+
+    An input that is broken or too small is skipped, and handed to `on_skip`. Raises InputError where that holds of all,
+    for one that is not there, and for arguments that can't be used; UnknownName for a style; StoreError on a full disk.
+    """
+    if side is not None and side < 1:
+        raise InputError(f"shorter side {side} (accepted: 1 px or more)")
+    model.blend(style)
+    items = list(_items(_Painter(model, style, side, seconds, progress), inputs))
+    targets = _targets(items, Path(out))
+    files, skipped, silent = [], [], []
+    for number, (item, target) in enumerate(zip(items, targets, strict=True)):
+        progress("inputs", number, len(items))
+        try:
+            reason = item.paint(target)
+        except InputError as error:
+            if len(items) == 1:
+                raise
+            skipped.append(Skipped(number, item.name, str(error)))
+            on_skip(skipped[-1])
+            continue
+        files.append((item.name, target))
+        silent += [] if reason is None else [(item.name, reason)]
+    progress("inputs", len(items), len(items))
+    if not files:
+        raise InputError(f"none of {len(items)} inputs can be painted, such as {skipped[0].reason}")
+    return Applied(tuple(files), tuple(skipped), tuple(silent))
+
+
+@dataclass(frozen=True)
+class _Painter:
+    """A model with the style it paints in, and how."""
+
+    model: StyleModel
+    style: Style
+    side: int | None
+    seconds: float
+    progress: Advance
+
+    def picture(self, picture: Picture) -> Picture:
+        """(H, W, 3) painted, reduced first where that is wanted."""
+        height, width = picture.shape[:2]
+        share = 1.0 if self.side is None else min(1.0, self.side / min(height, width))
+        reduced = np.array(resized(picture, (round(height * share), round(width * share))))
+        return from_pixels(self.model(to_float(reduced)[None], self.style)[0].cpu().numpy())
+
+    def image(self, source: ImageSource, image_id: int, target: Path) -> None:
+        write_atomically(target, encode(self.picture(fit(source.open(image_id), None))))
+
+    def video(self, path: Path, target: Path, rate: Fraction | None = None) -> str | None:
+        """Gives the reason if the sound is left out."""
+        with frames(path) as video, Writer(target, rate if rate is not None else video.rate, sound=path) as writer:
+            for number, picture in enumerate(video, 1):
+                writer.write(self.picture(picture))
+                self.progress(plain(path.name), number, max(number, video.count or 0))
+        return writer.silent
+
+    def camera(self, which: int | str, target: Path) -> str | None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "camera.mp4"
+            with camera(which) as seen:
+                rate = record(seen, self.seconds, path)
+            return self.video(path, target, rate)
+
+
+def _items(painter: _Painter, inputs: Sequence[str | Path]) -> Iterator[_Item]:
+    """Raises InputError for an input that is not there."""
+    if not inputs:
+        raise InputError("no input (accepted: images, folders, videos, camera)")
+    for given in map(str, inputs):
+        path, which = Path(given), given.removeprefix("camera").removeprefix(":")
+        if given == "camera" or given.startswith("camera:"):
+            pyav()
+            number = int(which or 0) if which.isdecimal() or not which else which
+            yield _Item(f"camera{which}", ".mp4", partial(painter.camera, number))
+        elif path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir():
+            pyav()
+            if not path.is_file():
+                raise InputError(f"{plain(path)}: no such file")
+            yield _Item(plain(path), ".mp4", partial(painter.video, path), path)
+        else:
+            source = open_source(given)
+            root = path if path.is_dir() else path.parent if path.suffix.lower() in (".txt", ".lst", ".csv") else Path()
+            for i, name in enumerate(source.names):
+                yield _Item(name, ".png", partial(painter.image, source, i), root / name)
+
+
+def _targets(items: Sequence[_Item], out: Path) -> list[Path]:
+    """For each a file in `out` that no other has and that is no input, whatever the case of the letters."""
+
+    @cache
+    def real(folder: str) -> str:
+        return os.path.realpath(folder)
+
+    def key(path: Path) -> str:
+        return os.path.join(real(str(path.parent)), path.name).casefold()
+
+    taken = {key(item.path) for item in items if item.path is not None}
+    numbers: dict[str, int] = {}
+    targets = []
+    for item in items:
+        target = out / f"{item.stem}{item.suffix}"
+        while key(target) in taken:
+            numbers[key(out / item.stem)] = number = numbers.get(key(out / item.stem), 1) + 1
+            target = out / f"{item.stem}-{number}{item.suffix}"
+        taken.add(key(target))
+        targets.append(target)
+    return targets

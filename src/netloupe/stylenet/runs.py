@@ -1,0 +1,221 @@
+"""A whole training run: from pictures of styles and a source of photos to a weights file with its card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from netloupe.core.errors import InputError
+from netloupe.core.files import write_atomically
+from netloupe.core.network import Network
+from netloupe.data.images import fit, height_width, open_image, plain, to_float
+from netloupe.data.sources import SUFFIXES, ImageSource, open_source
+from netloupe.render.pictures import encode
+from netloupe.stylenet.card import make_card, to_markdown
+from netloupe.stylenet.model import StyleModel, architecture, load_styles, save_styles
+from netloupe.stylenet.network import StyleNet
+from netloupe.stylenet.train import Judge, Recipe, sheet, train
+from netloupe.synthesis.statistics import Statistics, statistics
+from netloupe.zoo.load import load
+
+SMALLEST = 32  # px, the shorter side of a style picture
+_SAMPLES, _SAMPLE_SIDE = 3, 192  # photos that are painted on the way, px
+
+
+@dataclass(frozen=True)
+class StylePicture:
+    """A picture whose style is to be learned.
+
+    size: (height, width) as it was. pixels: (1, 3, H, W) in [0, 1], scaled. digest: a hash of the picture as it was.
+    """
+
+    name: str
+    size: tuple[int, int]
+    pixels: Tensor
+    digest: str
+
+
+def train_styles(
+    styles_folder: str | Path,
+    images_spec: str | Path,
+    out: str | Path,
+    *,
+    name: str | None = None,
+    recipe: Recipe | None = None,
+    extend: str | Path | None = None,
+    net: Network | None = None,
+    device: str | None = None,
+    every: int = 250,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Path:
+    """Train a style network; returns the path of the weights file, `NAME.safetensors` in `out`, for `load_styles`.
+
+    styles_folder: pictures, each a style of the name of its file. images_spec: photos, see `open_source`.
+    out: receives the card as `card.json` and `card.md`, `NAME.jpg` with photos in all styles, and what `train` writes
+    after `every` steps. A run that was killed goes on from its checkpoint there; one that is finished only writes.
+    extend: a weights file to which the styles are added; it keeps its architecture, and its styles as they are.
+    net: the network that judges, by default lenslet on `device`; training runs where it lies.
+    name: by default "stylenet". progress: called with (steps done, steps in all, losses).
+
+    Raises InputError for pictures, photos or arguments that can't be used, UnknownName for layers that the judge lacks,
+    NetworkError and StoreError as `load_styles` and `train` do.
+    """
+    out, name, recipe = Path(out), name if name is not None else "stylenet", recipe if recipe is not None else Recipe()
+    path = out / f"{name}.safetensors"
+    base = None if extend is None else load_styles(extend)
+    _check(name, path, extend, every, net, device)
+    if base is not None:
+        recipe = replace(recipe, **_architecture(base.network))
+    photos, pictures = open_source(images_spec), read_styles(styles_folder, recipe.style_size)
+    names = _names(pictures, base)
+    judge = net if net is not None else load(device=device)
+    first = 0 if base is None else len(base.styles)
+    network, samples = _network(len(names), recipe, base), _samples(photos)
+    log = train(
+        network,
+        Judge(judge, recipe, _targets(judge, pictures, recipe, first)),
+        photos,
+        out,
+        first=first,
+        every=every,
+        samples=samples,
+        about=_about(pictures, base, extend),
+        progress=progress,
+    )
+    model = StyleModel(network, names, {}, name)
+    card = make_card(model, recipe, log, _data(photos, styles_folder, pictures), judge, base)
+    write_styles(replace(model, card=card), path)
+    painted = sheet(network, samples.to(judge.device), range(len(names)))
+    write_atomically(path.with_suffix(".jpg"), encode(painted, "JPEG"))
+    return path
+
+
+def write_styles(model: StyleModel, path: Path) -> None:
+    """Write the weights, and beside them the model's card as JSON and Markdown."""
+    save_styles(model, path)
+    write_atomically(path.with_name("card.json"), json.dumps(model.card, indent=1, ensure_ascii=False).encode())
+    write_atomically(path.with_name("card.md"), to_markdown(model.card).encode())
+
+
+def read_styles(folder: str | Path, size: int) -> list[StylePicture]:
+    """The pictures of a folder by name, the shorter side brought to `size` px (bicubic, antialiased).
+
+    Raises InputError for a folder without pictures, two of one name, and one that can't be read or is too small.
+    """
+    try:
+        files = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
+    except OSError as error:
+        raise InputError(f"{plain(folder)}: no folder of style pictures ({error.strerror})") from None
+    if not files:
+        raise InputError(f"no style pictures in {plain(folder)!r} (accepted: {', '.join(SUFFIXES)})")
+    names = [plain(path.stem) for path in files]
+    for path, name in zip(files, names, strict=True):
+        if names.count(name) > 1:
+            raise InputError(f"{plain(folder)}: several pictures are named {name!r}, such as {plain(path.name)}")
+    return [_read_style(path, name, size) for path, name in zip(files, names, strict=True)]
+
+
+def _read_style(path: Path, name: str, size: int) -> StylePicture:
+    image = open_image(path).convert("RGB")
+    if min(image.size) < SMALLEST:
+        raise InputError(f"{plain(path)}: {image.width}x{image.height} px (accepted: {SMALLEST} or more a side)")
+    scale = size / min(image.size)
+    scaled = height_width((round(image.height * scale), round(image.width * scale)))
+    pixels = F.interpolate(to_float(np.asarray(image))[None], scaled, mode="bicubic", antialias=True).clamp(0, 1)
+    return StylePicture(name, (image.height, image.width), pixels, _digest(image))
+
+
+def _digest(image: Image.Image) -> str:
+    return hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()[:16]
+
+
+def _check(
+    name: str, path: Path, extend: str | Path | None, every: int, net: Network | None, device: str | None
+) -> None:
+    if not name or Path(name).name != name:
+        raise InputError(f"name {name!r} (accepted: the name of a file, without folders)")
+    if every < 1:
+        raise InputError(f"a checkpoint every {every} steps (accepted: 1 or more)")
+    if net is not None and device is not None:
+        raise InputError(f"both a network and device {device!r} (accepted: one of them; training runs where it lies)")
+    if extend is not None and path.exists() and path.samefile(extend):
+        raise InputError(f"{path} would overwrite what it extends; give another name or folder")
+
+
+def _architecture(network: StyleNet) -> dict[str, Any]:
+    """What of a recipe a network has settled already."""
+    found = architecture(network)
+    return {**found, "widths": tuple(found["widths"])}
+
+
+def _names(pictures: Sequence[StylePicture], base: StyleModel | None) -> tuple[str, ...]:
+    before = () if base is None else base.styles
+    for picture in pictures:
+        if picture.name in before:
+            raise InputError(
+                f"style {picture.name!r} is in the file to be extended already; name the picture otherwise"
+            )
+    return (*before, *(picture.name for picture in pictures))
+
+
+def _network(styles: int, recipe: Recipe, base: StyleModel | None) -> StyleNet:
+    """The network to be trained, with the random weights that belong to the recipe's seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        if base is not None:
+            return base.network.extended(styles - len(base.styles))
+        return StyleNet(styles, recipe.widths, recipe.blocks, recipe.norm)  # type: ignore[arg-type]
+
+
+def _targets(judge: Network, pictures: Sequence[StylePicture], recipe: Recipe, first: int) -> Statistics:
+    """The statistics of all styles; those before `first` are not trained, so nobody reads theirs, which are zeros."""
+    found = [statistics(judge, p.pixels, recipe.layers, recipe.statistic).moments for p in pictures]
+    moments = {}
+    for layer, parts in found[0].items():
+        stacked = (torch.cat([each[layer][i] for each in found]) for i in range(len(parts)))
+        moments[layer] = tuple(torch.cat([m.new_zeros(first, *m.shape[1:]), m]) for m in stacked)
+    return Statistics(recipe.statistic, moments)
+
+
+def _samples(photos: ImageSource) -> Tensor:
+    """The first photos that can be read, (N, 3, H, W), square."""
+
+    def readable() -> Any:
+        for i in range(len(photos)):
+            try:
+                yield to_float(fit(photos.open(i), _SAMPLE_SIDE))
+            except InputError:
+                continue
+
+    found = list(islice(readable(), _SAMPLES))
+    if not found:
+        raise InputError(f"none of {len(photos)} images of {photos.spec!r} can be read")
+    return torch.stack(found)
+
+
+def _about(pictures: Sequence[StylePicture], base: StyleModel | None, extend: str | Path | None) -> Mapping[str, Any]:
+    """What a run that goes on must have in common with the one that was killed, beside what `train` compares."""
+    about: dict[str, Any] = {"styles": [[picture.name, picture.digest] for picture in pictures]}
+    if base is not None and extend is not None:
+        about["extends"] = hashlib.sha256(Path(extend).read_bytes()).hexdigest()[:16]
+    return about
+
+
+def _data(photos: ImageSource, folder: str | Path, pictures: Sequence[StylePicture]) -> dict[str, Any]:
+    return {
+        "photos": photos.title,
+        "photos_count": len(photos),
+        "styles": plain(Path(folder).resolve().name),
+        "style_sizes": {picture.name: list(picture.size) for picture in pictures},
+    }

@@ -49,7 +49,8 @@ def texture(
 ) -> None:
     """Make more of what a sample of a texture shows.
 
-    By the statistics of a network's features, or by putting the sample's own pixels together. Prints how far the texture's statistics are from the sample's, and for climbed ones how far the start was.
+    By the statistics of a network's features, or by putting the sample's own pixels together. Prints how far the
+    texture's statistics are from the sample's, and for climbed ones how far the start was.
     """
     from netloupe.cli.progress import Progress
     from netloupe.synthesis.contact import parse_sweep

@@ -12,6 +12,7 @@ import torch
 from netloupe.core.network import Network
 from netloupe.stylenet.model import StyleModel, architecture
 from netloupe.stylenet.train import Progressed, Recipe
+from netloupe.zoo.card import markdown_table
 from netloupe.zoo.state import as_stored
 from netloupe.zoo.train import machine
 
@@ -85,14 +86,14 @@ def to_markdown(card: Mapping[str, Any]) -> str:
         "",
         f"This is {card['what']}. The weights are stored as float16.",
         "",
-        *_table(("", ""), list(_facts(card).items())),
+        *markdown_table(("", ""), list(_facts(card).items())),
         "",
         "## Styles",
         "",
         "Sizes are (height, width) in px of the pictures they were learned from. The loss is the mean relative "
         "distance between what the judge sees of painted photographs and of the picture; less is nearer.",
         "",
-        *_table(("style", "picture", "style loss"), rows),
+        *markdown_table(("style", "picture", "style loss"), rows),
         "",
         "## Intended use",
         "",
@@ -127,10 +128,3 @@ def _facts(card: Mapping[str, Any]) -> dict[str, str]:
         "Machine": card["machine"],
         "Versions": ", ".join(f"{name} {number}" for name, number in card["versions"].items()),
     }
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-    return [line(header), line(["---"] * len(header)), *(line(row) for row in rows)]

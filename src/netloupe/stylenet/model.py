@@ -30,7 +30,7 @@ class StyleModel:
     """A network in eval mode, the names of its styles in order, its card (see `stylenet.card`) and its own name.
 
     >>> model = load_styles()
-    >>> painted = model(load_image("cat.png")[None], {"hokusai": 2, "munch": 1})
+    >>> painted = model(load_image("cat.png")[None], {"scream": 2, "starry-night": 1})
     """
 
     network: StyleNet = field(repr=False)

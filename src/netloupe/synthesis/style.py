@@ -42,7 +42,7 @@ class Styled(Result):
 
     style_distances, style_before: by layer, how far the statistics of the images, and of what they started from at the
     last size, are from those wanted: relative squared distances (N,). content_distances: of features, relative and
-    squared, (N,). history: (steps, N) scores at the last size. frames: (F, N, C, H, W) as it formed there.
+    squared, (N,). history: (steps, N) scores at the last size. frames: (F, N, C, H, W) as it formed.
     """
 
     images: np.ndarray
@@ -132,8 +132,8 @@ def style(
     start: "content", "style", another name of `STARTS`, or images. dream: a layer or unit whose response is raised as
     well, in terms of what it is in the content, times `dream_weight`.
     sizes: goes through so many, each twice the one before, with `steps` at each; by default from about 128 px on.
-    optimizer: by default Adam, whose steps fall from `lr` to zero. tile: px, see `climb`. every: keep a frame of the
-    last size each so many steps.
+    optimizer: by default Adam, whose steps fall from `lr` to zero. tile: px, see `climb`. every: keep a frame each
+    so many steps, brought to the last size.
     Raises InputError for what does not fit, UnknownName for a name that is not there, NetworkError if it diverges.
     """
     originals = _checked(net, contents)

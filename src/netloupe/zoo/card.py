@@ -90,7 +90,7 @@ def to_markdown(card: Mapping[str, Any]) -> str:
     lines = [
         f"# {card['name']}",
         "",
-        *_table("", "", [(key, str(value)) for key, value in facts.items()]),
+        *markdown_table(("", ""), [(key, str(value)) for key, value in facts.items()]),
         "",
         "The weights are stored as float16; the accuracies are those of the stored weights, one central crop an image.",
         "",
@@ -106,17 +106,21 @@ def to_markdown(card: Mapping[str, Any]) -> str:
         "",
         "Share of the class's validation images that have it as their first prediction, best first.",
         "",
-        *_table(
-            "class", "top-1", [(name, "no images" if share is None else f"{share:.1%}") for name, share in ordered]
+        *markdown_table(
+            ("class", "top-1"), [(name, "no images" if share is None else f"{share:.1%}") for name, share in ordered]
         ),
         "",
     ]
     return "\n".join(lines)
 
 
-def _table(left: str, right: str, rows: Sequence[tuple[str, str]]) -> list[str]:
-    cells = [(first.replace("|", "\\|"), second.replace("|", "\\|")) for first, second in rows]
-    return [f"| {left} | {right} |", "| --- | --- |", *(f"| {first} | {second} |" for first, second in cells)]
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table in Markdown."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    return [line(header), line(["---"] * len(header)), *(line(row) for row in rows)]
 
 
 def _numbers(values: Sequence[float]) -> str:

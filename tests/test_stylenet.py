@@ -22,7 +22,7 @@ from netloupe.core.errors import InputError, NetworkError, StoreError, UnknownNa
 from netloupe.data.sources import from_files, open_source
 from netloupe.stylenet.crops import crops, turns
 from netloupe.stylenet.model import EMBEDDED, StyleModel, load_styles, save_styles
-from netloupe.stylenet.network import Norm, StyleNet, StyleNorm
+from netloupe.stylenet.network import Enlargement, Norm, StyleNet, StyleNorm
 from netloupe.zoo import load as zoo
 from stylenet_helpers import RECIPE, blends, few, fitted, judge, photo, same, some, tiny, tiny_model
 
@@ -81,6 +81,21 @@ def test_the_batch_norm_is_that_of_torch() -> None:
 # The network
 
 
+def test_an_enlargement_is_repetition_reflection_and_a_convolution() -> None:
+    torch.manual_seed(0)
+    layer, x = Enlargement(2, 5, 3, "instance").double(), torch.randn(2, 5, 4, 7, dtype=torch.float64)
+    large = F.pad(x.repeat_interleave(2, 2).repeat_interleave(2, 3), (1, 1, 1, 1), mode="reflect")
+    wanted = layer.norm(F.conv2d(large, layer.conv.weight), blends(0, 1).double())
+    found = layer(x, blends(0, 1).double())
+    assert found.shape == (2, 3, 8, 14)
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    assert found.std() > 0.3
+    (gradient,) = torch.autograd.grad(found.sin().sum(), layer.conv.weight)
+    again = torch.autograd.grad(wanted.sin().sum(), layer.conv.weight)[0]
+    torch.testing.assert_close(gradient, again, atol=1e-5, rtol=1e-5)
+    assert gradient.abs().max() > 0.1
+
+
 @torch.no_grad()
 def test_the_other_images_of_a_batch_do_not_matter() -> None:
     network, images = tiny(), some(3)
@@ -106,7 +121,7 @@ def test_any_size_keeps_its_size(size: tuple[int, int], norm: Norm) -> None:
 @pytest.mark.parametrize("norm", ["instance", "batch"])
 def test_an_extended_network_keeps_its_styles(norm: Norm) -> None:
     network, images = tiny(2, norm), some(2, 34)
-    larger = network.extended(2).eval()
+    larger = network.with_styles([0, 1, None, None]).eval()
     assert larger.styles == 4
     assert torch.equal(network(images, blends(0, 1)), larger(images, blends(0, 1, styles=4)))
     half = torch.full((2, 2), 0.5)  # a new style begins as the mean
@@ -235,7 +250,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("norm", ["instance", "batch"])
 def test_new_styles_leave_the_old_ones_as_they_are(norm: Norm, tmp_path: Path) -> None:
-    images, larger = some(2, 34), tiny(2, norm).extended(1)
+    images, larger = some(2, 34), tiny(2, norm).with_styles([0, 1, None])
     smaller = tiny(2, norm).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as training has it
     with torch.no_grad():
         old = smaller(images, blends(0, 1))

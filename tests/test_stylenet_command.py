@@ -243,6 +243,35 @@ def test_train_extend_and_list(run: Run, place: Path, tmp_path: Path) -> None:
     assert "checkpoint.pt is of another recipe" in err
 
 
+def test_train_starts_with_weights(run: Run, place: Path, tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    for name in ("coffee", "rocket"):
+        source = next(
+            path for path in [*(place / "styles").iterdir(), *(place / "more").iterdir()] if path.stem == name
+        )
+        (tmp_path / "s" / source.name).write_bytes(source.read_bytes())
+    given = ["stylenet", "train", "--images", place / "images", "--styles", tmp_path / "s", *RECIPE]
+    weights, own = place / "model.safetensors", tmp_path / "a" / "stylenet.safetensors"
+    status, out, err = run(*given, "--start", weights, "-o", tmp_path / "a", "--rate", "1e-12", "--json")
+    assert (status, err) == (0, "")
+    card, before, after = json.loads(out)["card"], load_styles(weights), load_styles(own)
+    assert card["styles"] == ["coffee", "rocket"]
+    assert card["starts"]["styles"] == list(before.styles)
+    assert {"brick", "coffee"} < set(before.styles)
+    assert card["extends"] is None
+    assert "all of it was trained further" in (tmp_path / "a" / "card.md").read_text()
+    image = load_image(place / "images" / "cat.jpg")[None]
+    torch.testing.assert_close(after(image, "coffee"), before(image, "coffee"), atol=0.01, rtol=0)
+    assert (after(image, "coffee") - before(image, "brick")).abs().max() > 0.02
+    assert run(*given, "--start", weights, "-o", tmp_path / "b", "--rate", "0.01")[0] == 0
+    changed = load_styles(tmp_path / "b" / "stylenet.safetensors").network.state_dict()
+    kept = before.network.state_dict()
+    assert all(not torch.equal(changed[name], kept[name]) for name in kept if name.endswith("conv.weight"))
+    status, _, err = run(*given, "--start", weights, "--extend", weights, "-o", tmp_path / "c")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "accepted: one of them" in err
+
+
 def test_a_picture_that_changed_is_another_run(place: Path, tmp_path: Path) -> None:
     from stylenet_helpers import RECIPE as recipe
 
@@ -290,6 +319,7 @@ MISTAKES = [
     ([*TRAIN, "--styles", "{place}/styles", "--device", "gpu"], "no device 'gpu'"),
     ([*TRAIN, "--styles", "{place}/styles", "--extend", "{place}/model.safetensors"], "'brick' is in the file"),
     ([*TRAIN, "--styles", "{place}/more", "--extend", "{place}/model.safetensors", "--blocks", "2"], "--blocks was"),
+    ([*TRAIN, "--styles", "{place}/more", "--start", "{place}/model.safetensors", "--norm", "batch"], "--norm was"),
     ([*TRAIN, "--styles", "{place}/more", "--extend", "{place}/file"], "no weights file"),
     (
         ["stylenet", "train", "--styles", "{place}/styles", "--images", "photos", "-o", "{place}/file"],

@@ -11,7 +11,7 @@ import pytest
 
 from data_helpers import encoded, noise, write_parquet
 from netloupe.cli import app as cli
-from netloupe.cli.study import trust as trust_command
+from netloupe.cli.study.trust import trust as trust_command
 from netloupe.core.errors import InputError
 from netloupe.data.sources import ImageSource, open_source
 from netloupe.studies.boxes import read_boxes

@@ -16,6 +16,7 @@ from netloupe.atlas.tables import TILE_COLUMNS, TILE_SIDE
 from netloupe.core.network import Network
 from netloupe.core.provenance import provenance
 from netloupe.core.rules import Rule
+from netloupe.data.labels import class_names, of_network
 from netloupe.data.sources import ImageSource, Skipped
 
 
@@ -43,7 +44,7 @@ def network_document(
 ) -> dict[str, Any]:
     """`data/network.json`; see docs/architecture.md."""
     labels = [net.label(i) for i in range(net.classes)]
-    own = _own_classes(source, labels)
+    own = None if of_network(source, labels) else class_names(source)
     return {
         "format": FORMAT,
         "name": net.name,
@@ -96,16 +97,6 @@ def _layer_document(net: Network, name: str, strip: dict[str, Any]) -> dict[str,
         "receptive_field": layer.receptive_field.document(),
         **strip,
     }
-
-
-def _own_classes(source: ImageSource, labels: Sequence[str]) -> list[str] | None:
-    """The source's class names where its labels are not the network's classes; None where they are, or are missing."""
-    if source.labels is None:
-        return None
-    if source.classes is None:
-        known = [label for label in source.labels if label is not None]
-        return None if max(known) < len(labels) else [str(i) for i in range(max(known) + 1)]
-    return None if list(source.classes) == list(labels) else list(source.classes)
 
 
 def _accuracy(source: ImageSource, predictions: Mapping[int, tuple[list[int], list[float]]]) -> dict[str, float] | None:

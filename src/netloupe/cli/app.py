@@ -27,13 +27,13 @@ from netloupe.cli import (
     occlude,
     patches,
     photos,
-    study,
     style,
     stylenet,
     texture,
     train,
     visualize,
 )
+from netloupe.cli.study import trust
 from netloupe.core.errors import NetloupeError, unknown
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # what typer raises for a wrong command line
@@ -91,7 +91,7 @@ app.command("dream")(dream.dream)
 app.command("texture")(texture.texture)
 app.command("style")(style.style)
 study_app = typer.Typer(cls=Verbs, subcommand_metavar="VERB ...", help="Experiments about a network.")
-study_app.command("trust")(study.trust)
+study_app.command("trust")(trust.trust)
 app.add_typer(study_app, name="study")
 stylenet_app = typer.Typer(cls=Verbs, subcommand_metavar="VERB ...", help="Paint in many styles by one fast network.")
 stylenet_app.command("train")(stylenet.train)

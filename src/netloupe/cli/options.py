@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from netloupe.core.network import Network
+    from netloupe.data.sources import ImageSource
 
 
 def writable(folder: Path | None) -> Path | None:
@@ -32,7 +33,8 @@ def writable(folder: Path | None) -> Path | None:
 
 
 Data = Annotated[
-    str, typer.Option("--data", metavar="SOURCE", help="Images: a folder, a list, Parquet (also a glob), or photos.")
+    str,
+    typer.Option("--data", metavar="SOURCE", help="Images: a folder, list, Parquet (also a glob), photos or digits."),
 ]
 Out = Annotated[
     Path | None,
@@ -118,6 +120,23 @@ def read_images(net: Network, paths: list[Path]) -> Tensor:
     from netloupe.data.images import load_images
 
     return load_images(paths, net.inputs.size, channels=net.inputs.channels)
+
+
+def read_source(net: Network, source: ImageSource) -> tuple[list[int], Tensor]:
+    """The ids of the images of a source that can be read, and those (N, C, H, W); the others are named on stderr."""
+    import numpy as np
+
+    from netloupe.data.images import to_float
+    from netloupe.data.sources import read_batches
+
+    batches = list(read_batches(source, net.inputs.size, net.inputs.channels))
+    skipped = [one for batch in batches for one in batch.skipped]
+    ids = [int(i) for batch in batches for i in batch.ids]
+    if not ids:
+        raise InputError(f"none of {len(source)} images of {source.spec!r} can be read: {skipped[0].reason}")
+    for one in skipped:
+        typer.echo(f"skipped {one.name}: {one.reason}", err=True)
+    return ids, to_float(np.concatenate([batch.pixels for batch in batches]))
 
 
 def read_photo(net: Network, path: Path, side: int | None) -> Tensor:

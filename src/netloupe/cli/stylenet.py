@@ -52,6 +52,9 @@ def train(
     extend: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Weights to add the styles to; its own stay as they are.")
     ] = None,
+    start: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Weights to begin with; all of them are trained further.")
+    ] = None,
     sizes: Annotated[
         str | None, typer.Option(metavar="PX:STEPS,...", help="Sides of the squares of photos and steps at each.")
     ] = None,
@@ -74,8 +77,9 @@ def train(
 
     changes: dict[str, Any] = {key: value for key, value in asdict(options).items() if value is not None}
     settled = [option for option in ("norm", "blocks") if option in changes] + ["widths"] * (widths is not None)
-    if extend is not None and settled:
-        raise InputError(f"--{settled[0]} was given with --extend (accepted: without; the network keeps its own)")
+    for option, value in (("extend", extend), ("start", start)):
+        if value is not None and settled:
+            raise InputError(f"--{settled[0]} was given with --{option} (accepted: without; the network keeps its own)")
     if sizes is not None:
         changes["sizes"] = _pairs(sizes)
     if widths is not None:
@@ -89,6 +93,7 @@ def train(
             name=name,
             recipe=recipe,
             extend=extend,
+            start=start,
             device=pick_device(device),
             every=every,
             progress=lambda done, total, note: progress("training", done, total, note),

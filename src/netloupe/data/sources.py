@@ -1,4 +1,4 @@
-"""Where images come from: a folder, a list of files, Parquet, or the embedded photos.
+"""Where images come from: a folder, a list of files, Parquet, the embedded photos, or digits.
 
 Every source is an `ImageSource`: a fixed order of images, each with an integer id (its place in
 that order), a name that says where it lies, and perhaps a label. The order depends on nothing but
@@ -163,23 +163,28 @@ def read_batches(
 def open_source(spec: str | Path) -> ImageSource:
     """The images that `spec` names.
 
-    "photos": the embedded photos. A folder: its images, all levels deep; if every image lies in a
-    subfolder, the first level names the classes. A folder without images but with Parquet, a
-    Parquet file or a glob of them ("data/train-*.parquet"): rows with an image column. A text file
-    (.txt, .lst, .csv): one path a line, relative to the file. An image, or a glob of images: those.
+    "photos": the embedded photos. "digits": scikit-learn's handwritten digits. A folder: its images, all
+    levels deep; if every image lies in a subfolder, the first level names the classes. A folder without
+    images but with Parquet, a Parquet file or a glob of them ("data/train-*.parquet"): rows with an image
+    column. A text file (.txt, .lst, .csv): one path a line, relative to the file. An image, or a glob of
+    images: those.
     """
     text = str(spec)
     if text == "photos":
         from netloupe.data.photos import photos
 
         return photos()
+    if text == "digits":
+        from netloupe.data.digits import digits
+
+        return digits()
     path = Path(text)
     if not text or not os.path.exists(path):
         matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
         images, tables = _images_and_tables(matches)
         if not images and not tables:
             reason = "no such file or folder" if not matches else "the pattern matches no image and no Parquet file"
-            raise InputError(f"no images at {text!r}: {reason} (accepted: a folder, list, Parquet, 'photos')")
+            raise InputError(f"no images at {text!r}: {reason} (accepted: a folder, list, Parquet, 'photos', 'digits')")
         return from_files(images, text) if images else _from_parquet(tables, text)
     if path.is_dir():
         return _from_folder(path)

@@ -40,18 +40,21 @@ def make_card(
     log: Sequence[Progressed],
     data: Mapping[str, Any],
     judge: Network,
-    extended: StyleModel | None = None,
+    base: StyleModel | None = None,
+    *,
+    kept: int = 0,
 ) -> dict[str, Any]:
     """The card as JSON.
 
     data: {"photos": title, "photos_count": n, "styles": title, "style_sizes": {name: [height, width] as in the file}}.
-    extended: the network that this one began as, whose styles were kept. `losses` are means over the last stretch of
-    the log by style, of the kept styles those of the former card; null where unknown.
+    base: the network that this one began as. kept: of how many of its styles nothing was changed: all, where it was
+    extended, or none. `losses` are means over the last stretch of the log by style, of the kept styles those of the
+    former card; null where unknown.
     """
-    first = 0 if extended is None else len(extended.styles)
-    known = {} if extended is None else extended.card.get("losses", {})
-    losses = {name: known.get(name) for name in model.styles[:first]}
-    losses |= dict(zip(model.styles[first:], log[-1].by_style[first:], strict=True))
+    known = {} if base is None else base.card.get("losses", {})
+    losses = {name: known.get(name) for name in model.styles[:kept]}
+    losses |= dict(zip(model.styles[kept:], log[-1].by_style[kept:], strict=True))
+    began = None if base is None else {"name": base.name, "styles": list(base.styles)}
     stored = as_stored(model.network).values()
     return {
         "name": model.name,
@@ -62,7 +65,8 @@ def make_card(
         "bytes": sum(value.numel() * value.element_size() for value in stored),
         "data": dict(data),
         "judge": {"name": judge.name, "hash": judge.fingerprint()},
-        "extends": None if extended is None else {"name": extended.name, "styles": list(extended.styles)},
+        "extends": began if kept else None,
+        "starts": None if began is None or base is None or kept else began | {"recipe": base.card.get("recipe")},
         "recipe": asdict(recipe),
         "losses": losses,
         "content_loss": log[-1].content,
@@ -108,19 +112,19 @@ def to_markdown(card: Mapping[str, Any]) -> str:
 
 
 def _facts(card: Mapping[str, Any]) -> dict[str, str]:
-    data, recipe, built, extends = card["data"], card["recipe"], card["architecture"], card["extends"]
+    data, recipe, built = card["data"], card["recipe"], card["architecture"]
     widths = ", ".join(map(str, built["widths"]))
     return {
         "Architecture": f"widths {widths}, {built['blocks']} residual blocks, conditional {built['norm']} norm",
         "Parameters": f"{card['parameters']:,}, {card['bytes'] / 1e6:.2f} MB",
-        "Extends": f"{extends['name']}, whose {len(extends['styles'])} styles were kept" if extends else "nothing",
+        "Begins": _beginning(card),
         "Photographs": f"{data['photos']}, {data['photos_count']:,} images",
         "Style pictures": f"{data['styles']}, {len(data['style_sizes'])} images at {recipe['style_size']} px",
         "Judge": f"{card['judge']['name']} ({card['judge']['hash']})",
         "Style loss": f"{recipe['statistic']} of {', '.join(recipe['layers'])}",
         "Content loss": f"{card['content_loss']:.3f} at {recipe['content_layer']}, weight {recipe['content']}",
         "Smoothness": f"weight {recipe['smoothness']}",
-        "Steps": ", ".join(f"{steps} at {side} px" for side, steps in recipe["sizes"]),
+        "Steps": _steps(recipe),
         "Optimizer": f"Adam, batches of {recipe['batch']}, rate {recipe['rate']} after {recipe['warmup']:.0%} of the "
         "steps, then falling to 0 along a cosine",
         "Seed": str(recipe["seed"]),
@@ -128,3 +132,18 @@ def _facts(card: Mapping[str, Any]) -> dict[str, str]:
         "Machine": card["machine"],
         "Versions": ", ".join(f"{name} {number}" for name, number in card["versions"].items()),
     }
+
+
+def _beginning(card: Mapping[str, Any]) -> str:
+    extends, starts = card["extends"], card["starts"]
+    if extends is not None:
+        return f"as {extends['name']}, whose {len(extends['styles'])} styles were kept"
+    if starts is None:
+        return "with random weights"
+    before = starts["recipe"]
+    told = "" if before is None else f", trained for {_steps(before)} with content weight {before['content']}"
+    return f"as {starts['name']} of {', '.join(starts['styles'])}{told}; all of it was trained further"
+
+
+def _steps(recipe: Mapping[str, Any]) -> str:
+    return ", ".join(f"{steps} steps at {side} px" for side, steps in recipe["sizes"])

@@ -6,6 +6,7 @@ its own scales and shifts (Dumoulin et al. 2017): all else is shared by the styl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -41,33 +42,58 @@ class StyleNorm(nn.Module):
         scale, shift = ((blend[:, :, None] * each).sum(1) for each in (self.scale, self.shift))
         if self.batch is not None:
             x = self.batch(x)
-        else:
-            mean = x.mean((2, 3), dtype=torch.float32)
-            squares = torch.linalg.vector_norm(x, dim=(2, 3), dtype=torch.float32).square() / x[0, 0].numel()
+        pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # N, HW, C, as they lie in memory: sums over HW are fast
+        if self.batch is None:
+            mean = pixels.mean(1, dtype=torch.float32)
+            squares = torch.linalg.vector_norm(pixels.float(), dim=1).square() / pixels.shape[1]
             scale = scale * ((squares - mean.square()).clamp(min=0) + EPSILON).rsqrt()
             shift = shift - mean * scale
-        return torch.addcmul(shift[:, :, None, None].to(x.dtype), x, scale[:, :, None, None].to(x.dtype))
+        pixels = torch.addcmul(shift[:, None].to(x.dtype), pixels, scale[:, None].to(x.dtype))
+        y: Tensor = pixels.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
+        return y
 
 
 class Convolution(nn.Module):
-    """Reflection padding, convolution, `StyleNorm`. larger: enlarge the map so many times before, by repetition.
+    """Reflection padding, convolution, `StyleNorm`."""
 
-    Enlarging and then convolving leaves no checkerboard, as a transposed convolution does (Odena et al. 2016).
-    """
-
-    def __init__(
-        self, styles: int, channels: int, out: int, kernel: int, norm: Norm, *, stride: int = 1, larger: int = 1
-    ) -> None:
+    def __init__(self, styles: int, channels: int, out: int, kernel: int, norm: Norm, *, stride: int = 1) -> None:
         super().__init__()
-        self.larger = larger
-        pad = kernel // 2
-        self.conv = nn.Conv2d(channels, out, kernel, stride, pad, bias=False, padding_mode="reflect")
+        self.conv = nn.Conv2d(channels, out, kernel, stride, kernel // 2, bias=False, padding_mode="reflect")
         self.norm = StyleNorm(styles, out, norm)
 
     def forward(self, x: Tensor, blend: Tensor) -> Tensor:
-        if self.larger > 1:
-            x = F.interpolate(x, scale_factor=float(self.larger), mode="nearest")
         y: Tensor = self.norm(self.conv(x), blend)
+        return y
+
+
+class Enlargement(nn.Module):
+    """The map at twice its size by repetition, then reflection padding, a 3x3 convolution and `StyleNorm`.
+
+    Enlarging and then convolving leaves no checkerboard, as a transposed convolution does (Odena et al. 2016).
+
+    The large map is never made: where pixels are repeated, the 3x3 weights fall on 2x2 different ones, in another way
+    for even and odd rows and columns. So four 2x2 convolutions of the small map, interleaved, are the same with 4/9 of
+    the multiplications; and the reflected border of the large map is the repeated one of the small.
+    """
+
+    folds: Tensor
+
+    def __init__(self, styles: int, channels: int, out: int, norm: Norm) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, out, 3, bias=False)
+        self.norm = StyleNorm(styles, out, norm)
+        even, odd = [[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]  # what of the three weights falls on the same pixel
+        self.register_buffer("folds", torch.tensor([even, odd], dtype=torch.float32), persistent=False)
+
+    def forward(self, x: Tensor, blend: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        folded = torch.einsum("apk,bql,oikl->aboipq", self.folds, self.folds, self.conv.weight)
+        padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
+        found = F.conv2d(padded, folded.flatten(0, 2).contiguous(memory_format=torch.channels_last))
+        parts = found.permute(0, 2, 3, 1).unflatten(3, (2, 2, -1))  # N, H + 1, W + 1, odd row, odd column, channels
+        rows = [torch.stack([parts[:, a : a + height, b : b + width, a, b] for b in (0, 1)], 3) for a in (0, 1)]
+        large = torch.stack([row.flatten(2, 3) for row in rows], 2).flatten(1, 2).permute(0, 3, 1, 2)
+        y: Tensor = self.norm(large, blend)
         return y
 
 
@@ -80,7 +106,7 @@ class Residual(nn.Module):
         self.second = Convolution(styles, channels, channels, 3, norm)
 
     def forward(self, x: Tensor, blend: Tensor) -> Tensor:
-        y: Tensor = x + self.second(F.relu(self.first(x, blend)), blend)
+        y: Tensor = x + self.second(F.relu_(self.first(x, blend)), blend)
         return y
 
 
@@ -111,23 +137,18 @@ class StyleNet(nn.Module):
             ]
         )
         self.blocks = nn.ModuleList(Residual(styles, quarter, norm) for _ in range(blocks))
-        self.up = nn.ModuleList(
-            [
-                Convolution(styles, quarter, half, 3, norm, larger=2),
-                Convolution(styles, half, full, 3, norm, larger=2),
-            ]
-        )
+        self.up = nn.ModuleList([Enlargement(styles, quarter, half, norm), Enlargement(styles, half, full, norm)])
         self.paint = Convolution(styles, full, 3, 9, norm)
 
     def forward(self, images: Tensor, blend: Tensor) -> Tensor:
         height, width = images.shape[2:]
         x = F.pad(images * 2 - 1, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
         for convolution in self.down:
-            x = F.relu(convolution(x, blend))
+            x = F.relu_(convolution(x, blend))
         for block in self.blocks:
             x = block(x, blend)
-        for convolution in self.up:
-            x = F.relu(convolution(x, blend))
+        for enlargement in self.up:
+            x = F.relu_(enlargement(x, blend))
         painted = self.paint.norm(self.paint.conv(x).float(), blend)  # in full precision, as pixels are
         return torch.sigmoid(painted)[:, :, :height, :width]
 
@@ -137,13 +158,12 @@ class StyleNet(nn.Module):
         return [parameter for norm in norms for parameter in (norm.scale, norm.shift)]
 
     @torch.no_grad()
-    def extended(self, count: int) -> StyleNet:
-        """This network with `count` styles more, each beginning as the mean of those that are there."""
-        larger = StyleNet(self.styles + count, self.widths, len(self.blocks), self.norm)  # type: ignore[arg-type]
+    def with_styles(self, rows: Sequence[int | None]) -> StyleNet:
+        """This network with other styles: those of the given numbers, and for None the mean of all that are here."""
+        other = StyleNet(len(rows), self.widths, len(self.blocks), self.norm)  # type: ignore[arg-type]
         state = self.state_dict()
-        for name, value in larger.state_dict().items():
-            if name.endswith((".scale", ".shift")):
-                state[name] = torch.cat([state[name], state[name].mean(0, keepdim=True).expand(count, -1)])
-            assert state[name].shape == value.shape
-        larger.load_state_dict(state)
-        return larger
+        for name in [name for name in state if name.endswith((".scale", ".shift"))]:
+            mean = state[name].mean(0)
+            state[name] = torch.stack([mean if row is None else state[name][row] for row in rows])
+        other.load_state_dict(state)
+        return other

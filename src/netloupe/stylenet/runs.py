@@ -54,6 +54,7 @@ def train_styles(
     name: str | None = None,
     recipe: Recipe | None = None,
     extend: str | Path | None = None,
+    start: str | Path | None = None,
     net: Network | None = None,
     device: str | None = None,
     every: int = 250,
@@ -65,6 +66,8 @@ def train_styles(
     out: receives the card as `card.json` and `card.md`, `NAME.jpg` with photos in all styles, and what `train` writes
     after `every` steps. A run that was killed goes on from its checkpoint there; one that is finished only writes.
     extend: a weights file to which the styles are added; it keeps its architecture, and its styles as they are.
+    start: a weights file as which training begins, of the same architecture: styles that it has by name as they are
+    there, others as the mean of its styles. All of it is trained.
     net: the network that judges, by default lenslet on `device`; training runs where it lies.
     name: by default "stylenet". progress: called with (steps done, steps in all, losses).
 
@@ -73,15 +76,17 @@ def train_styles(
     """
     out, name, recipe = Path(out), name if name is not None else "stylenet", recipe if recipe is not None else Recipe()
     path = out / f"{name}.safetensors"
-    base = None if extend is None else load_styles(extend)
-    _check(name, path, extend, every, net, device)
+    given = extend if extend is not None else start
+    base = None if given is None else load_styles(given)
+    _check(name, path, extend, start, every, net, device)
     if base is not None:
         recipe = replace(recipe, **_architecture(base.network))
     photos, pictures = open_source(images_spec), read_styles(styles_folder, recipe.style_size)
-    names = _names(pictures, base)
+    kept = () if base is None or extend is None else base.styles
+    names = _names(pictures, kept)
     judge = net if net is not None else load(device=device)
-    first = 0 if base is None else len(base.styles)
-    network, samples = _network(len(names), recipe, base), _samples(photos)
+    first = len(kept)
+    network, samples = _network(names, recipe, base), _samples(photos)
     log = train(
         network,
         Judge(judge, recipe, _targets(judge, pictures, recipe, first)),
@@ -90,11 +95,11 @@ def train_styles(
         first=first,
         every=every,
         samples=samples,
-        about=_about(pictures, base, extend),
+        about=_about(pictures, extend, start),
         progress=progress,
     )
     model = StyleModel(network, names, {}, name)
-    card = make_card(model, recipe, log, _data(photos, styles_folder, pictures), judge, base)
+    card = make_card(model, recipe, log, _data(photos, styles_folder, pictures), judge, base, kept=len(kept))
     write_styles(replace(model, card=card), path)
     painted = sheet(network, samples.to(judge.device), range(len(names)))
     write_atomically(path.with_suffix(".jpg"), encode(painted, "JPEG"))
@@ -141,7 +146,13 @@ def _digest(image: Image.Image) -> str:
 
 
 def _check(
-    name: str, path: Path, extend: str | Path | None, every: int, net: Network | None, device: str | None
+    name: str,
+    path: Path,
+    extend: str | Path | None,
+    start: str | Path | None,
+    every: int,
+    net: Network | None,
+    device: str | None,
 ) -> None:
     if not name or Path(name).name != name:
         raise InputError(f"name {name!r} (accepted: the name of a file, without folders)")
@@ -149,8 +160,10 @@ def _check(
         raise InputError(f"a checkpoint every {every} steps (accepted: 1 or more)")
     if net is not None and device is not None:
         raise InputError(f"both a network and device {device!r} (accepted: one of them; training runs where it lies)")
-    if extend is not None and path.exists() and path.samefile(extend):
-        raise InputError(f"{path} would overwrite what it extends; give another name or folder")
+    if extend is not None and start is not None:
+        raise InputError(f"both extend {plain(extend)} and start {plain(start)} (accepted: one of them)")
+    if any(given is not None and path.exists() and path.samefile(given) for given in (extend, start)):
+        raise InputError(f"{path} would overwrite what it begins with; give another name or folder")
 
 
 def _architecture(network: StyleNet) -> dict[str, Any]:
@@ -159,8 +172,7 @@ def _architecture(network: StyleNet) -> dict[str, Any]:
     return {**found, "widths": tuple(found["widths"])}
 
 
-def _names(pictures: Sequence[StylePicture], base: StyleModel | None) -> tuple[str, ...]:
-    before = () if base is None else base.styles
+def _names(pictures: Sequence[StylePicture], before: tuple[str, ...]) -> tuple[str, ...]:
     for picture in pictures:
         if picture.name in before:
             raise InputError(
@@ -169,13 +181,13 @@ def _names(pictures: Sequence[StylePicture], base: StyleModel | None) -> tuple[s
     return (*before, *(picture.name for picture in pictures))
 
 
-def _network(styles: int, recipe: Recipe, base: StyleModel | None) -> StyleNet:
-    """The network to be trained, with the random weights that belong to the recipe's seed."""
+def _network(names: Sequence[str], recipe: Recipe, base: StyleModel | None) -> StyleNet:
+    """The network to be trained: what it begins with, or the random weights that belong to the recipe's seed."""
+    if base is not None:
+        return base.network.with_styles([base.styles.index(n) if n in base.styles else None for n in names])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        if base is not None:
-            return base.network.extended(styles - len(base.styles))
-        return StyleNet(styles, recipe.widths, recipe.blocks, recipe.norm)  # type: ignore[arg-type]
+        return StyleNet(len(names), recipe.widths, recipe.blocks, recipe.norm)  # type: ignore[arg-type]
 
 
 def _targets(judge: Network, pictures: Sequence[StylePicture], recipe: Recipe, first: int) -> Statistics:
@@ -204,11 +216,12 @@ def _samples(photos: ImageSource) -> Tensor:
     return torch.stack(found)
 
 
-def _about(pictures: Sequence[StylePicture], base: StyleModel | None, extend: str | Path | None) -> Mapping[str, Any]:
+def _about(pictures: Sequence[StylePicture], extend: str | Path | None, start: str | Path | None) -> Mapping[str, Any]:
     """What a run that goes on must have in common with the one that was killed, beside what `train` compares."""
     about: dict[str, Any] = {"styles": [[picture.name, picture.digest] for picture in pictures]}
-    if base is not None and extend is not None:
-        about["extends"] = hashlib.sha256(Path(extend).read_bytes()).hexdigest()[:16]
+    for what, path in (("extends", extend), ("starts", start)):
+        if path is not None:
+            about[what] = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
     return about
 
 

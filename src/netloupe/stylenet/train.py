@@ -37,7 +37,7 @@ from netloupe.zoo.state import first_line
 class Recipe:
     """What decides a training run, beside the photos, the styles and the network that judges.
 
-    The defaults are the recipe of the network that ships. Gradients are cut to a norm of 1.
+    The defaults are for training from random weights. Gradients are cut to a norm of 1.
 
     sizes: (side of the crops in px, steps at it), in order. batch: crops in a step. rate: the highest learning rate of
     Adam, reached after `warmup` of the steps and falling to zero along a cosine. content: weight of the content loss;
@@ -49,7 +49,7 @@ class Recipe:
     batch: int = 4
     rate: float = 2e-3
     warmup: float = 0.02
-    content: float = 0.2
+    content: float = 0.05
     smoothness: float = 0.5
     layers: tuple[str, ...] = ("relu1", "relu2", "relu3", "relu4", "relu5", PIXELS)
     content_layer: str = "relu4"

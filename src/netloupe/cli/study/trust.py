@@ -1,23 +1,14 @@
-"""`netloupe study trust`: experiments about a network."""
+"""`netloupe study trust`: how far attribution maps can be trusted."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from netloupe.cli.options import Data, Json, NetworkOptions, Out, grouped
+from netloupe.cli.options import Data, Json, NetworkOptions, Out, grouped, read_source
 from netloupe.cli.output import deliver, table
-from netloupe.core.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
-
-    from netloupe.core.network import Network
-    from netloupe.data.sources import ImageSource
 
 
 @grouped
@@ -46,6 +37,7 @@ def trust(
     """
     from netloupe.analysis.methods import pick_methods
     from netloupe.cli.progress import Progress
+    from netloupe.data.labels import of_network
     from netloupe.data.sources import open_source
     from netloupe.studies.boxes import read_boxes
     from netloupe.studies.trust import trust
@@ -54,12 +46,13 @@ def trust(
     pick_methods(names)
     net, source = network.load(), open_source(data).first(first)
     found = None if boxes is None else read_boxes(boxes, source, net.inputs.size)
-    ids, images = _read(net, source)
+    ids, images = read_source(net, source)
+    labeled = of_network(source, [net.label(i) for i in range(net.classes)])
     with Progress() as progress:
         result = trust(
             net,
             images,
-            _targets(net, source, ids),
+            [source.label(i) for i in ids] if labeled else None,
             names,
             boxes=None if found is None else found[ids],
             tolerance=tolerance,
@@ -69,33 +62,6 @@ def trust(
             progress=progress.of("maps"),
         )
     deliver(result, out, as_json, _text)
-
-
-def _read(net: Network, source: ImageSource) -> tuple[list[int], Tensor]:
-    """The ids of the images that can be read, and those (N, C, H, W); the others are named on stderr."""
-    import numpy as np
-
-    from netloupe.data.images import to_float
-    from netloupe.data.sources import read_batches
-
-    batches = list(read_batches(source, net.inputs.size, net.inputs.channels))
-    skipped = [one for batch in batches for one in batch.skipped]
-    ids = [int(i) for batch in batches for i in batch.ids]
-    if not ids:
-        raise InputError(f"none of {len(source)} images of {source.spec!r} can be read: {skipped[0].reason}")
-    for one in skipped:
-        typer.echo(f"skipped {one.name}: {one.reason}", err=True)
-    return ids, to_float(np.concatenate([batch.pixels for batch in batches]))
-
-
-def _targets(net: Network, source: ImageSource, ids: Sequence[int]) -> list[Any] | None:
-    """The images' labels where those are the network's classes; None, for the top predictions, where not."""
-    labels = [source.label(i) for i in ids]
-    known = [label for label in labels if label is not None]
-    names = None if source.classes is None else list(source.classes)
-    if not known or max(known) >= net.classes or names not in (None, [net.label(i) for i in range(net.classes)]):
-        return None
-    return labels
 
 
 def _text(found: dict[str, Any]) -> str:

@@ -1,0 +1,1 @@
+"""`netloupe study VERB`: one file per study."""

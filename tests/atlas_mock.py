@@ -66,7 +66,7 @@ def write_mock(
 
 def _network(layers: list[dict], images: int, kept: int) -> dict:
     return {
-        "format": 3,
+        "format": 4,
         "name": "mocknet",
         "source": "made-up photos",
         "created": "2026-01-31T12:00:00Z",
@@ -84,6 +84,7 @@ def _network(layers: list[dict], images: int, kept: int) -> dict:
         "tile": TILE,
         "maps": MAPS,
         "projections": {"rule": "deconvnet", "missing": None, "columns": 3, "size": PROJECTION},
+        "map": None,
         "synthesis": None,
         "layers": layers,
         "provenance": {

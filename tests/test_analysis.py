@@ -13,8 +13,10 @@ from atlas_helpers import tiny_network, write_photos
 from netloupe.analysis.activations import activation_maps
 from netloupe.analysis.display import as_seen
 from netloupe.analysis.filters import filters
-from netloupe.analysis.neighbors import nearest, neighbors, pixel_vectors
+from netloupe.analysis.nearest import nearest
+from netloupe.analysis.neighbors import neighbors
 from netloupe.analysis.patches import top_patches
+from netloupe.analysis.spaces import pixel_space
 from netloupe.core.errors import InputError, UnknownName
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
@@ -162,7 +164,7 @@ def test_neighbors_find_the_same_image_at_distance_zero(tmp_path: Path) -> None:
     assert near.features.ids[0, 0] == 4
     assert near.features.distances[0, 0] < 1e-5
     assert near.pixels.ids[0, 0] == 4
-    _, vectors = pixel_vectors(source)
+    vectors = pixel_space(source).vectors
     assert vectors.shape == (9, 3 * 32 * 32)
     assert near.pictures()["neighbors"].ndim == 3
 

@@ -188,7 +188,9 @@ def contents(store: Path) -> dict[str, Any]:
     return {**found, "network": {**network, "created": None}}
 
 
-@pytest.mark.parametrize("stage", ["sweep:5", "photographs:5", "layers:3", "neighbors:1", "projections:200"])
+@pytest.mark.parametrize(
+    "stage", ["sweep:5", "photographs:5", "layers:3", "neighbors:1", "projections:200", "map:1000"]
+)
 def test_a_killed_build_goes_on_and_ends_the_same(atlas: Path, tmp_path: Path, stage: str) -> None:
     source = shutil.copytree(atlas.parent / "photos", tmp_path / "pictures")
     script = """
@@ -239,7 +241,7 @@ def test_mistakes_are_one_plain_line(atlas: Path, tmp_path: Path) -> None:
         Store.open(tmp_path / "p")
     other = shutil.copytree(atlas, tmp_path / "other")
     (other / "atlas.json").write_text(json.dumps({"format": 99}))
-    with pytest.raises(StoreError, match="has format 99, this version reads 3"):
+    with pytest.raises(StoreError, match="has format 99, this version reads 4"):
         Store.open(other)
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "x.jpg").write_bytes(b"")

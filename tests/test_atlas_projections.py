@@ -23,7 +23,7 @@ from netloupe.atlas.build import build
 from netloupe.atlas.export import export
 from netloupe.atlas.pages import Pages
 from netloupe.atlas.projections import projection_side
-from netloupe.atlas.store import Store
+from netloupe.atlas.store import FORMAT, Store
 from netloupe.atlas.tables import typical
 from netloupe.cli.app import main
 from netloupe.core import objectives as obj
@@ -87,7 +87,7 @@ def test_a_mosaic_holds_the_projection_of_every_patch(
 def test_the_network_document_tells_of_them(atlas: tuple[Any, Pages]) -> None:
     rule, pages = atlas
     network = document(pages, "data/network.json")
-    assert network["format"] == 3
+    assert network["format"] == FORMAT
     assert network["projections"] == {"rule": rule, "missing": None, "columns": 3, "size": 64}
     for layer in network["layers"]:
         assert set(layer["alike"]) == {"random", "channels"}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from netloupe.analysis.explanation import explain
     from netloupe.analysis.filters import filters
     from netloupe.analysis.gradients import gradient, integrated_gradients, saliency, smooth_grad
+    from netloupe.analysis.map import embed
     from netloupe.analysis.neighbors import neighbors
     from netloupe.analysis.objects import locate_object
     from netloupe.analysis.occlusion import occlusion
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from netloupe.data.images import load_image, load_images
     from netloupe.data.photos import photos
     from netloupe.data.sources import open_source
+    from netloupe.studies.audit import audit
     from netloupe.synthesis.dream import dream
     from netloupe.synthesis.facets import facets
     from netloupe.synthesis.fool import fool
@@ -46,7 +48,9 @@ __all__ = [
     "Network",
     "Unit",
     "activation_maps",
+    "audit",
     "dream",
+    "embed",
     "explain",
     "facets",
     "filters",
@@ -79,7 +83,9 @@ _MODULES = {
     "Network": "core.network",
     "Unit": "core.units",
     "activation_maps": "analysis.activations",
+    "audit": "studies.audit",
     "dream": "synthesis.dream",
+    "embed": "analysis.map",
     "explain": "analysis.explanation",
     "facets": "synthesis.facets",
     "filters": "analysis.filters",

@@ -7,38 +7,29 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from netloupe.analysis.display import as_seen
-from netloupe.core.errors import InputError
+from netloupe.analysis.nearest import Nearest, Search, check, search
+from netloupe.analysis.spaces import Space, feature_space, features_of, pixel_space, pixels_of
+from netloupe.analysis.voting import Votes, vote
 from netloupe.core.network import Network
 from netloupe.core.provenance import provenance
-from netloupe.data.sources import ImageSource, read_batches
-from netloupe.render.pictures import Picture, captioned, from_pixels, grid, resized, stacked
+from netloupe.data.sources import ImageSource, Skipped
+from netloupe.render.pictures import Picture, beside, captioned, from_pixels, grid, resized, stacked
 from netloupe.render.result import Result
-from netloupe.sweep.accumulators import Features
-from netloupe.sweep.engine import check_any_read, sweep
 
-PIXEL_SIDE = 32  # px: the side at which images are compared pixel by pixel
-
-
-@dataclass(frozen=True)
-class Nearest:
-    """For each of N queries its k nearest images: `ids` (N, k) and Euclidean `distances` (N, k), nearest first.
-
-    Where there are fewer than k, the rest has id -1 and distance inf.
-    """
-
-    ids: np.ndarray
-    distances: np.ndarray
+_SIDE = 112  # px of a picture
+_COLUMNS = 4
 
 
 @dataclass(frozen=True)
 class Neighbors(Result):
-    """The nearest images of `queries` (N, C, H, W) in the feature space of `layer`, and in pixel space.
+    """The nearest images of `queries` (N, C, H, W) in the feature space of `layer`, and in pixel space, by `metric`.
 
-    The picture shows a row of each per query.
+    votes: by space ("features", "pixels") how well neighbors tell an image's class, where the images are labeled.
+    found: by space how neighbors were searched for. skipped: images left out of the feature space; notes: what did
+    not go as asked, in plain sentences. The picture shows the neighbors in both spaces side by side, a block a query.
     """
 
     queries: np.ndarray
@@ -47,20 +38,27 @@ class Neighbors(Result):
     pixels: Nearest
     source: ImageSource
     provenance: Mapping[str, Any]
+    metric: str
+    votes: Mapping[str, Votes | None]
+    found: Mapping[str, Search]
+    skipped: tuple[Skipped, ...]
+    notes: tuple[str, ...]
 
     def pictures(self) -> dict[str, Picture]:
-        side = 112
-        parts = []
+        spaces = ((f"features of layer {self.layer}", self.features), ("pixels", self.pixels))
+        blocks = []
         for i, query in enumerate(self.queries):
-            first = resized(from_pixels(query), (side, side))
-            for name, near in ((f"the features of layer {self.layer}", self.features), ("pixels", self.pixels)):
+            first = resized(from_pixels(query), (2 * _SIDE, 2 * _SIDE))
+            parts = [captioned(grid([first], 1), f"image {i}")]
+            for name, near in spaces:
                 shown = [
-                    resized(as_seen(self.source.open(int(j)), (side, side)), (side, side))
+                    resized(as_seen(self.source.open(int(j)), (_SIDE, _SIDE)), (_SIDE, _SIDE))
                     for j in near.ids[i]
                     if j >= 0
                 ]
-                parts.append(captioned(grid([first, *shown], 1 + len(shown)), f"nearest in {name}"))
-        return {"neighbors": stacked(parts)}
+                parts.append(captioned(grid(shown, _COLUMNS), f"nearest in {name}"))
+            blocks.append(beside(parts))
+        return {"neighbors": stacked(blocks)}
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {
@@ -80,10 +78,15 @@ class Neighbors(Result):
 
         return {
             "layer": self.layer,
+            "metric": self.metric,
             "queries": [
                 {"features": listed(self.features, i), "pixels": listed(self.pixels, i)}
                 for i in range(len(self.queries))
             ],
+            "found": {space: found.summary() for space, found in self.found.items()},
+            "accuracy": {space: None if votes is None else votes.summary() for space, votes in self.votes.items()},
+            "skipped": [{"id": s.id, "name": s.name, "reason": s.reason} for s in self.skipped],
+            "notes": list(self.notes),
         }
 
 
@@ -94,67 +97,65 @@ def neighbors(
     layer: str | None = None,
     k: int = 8,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    metric: str = "l2",
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> Neighbors:
-    """The k images nearest to each query (N, C, H, W) in [0, 1], by Euclidean distance.
+    """The k images nearest to each query (N, C, H, W) in [0, 1], by distance: "l2" (Euclidean) or "cosine".
 
     In feature space: of the layer's outputs, averaged over positions; by default the last layer before the logits
-    (Krizhevsky et al. 2012, section 6.1). In pixel space: of the pixels at 32x32 px. Ties go to the smaller id.
+    (Krizhevsky et al. 2012, section 6.1). In pixel space: of the pixels at 32x32 px. Ties go to the smaller id. The
+    search is exact up to 100,000 images; above, an index finds candidates, and its recall is measured. Where the images
+    are labeled, also the accuracy of k-nearest-neighbor classification of each by all others, in both spaces.
+    progress: called with (what, done, of all).
+
+    Raises InputError for a k below 1, queries that can't be used and images that can't be read; UnknownName for a
+    layer or metric that is not there.
     """
-    if k < 1:
-        raise InputError(f"k is {k} (accepted: 1 or more)")
+    check(k, metric)
     layer = net.layer(layer).name if layer is not None else net.feature_layer
-    features = Features(layer)
-    report = sweep(net, images, {"features": features}, layers=[layer], progress=progress)
-    check_any_read(report, images)
-    ids, vectors = features.result()
-    maps = net.activations(queries, [layer])[layer]
-    asked = maps.flatten(2).mean(2) if maps.ndim > 2 else maps
-    pixel_ids, pixels = pixel_vectors(images, net.inputs.channels)
-    small = torch.nn.functional.interpolate(queries.float(), (PIXEL_SIDE, PIXEL_SIDE), mode="bilinear", antialias=True)
+    told = progress or (lambda what, done, total: None)
+    features = feature_space(net, images, layer, lambda done, total: told("images", done, total))
+    pixels = pixel_space(images, net.inputs.channels, lambda done, total: told("pixels", done, total))
+    found: dict[str, Search] = {}
+    votes: dict[str, Votes | None] = {}
+    near: dict[str, Nearest] = {}
+    asked = {"features": features_of(net, queries, layer), "pixels": pixels_of(queries)}
+    for name, space in (("features", features), ("pixels", pixels)):
+        near[name], found[name] = search(asked[name], space.vectors, space.ids, k, metric=metric)
+        labels = [images.label(int(i)) for i in space.ids]
+        votes[name] = vote(space.vectors, labels, k, metric=metric, progress=_named(told, f"accuracy in {name}"))
     return Neighbors(
         queries.detach().cpu().numpy(),
         layer,
-        nearest(asked.cpu().numpy(), vectors, ids, k),
-        nearest(small.flatten(1).cpu().numpy(), pixels, pixel_ids, k),
+        near["features"],
+        near["pixels"],
         images,
-        provenance(net, "neighbors", layer=layer, k=k, images=images.spec),
+        provenance(net, "neighbors", layer=layer, k=k, metric=metric, images=images.spec),
+        metric,
+        votes,
+        found,
+        features.skipped,
+        tuple(_notes(images, {"features": features, "pixels": pixels}, k, votes)),
     )
 
 
-def pixel_vectors(images: ImageSource, channels: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    """(ids (n,), vectors (n, channels * 32 * 32) float32 in [0, 1]) of every readable image."""
-    ids, vectors = [], []
-    for batch in read_batches(images, PIXEL_SIDE, channels, batch_size=256):
-        ids.append(batch.ids)
-        vectors.append(batch.pixels.transpose(0, 3, 1, 2).reshape(len(batch.ids), -1).astype(np.float32) / 255)
-    return np.concatenate(ids), np.concatenate(vectors)
+def _named(told: Callable[[str, int, int], None], name: str) -> Callable[[int, int], None]:
+    return lambda done, total: told(name, done, total)
 
 
-def nearest(
-    queries: np.ndarray, vectors: np.ndarray, ids: np.ndarray, k: int, *, exclude: np.ndarray | None = None
-) -> Nearest:
-    """Brute force: the k of `vectors` (n, d) nearest to each of `queries` (N, d), ties by smaller id.
-
-    exclude: (N,) an id that does not count for each query (the image itself).
-    """
-    order = np.argsort(ids, kind="stable")
-    ids, base = ids[order], torch.from_numpy(np.ascontiguousarray(vectors[order], dtype=np.float32))
-    found_ids = np.full((len(queries), k), -1, dtype=np.int64)
-    found = np.full((len(queries), k), np.inf, dtype=np.float32)
-    for start in range(0, len(queries), 256):
-        block = torch.from_numpy(np.ascontiguousarray(queries[start : start + 256], dtype=np.float32))
-        # computed as differences, not through the dot product, whose rounding tears equal images apart
-        coarse = torch.cdist(block, base)
-        if exclude is not None:
-            coarse[torch.from_numpy(exclude[start : start + 256, None] == ids[None])] = torch.inf
-        candidates = coarse.topk(min(len(ids), k + 16), dim=1, largest=False).indices.sort(dim=1).values
-        exact = (block[:, None] - base[candidates]).square().sum(2).sqrt()
-        exact[torch.isinf(coarse.gather(1, candidates))] = torch.inf
-        best = exact.sort(dim=1, stable=True)
-        count = min(k, candidates.shape[1])
-        chosen = candidates.gather(1, best.indices)[:, :count].numpy()
-        rows = slice(start, start + len(block))
-        found[rows, :count] = best.values[:, :count].numpy()
-        found_ids[rows, :count] = np.where(np.isinf(found[rows, :count]), -1, ids[chosen])
-    return Nearest(found_ids, found)
+def _notes(images: ImageSource, spaces: Mapping[str, Space], k: int, votes: Mapping[str, Votes | None]) -> list[str]:
+    notes = [
+        f"only {len(space.ids)} images in the space of {name}, fewer than the {k} neighbors asked for"
+        for name, space in spaces.items()
+        if len(space.ids) < k
+    ]
+    alone = max((v.alone for v in votes.values() if v is not None), default=0)
+    if alone:
+        what = "class has one image only, which is" if alone == 1 else "classes have one image each, which are"
+        notes.append(f"{alone} {what} not counted in the accuracy: no neighbor shares its class")
+    if images.labels is not None and all(v is None for v in votes.values()):
+        notes.append("no accuracy: no class has two images")
+    for name, voted in votes.items():
+        if voted is not None and voted.k < k:
+            notes.append(f"accuracy in {name} is of {voted.k} neighbors, which is all there are")
+    return notes

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from netloupe.analysis.projections import named_rule, no_rectifier, rectifies
 from netloupe.atlas.documents import Projected, network_document
+from netloupe.atlas.map import check_method, write_map
 from netloupe.atlas.photographs import Photographs, map_layers, write_images
 from netloupe.atlas.projections import write_projections
 from netloupe.atlas.store import FORMAT, Store
@@ -58,6 +59,7 @@ def build(
     layers: Sequence[str] | None = None,
     k: int = 9,
     project: Rule | None = "deconvnet",
+    map_by: str | None = "tsne",
     synthesize: Synthesis | None = None,
     batch_size: int = 32,
     progress: Progress | None = None,
@@ -67,10 +69,11 @@ def build(
     layers: which to show, by default every one that is not another's output handed on. k: patches kept per channel.
     project: the rule by which their projections are made, "deconvnet" or "guided", or None for none; there are none
     either if the rule finds no ReLU in the network. synthesize: of which layers to make an image for each channel, by
-    default of none, because one takes about as long as hundreds of images take to sweep.
+    default of none, because one takes about as long as hundreds of images take to sweep. map_by: how the images are
+    laid out on a map, "tsne", "pca" or "umap" (see `analysis.embedding`), or None for no map.
     progress: called with (stage, done, total). The folder appears when all is done. Raises StoreError if `out` holds
-    something else or can't be written, UnknownName for a layer or rule that is not there, InputError for no readable
-    image.
+    something else or can't be written, UnknownName for a layer, rule or method that is not there, InputError for no
+    readable image.
     """
     start, out = time.monotonic(), Path(out)
     tell: Progress = progress if progress is not None else lambda _stage, _done, _total: None
@@ -78,13 +81,18 @@ def build(
         raise InputError(f"k is {k} (accepted: 1 or more)")
     if project is not None:
         named_rule(project)
+    check_method(map_by)
     if layers is None:
         layers = [n for n, layer in net.layers.items() if layer.same_as is None]
     layers = list(dict.fromkeys(net.layer(n).name for n in layers))
     how = (synthesize if synthesize is not None else Synthesis()).checked(net)
     if missing := [name for name in how.layers if name not in layers]:
         raise InputError(f"images of layer {missing[0]!r}, which the atlas leaves out (accepted: {', '.join(layers)})")
-    identity = {**_identity(net, source, layers, k, project), "synthesize": json.loads(json.dumps(asdict(how)))}
+    identity = {
+        **_identity(net, source, layers, k, project),
+        "map": map_by,
+        "synthesize": json.loads(json.dumps(asdict(how))),
+    }
     if Store.is_of(out, identity):
         return _report_of(out, time.monotonic() - start)
     store = Store.begin(out, identity)
@@ -112,6 +120,9 @@ def build(
     strips = _write_units(store, net, layers, found, k, tell)
     _write_neighbors(store, found, tell)
     projected = _write_projections(store, net, source, layers, project, batch_size, tell)
+    mapped = None
+    if map_by is not None:
+        mapped = write_map(store, map_by, found.features.layer, lambda done, total: tell("map", done, total))
     made: Mapping[str, dict[str, Any]] = {}
     if how.layers:
         top = {name: found.patches.result()[name] for name in layers}
@@ -119,7 +130,9 @@ def build(
         made = write_synthesized(
             store, net, how, top, list(by_image), read, lambda done, total: tell("synthesis", done, total)
         )
-    document = network_document(net, source, layers, rows, strips, by_image, report.skipped, k, projected, how, made)
+    document = network_document(
+        net, source, layers, rows, strips, by_image, report.skipped, k, projected, how, made, mapped
+    )
     store.drop("provenance")
     store.write("provenance", pa.table({"network": [json.dumps(document)]}))
     (store.path / "sweep.safetensors").unlink(missing_ok=True)

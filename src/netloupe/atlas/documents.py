@@ -41,6 +41,7 @@ def network_document(
     projected: Projected,
     synthesis: Synthesis,
     synthesized: Mapping[str, dict[str, Any]],
+    mapped: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """`data/network.json`; see docs/architecture.md."""
     labels = [net.label(i) for i in range(net.classes)]
@@ -68,6 +69,7 @@ def network_document(
             "columns": PROJECTION_COLUMNS,
             "size": projection_side(net.inputs.size),
         },
+        "map": None if mapped is None else dict(mapped),
         "synthesis": {"preset": synthesis.preset, "steps": synthesis.steps} if synthesis.layers else None,
         "layers": [
             _layer_document(
@@ -82,6 +84,7 @@ def network_document(
             k=k,
             project=projected.rule,
             synthesis=asdict(synthesis),
+            map=None if mapped is None else mapped["method"],
             fingerprint=source.fingerprint(),
         ),
     }

@@ -14,6 +14,7 @@ from importlib import resources
 from typing import Any
 from urllib.parse import quote, unquote
 
+from netloupe.atlas.map_pages import MapPages
 from netloupe.atlas.store import Store
 from netloupe.core.errors import StoreError
 
@@ -26,6 +27,7 @@ class Pages:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self._map = MapPages(store)
         self._lock = threading.Lock()
         self._mosaics = lru_cache(maxsize=4)(self._read_mosaics)
         self._synthesized = lru_cache(maxsize=4)(self._read_synthesized)
@@ -46,7 +48,7 @@ class Pages:
         if content is None:
             return None
         if isinstance(content, bytes):
-            return content, "image/jpeg"
+            return content, "application/octet-stream" if path.endswith(".bin") else "image/jpeg"
         return json.dumps(_finite(content), separators=(",", ":")).encode(), "application/json"
 
     def paths(self) -> Iterator[str]:
@@ -73,6 +75,7 @@ class Pages:
                     pictures = self._synthesized(self._layers[layer["name"]], block).get("mosaics", [])
                     channels = [block * UNITS_PER_BLOCK + i for i, jpeg in enumerate(pictures) if jpeg is not None]
                     yield from (f"synthesized/{slug}/{channel}.jpg" for channel in channels)
+        yield from self._map.paths()
         ids = sorted(self.store.arrow("images", columns=["id"])["id"].to_pylist())
         yield from (f"data/images/{block}.json" for block in range(self._image_blocks()))
         for i in ids:
@@ -91,6 +94,14 @@ class Pages:
                 return self._images(block)
             case ["data", "image", name] if (image := _number(name, ".json")) is not None:
                 return self._image(image)
+            case ["data", "map.json"]:
+                return self._map.document
+            case ["data", "map", "points.bin"]:
+                return self._map.points
+            case ["data", "map", "features", name] if (block := _number(name, ".bin")) is not None:
+                return self._map.features(block)
+            case ["sprites", side, name] if (sheet := _number(name, ".jpg")) is not None:
+                return None if (size := _number(side, "")) is None else self._map.sprites(size, sheet)
             case ["img", name] if (image := _number(name, ".jpg")) is not None:
                 return self._bytes("images", "jpeg", f"id = {image}")
             case ["maps", name] if (image := _number(name, ".jpg")) is not None:

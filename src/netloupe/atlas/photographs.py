@@ -11,6 +11,7 @@ import pyarrow as pa
 import torch
 
 from netloupe.analysis.display import as_seen
+from netloupe.atlas.layout import THUMB
 from netloupe.atlas.store import Store
 from netloupe.core.network import Network
 from netloupe.data.images import to_float
@@ -20,7 +21,6 @@ from netloupe.render.pictures import Picture, decode, encode, heat, resized
 MAP_COLUMNS = 8
 MAP_SIDE = 64
 MAP_LAYERS = 24  # rows of a sheet at most, spread evenly over the network
-THUMB = 32  # px: images are compared pixel by pixel at this side
 
 _BATCH = 25
 _BLOCK = 200  # images written together

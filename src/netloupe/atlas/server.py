@@ -55,7 +55,9 @@ def serve(
 
     Raises StoreError if there is no atlas, InputError if the port is taken or the host is not this machine's.
     """
-    app = application(Store.open(store))
+    opened = Store.open(store)
+    opened.network  # noqa: B018 reads in the library behind the tables, so that the first page need not wait for it
+    app = application(opened)
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -8,6 +8,9 @@
 | `features` | an image | id, vector |
 | `neighbors` | an image in one space | id, space, ids, distances |
 | `tiles` | 64 channels of a layer | layer, sheet, jpeg |
+| `embeddings` | a space | space, ids, x, y, about (JSON), missing |
+| `map` | the map | ids in the order of places, document (JSON: `channels` of `data/map.json`) |
+| `sprites` | a sheet of thumbnails | side, sheet, jpeg |
 | `projections` | a channel with patches | layer, channel, jpeg |
 | `alike` | a layer | layer, random, channels |
 | `synthesized` | 64 channels of a layer | layer, sheet, jpeg, mosaics, units (JSON), seconds |
@@ -30,7 +33,7 @@ import pyarrow as pa
 from netloupe.core.errors import StoreError
 from netloupe.core.files import write_atomically
 
-FORMAT = 3
+FORMAT = 4
 _MARK = "atlas.json"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from netloupe.analysis.neighbors import nearest
+from netloupe.analysis.nearest import search
 from netloupe.atlas.pages import UNITS_PER_BLOCK
 from netloupe.atlas.photographs import Photographs
 from netloupe.core.receptive_field import ReceptiveField
@@ -143,7 +143,7 @@ def _crop(photo: Picture, patch: Mapping[str, Any], size: tuple[int, int]) -> Pi
 
 def neighbor_rows(space: str, ids: np.ndarray, vectors: np.ndarray) -> pa.Table:
     """The rows of table `neighbors` for one space: each image's nearest others, Euclidean; vectors (n, d)."""
-    near = nearest(vectors, vectors, ids, NEIGHBORS_KEPT, exclude=ids)
+    near, _ = search(vectors, vectors, ids, NEIGHBORS_KEPT, exclude=ids)
     known = near.ids >= 0
     return pa.table(
         {

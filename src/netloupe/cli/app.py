@@ -17,12 +17,14 @@ from typer.core import TyperGroup
 from netloupe.cli import (
     activations,
     atlas,
+    audit,
     dream,
     explain,
     filters,
     fool,
     invert,
     layers,
+    map,
     neighbors,
     occlude,
     patches,
@@ -33,7 +35,8 @@ from netloupe.cli import (
     train,
     visualize,
 )
-from netloupe.cli.study import trust
+from netloupe.cli.study import ablation, correspondence, evolution, generalization, invariance, trust
+from netloupe.cli.study import filters as study_filters
 from netloupe.core.errors import NetloupeError, unknown
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # what typer raises for a wrong command line
@@ -82,6 +85,7 @@ app.command("filters")(filters.filters)
 app.command("activations")(activations.activations)
 app.command("patches")(patches.patches)
 app.command("neighbors")(neighbors.neighbors)
+app.command("map")(map.map_images)
 app.command("explain")(explain.explain)
 app.command("occlude")(occlude.occlude)
 app.command("visualize")(visualize.visualize)
@@ -91,6 +95,12 @@ app.command("dream")(dream.dream)
 app.command("texture")(texture.texture)
 app.command("style")(style.style)
 study_app = typer.Typer(cls=Verbs, subcommand_metavar="VERB ...", help="Experiments about a network.")
+study_app.command("ablation")(ablation.ablation)
+study_app.command("correspondence")(correspondence.correspondence)
+study_app.command("evolution")(evolution.evolution)
+study_app.command("filters")(study_filters.filters)
+study_app.command("generalization")(generalization.generalization)
+study_app.command("invariance")(invariance.invariance)
 study_app.command("trust")(trust.trust)
 app.add_typer(study_app, name="study")
 stylenet_app = typer.Typer(cls=Verbs, subcommand_metavar="VERB ...", help="Paint in many styles by one fast network.")
@@ -99,6 +109,7 @@ stylenet_app.command("apply")(stylenet.apply)
 stylenet_app.command("styles")(stylenet.styles)
 stylenet_app.command("export")(stylenet.export)
 app.add_typer(stylenet_app, name="stylenet")
+app.command("audit")(audit.audit)
 app.command("train")(train.train)
 app.command("photos")(photos.photos)
 atlas_app = typer.Typer(cls=Verbs, subcommand_metavar="VERB ...", help="Build, serve or export an atlas of a network.")

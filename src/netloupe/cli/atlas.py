@@ -29,6 +29,9 @@ def build(
         str,
         typer.Option(metavar="deconvnet|guided|none", help="Lay the projection of each patch's neuron beside it."),
     ] = "deconvnet",
+    map_by: Annotated[
+        str, typer.Option("--map", metavar="tsne|pca|umap|none", help="Lay the images out on a map.")
+    ] = "tsne",
     synthesize: Annotated[
         list[str] | None,
         typer.Option(metavar="LAYER", help="Make an image for each channel of this layer; several times, or all."),
@@ -70,6 +73,7 @@ def build(
             layers=layer,
             k=k,
             project=rule,
+            map_by=None if map_by == "none" else map_by,
             synthesize=how,
             batch_size=batch_size,
             progress=progress,

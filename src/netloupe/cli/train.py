@@ -55,6 +55,12 @@ def train(
     labels: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Class names by index, where the images don't tell them.")
     ] = None,
+    snapshots: Annotated[
+        bool,
+        typer.Option(
+            "--snapshots", help="Keep the weights after epochs 1, 2, 5, 10, 20, ... for netloupe study evolution."
+        ),
+    ] = False,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:1.")] = "auto",
     as_json: Json = False,
 ) -> None:
@@ -64,6 +70,7 @@ def train(
     What is not given is as the architecture's own recipe has it.
     """
     from netloupe.cli.progress import Progress
+    from netloupe.zoo.recorder import EPOCHS
     from netloupe.zoo.runs import default_recipe, train_model
     from netloupe.zoo.state import read_state
 
@@ -82,6 +89,7 @@ def train(
             recipe=recipe,
             device=pick_device(device),
             labels=labels,
+            snapshots=EPOCHS if snapshots else None,
             on_read=show_run.read,
             on_step=show_run.step,
             on_epoch=show_run.epoch,

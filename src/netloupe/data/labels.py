@@ -36,3 +36,10 @@ def required(source: ImageSource, what: str) -> list[str]:
             "Parquet with labels, 'digits')"
         )
     return names
+
+
+def check_same(source: ImageSource, other: ImageSource) -> None:
+    """Raise InputError where both name a class of the same index, and not alike."""
+    for i, (ours, theirs) in enumerate(zip(source.classes or (), other.classes or (), strict=False)):
+        if ours != theirs:
+            raise InputError(f"class {i} is {ours!r} in {source.spec!r}, but {theirs!r} in {other.spec!r}")

@@ -44,6 +44,15 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Band:
+    """The space between `low` and `high` at each x, filled in `color`; it lies below the lines."""
+
+    low: Sequence[float]
+    high: Sequence[float]
+    color: Color
+
+
+@dataclass(frozen=True)
 class Axis:
     """The range from `low` to `high`, ticks as (place, text), and what is measured."""
 
@@ -77,8 +86,10 @@ def line_chart(
     size: tuple[int, int] = (300, 560),
     room: int = 170,
     ends: bool = True,
+    bands: Sequence[Band] = (),
 ) -> Picture:
-    """(height, width, 3): `lines` over `places`, with `room` px for their labels at the right.
+    """(height, width, 3): `lines` over `places`, with `room` px for their labels at the right; for a line without a
+    label nothing stands there.
 
     ends: each label stands where its line ends, moved as little as keeps them apart, and a thin line leads there; for
     lines that end in one place give False, and the labels follow one another from the top in the order given.
@@ -87,6 +98,8 @@ def line_chart(
     plot = (LEFT, _TOP, width - room, height - _BOTTOM)
     sheet = Image.new("RGB", (width, height), PAPER)
     ImageDraw.Draw(sheet).text((LEFT, 6), title, fill=INK, font=font(15))
+    for band in bands:
+        _draw_band(sheet, band, places, x, y, plot)
     _draw_axes(sheet, x, y, plot)
     drawn = [(line, points) for line in lines if (points := _points(line, places, x, y, plot))]
     if ends:
@@ -97,6 +110,8 @@ def line_chart(
     sheet = _with_lines(sheet, drawn, heights if ends else [], plot[2])
     draw = ImageDraw.Draw(sheet)
     for (line, _), at in zip(drawn, heights, strict=True):
+        if not line.label:
+            continue
         for start, end in ((16, 19), (21, 24)) if line.dashed else ((16, 24),):
             draw.line((plot[2] + start, at, plot[2] + end, at), fill=line.color, width=2)
         draw.text((plot[2] + 28, at), line.label, fill=INK, font=font(_TEXT), anchor="lm")
@@ -123,6 +138,11 @@ def _points(line: Line, places: Sequence[float], x: Axis, y: Axis, plot: _Box) -
         for place, value in zip(places, line.values, strict=True)
         if math.isfinite(value)
     ]
+
+
+def _draw_band(sheet: Image.Image, band: Band, places: Sequence[float], x: Axis, y: Axis, plot: _Box) -> None:
+    edges = [_points(Line("", values, band.color), places, x, y, plot) for values in (band.low, band.high)]
+    ImageDraw.Draw(sheet).polygon([*edges[0], *reversed(edges[1])], fill=band.color)
 
 
 def _draw_axes(sheet: Image.Image, x: Axis, y: Axis, plot: _Box) -> None:

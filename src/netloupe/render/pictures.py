@@ -109,10 +109,10 @@ def from_pixels(images: np.ndarray) -> Picture:
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
 
 
-def encode(picture: Picture, kind: str = "PNG", quality: int = 88) -> bytes:
-    """The bytes of a PNG or JPEG file."""
+def encode(picture: Picture, kind: str = "PNG", quality: int = 88, *, whole_color: bool = False) -> bytes:
+    """The bytes of a PNG or JPEG file. whole_color: of a JPEG, the colors of each pixel instead of each four."""
     buffer = io.BytesIO()
-    options = {"quality": quality} if kind == "JPEG" else {}
+    options = {"quality": quality, **({"subsampling": 0} if whole_color else {})} if kind == "JPEG" else {}
     Image.fromarray(picture).save(buffer, kind, **options)
     return buffer.getvalue()
 

@@ -30,7 +30,7 @@ def read_boxes(path: str | Path, source: ImageSource, size: tuple[int, int]) -> 
     entries = _read(Path(path))
     if isinstance(entries, list) and len(entries) != len(source):
         raise InputError(f"{path}: {len(entries)} boxes for {len(source)} images (accepted: one or null for each)")
-    named = dict(enumerate(entries)) if isinstance(entries, list) else _by_image(entries, source)
+    named = dict(enumerate(entries)) if isinstance(entries, list) else by_image(entries, source)
     found = torch.full((len(source), 4), math.nan, dtype=torch.float64)
     for i, given in named.items():
         if given is not None:
@@ -60,7 +60,7 @@ def _read(path: Path) -> list[Any] | dict[str, Any]:
     return found
 
 
-def _by_image(entries: Mapping[str, Any], source: ImageSource) -> dict[int, Any]:
+def by_image(entries: Mapping[str, Any], source: ImageSource) -> dict[int, Any]:
     """The entry of each image that has one, by the first of its names that the file knows."""
     columns = _names_in_parquet(source)
     last = [PurePosixPath(name).name for name in source.names]

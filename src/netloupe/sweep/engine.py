@@ -44,6 +44,7 @@ def sweep(
     batch_size: int = 32,
     state: str | Path | None = None,
     save_every: float = 20.0,
+    check_finite: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Show every image to the network once, and the outputs of `layers` (all for None) to the accumulators.
@@ -52,7 +53,8 @@ def sweep(
     batch_size: images decoded together. The network itself runs on blocks of fixed ids (see `DataSet`), so results
     are bitwise the same for any `batch_size`, and on the same machine with the same number of threads.
     state: a file in which the sweep saves itself each `save_every` seconds; the same call goes on from there, with
-    the same results as if it had never stopped. progress: called with (images done, of all).
+    the same results as if it had never stopped. check_finite: False hands on activations that are not finite, for
+    accumulators that keep images apart and callers that sort those out. progress: called with (images done, of all).
 
     Raises UnknownName for a layer that is not there, InputError for images that can't be used, NetworkError for an
     activation that is not finite (judged by each channel's peak), StoreError for a state that can't be written or
@@ -63,7 +65,7 @@ def sweep(
     start = time.monotonic()
     names = list(net.layers) if layers is None else [net.layer(name).name for name in layers]
     data = DataSet(net, source)
-    run = _Pass(net, data, names, accumulators)
+    run = _Pass(net, data, names, accumulators, check_finite)
     done = Progress()
     checkpoint = None
     if state is not None:
@@ -100,9 +102,15 @@ class _Pass:
     """Runs the network on one block at a time and hands each layer's output to those that read it."""
 
     def __init__(
-        self, net: Network, data: DataSet, layers: Sequence[str], accumulators: Mapping[str, Accumulator]
+        self,
+        net: Network,
+        data: DataSet,
+        layers: Sequence[str],
+        accumulators: Mapping[str, Accumulator],
+        check_finite: bool,
     ) -> None:
         self._net = net
+        self._finite = check_finite
         self._data = data
         self._labels = data.labels
         self._accumulators = tuple(accumulators.values())
@@ -137,7 +145,8 @@ class _Pass:
 
         def read(output: Tensor) -> None:
             maps = self._maps_of(layer, output)
-            self._check_finite(layer, maps)
+            if self._finite:
+                self._check_finite(layer, maps)
             for accumulator in wanted:
                 accumulator.update(layer, maps)
             self._unread.discard(layer)

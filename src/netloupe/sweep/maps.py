@@ -6,6 +6,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -37,6 +38,28 @@ class Maps:
     def mean(self) -> np.ndarray:
         """(n, C) float32: the mean over positions."""
         return self._of_images(self.output.mean((2, 3)) if self.output.ndim == 4 else self.output.clone())
+
+    def pooled(self, grid: int) -> np.ndarray:
+        """(n, C * grid * grid) float32: the means over the cells of a grid, channel by channel.
+
+        (n, C) for a layer without positions. Cells of a map whose sides the grid does not divide overlap by up to one
+        position.
+        """
+        cells = F.adaptive_avg_pool2d(self.output, grid).flatten(1) if self.output.ndim == 4 else self.output.clone()
+        return self._of_images(cells)
+
+    @cached_property
+    def low(self) -> np.ndarray:
+        """(n, C) float32: the lowest value over positions."""
+        return self._of_images(self.output.amin((2, 3)) if self.output.ndim == 4 else self.output.clone())
+
+    def sampled(self, shares: np.ndarray) -> np.ndarray:
+        """(n, p, C) float32: the values at p places of each image, given (n, p, 2) as shares of the map in [0, 1)."""
+        output = self.output if self.output.ndim == 4 else self.output[:, :, None, None]
+        rows = np.arange(len(shares)) if self._rows is None else self._rows
+        y, x = (torch.from_numpy((shares[..., i] * output.shape[2 + i]).astype(np.int64)) for i in (0, 1))
+        values: np.ndarray = output[torch.from_numpy(rows)[:, None], :, y, x].float().cpu().numpy()
+        return values
 
     def positions(self, images: np.ndarray, channels: np.ndarray) -> np.ndarray:
         """(m, 2) int32: where (y, x) the peak lies, for m pairs of image (0 to n - 1) and channel.

@@ -49,7 +49,7 @@ class _Rows:
 
 
 class FeatureVectors(NamedTuple):
-    """ids: (n,) int64, ascending. vectors: (n, C) float32."""
+    """ids: (n,) int64, ascending. vectors: (n, C) float32, of a grid (n, C * grid * grid)."""
 
     ids: np.ndarray
     vectors: np.ndarray
@@ -57,26 +57,27 @@ class FeatureVectors(NamedTuple):
 
 @final
 class Features(Accumulator):
-    """The output of one layer for every image, averaged over positions."""
+    """The output of one layer for every image, averaged over positions, or over each cell of a grid."""
 
-    def __init__(self, layer: str) -> None:
+    def __init__(self, layer: str, grid: int = 1) -> None:
         self.layer = layer
+        self.grid = grid
         self._rows = _Rows("ids", "vectors")
 
     def __repr__(self) -> str:
-        return f"Features({self.layer!r})"
+        return f"Features({self.layer!r})" if self.grid == 1 else f"Features({self.layer!r}, grid={self.grid})"
 
     def reads(self, layers: Sequence[str], labeled: bool) -> Sequence[str]:
         return [self.layer]
 
     def update(self, layer: str, maps: Maps) -> None:
-        self._rows.add(maps.ids, maps.mean)
+        self._rows.add(maps.ids, maps.mean if self.grid == 1 else maps.pooled(self.grid))
 
     def end_batch(self) -> None:
         pass
 
     def merge(self, other: Features) -> None:
-        if self.layer != other.layer:
+        if repr(self) != repr(other):
             raise InputError(f"{self!r} can't be merged with {other!r}")
         self._rows.extend(other._rows)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from netloupe.zoo.card import make_card, to_markdown
 from netloupe.zoo.files import build_from_file
 from netloupe.zoo.labels import read_labels
 from netloupe.zoo.lenslet import Lenslet
+from netloupe.zoo.recorder import Recorder
 from netloupe.zoo.samples import Images, read_labeled
 from netloupe.zoo.state import first_line, header, save_weights
 from netloupe.zoo.train import Epoch, Recipe, train
@@ -49,6 +50,7 @@ def train_model(
     device: str | None = None,
     data: str | None = None,
     labels: Sequence[str] | Path | None = None,
+    snapshots: Iterable[int] | None = None,
     on_read: Callable[[int, int], None] = lambda _done, _all: None,
     on_step: Callable[[int, int, float], None] = lambda _epoch, _seen, _loss: None,
     on_epoch: Callable[[Epoch], None] = lambda _epoch: None,
@@ -60,6 +62,8 @@ def train_model(
     name: of the weights file and in the card, by default the architecture's or factory's. data: what the card calls
     the images, by default the last two parts of their paths. labels: class names by index, or a file of them (see
     `read_labels`), where the images' own don't do. Channels are as many as the recipe's mean has values.
+    snapshots: the epochs after which the weights are also written to `snapshots` in `out`, as they are trained (see
+    `Recorder`); the last is added.
     on_read: (images done, images in all), for each of the two sources; on_step, on_epoch: as for `train`.
 
     A run that was interrupted goes on from its checkpoint in `out`; one that is finished only scores and writes.
@@ -73,6 +77,10 @@ def train_model(
     names = _class_names(*sources, read_labels(labels) if isinstance(labels, str | Path) else labels)
     network = _build(architecture, len(names), recipe)
     training, validation = (read_labeled(source, recipe.size, on_read, channels=len(recipe.mean)) for source in sources)
+    recorder = None
+    if snapshots is not None:
+        epochs = {epoch for epoch in snapshots if epoch < recipe.epochs} | {recipe.epochs}
+        recorder = Recorder(out / "snapshots", network, epochs, facts=header(tuple(names), _inputs(recipe), {}))
     network, result, log = train(
         network,
         training,
@@ -83,6 +91,7 @@ def train_model(
         device=target,
         on_step=on_step,
         on_epoch=on_epoch,
+        recorder=recorder,
     )
     about = _about(training, validation, data, train_spec, val_spec)
     kind = architecture if ":" not in architecture else f"{Path(architecture.rpartition(':')[0]).name}:{name}"
@@ -94,11 +103,14 @@ def write_model(
     network: nn.Module, out: Path, name: str, labels: Sequence[str], card: Mapping[str, Any], recipe: Recipe
 ) -> Path:
     """Write `NAME.safetensors`, which `load` takes as weights, and `card.md` to `out`; returns the former's path."""
-    inputs = InputSpec((recipe.size, recipe.size), len(recipe.mean), recipe.mean, recipe.std)
     path = out / f"{name}.safetensors"
-    save_weights(network, path, header(tuple(labels), inputs, card))
+    save_weights(network, path, header(tuple(labels), _inputs(recipe), card))
     write_atomically(out / "card.md", to_markdown(card).encode())
     return path
+
+
+def _inputs(recipe: Recipe) -> InputSpec:
+    return InputSpec((recipe.size, recipe.size), len(recipe.mean), recipe.mean, recipe.std)
 
 
 def _build(architecture: str, classes: int, recipe: Recipe) -> nn.Module:

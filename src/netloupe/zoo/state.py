@@ -157,10 +157,10 @@ def save_weights(module: nn.Module, path: Path, metadata: dict[str, str]) -> Non
     Raises StoreError if the file can't be written; then there is none.
     """
     state = {name: value.cpu().clone().contiguous() for name, value in as_stored(module).items()}
-    write_atomically(path, _in_order(save(state, metadata=metadata)))
+    write_atomically(path, in_order(save(state, metadata=metadata)))
 
 
-def _in_order(content: bytes) -> bytes:
+def in_order(content: bytes) -> bytes:
     """A safetensors file with sorted keys in its header, which the library leaves in an order of chance."""
     length = int.from_bytes(content[:8], "little")
     text = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, ensure_ascii=False).encode()

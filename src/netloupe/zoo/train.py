@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from netloupe.core.errors import InputError, NetworkError, StoreError
 from netloupe.core.files import write_atomically
 from netloupe.core.precision import fast_dtype
+from netloupe.zoo.recorder import Recorder
 from netloupe.zoo.samples import Images, random_crops
 from netloupe.zoo.score import Score, score
 from netloupe.zoo.state import as_stored, first_line
@@ -192,6 +193,7 @@ def train(
     dtype: torch.dtype | None = None,
     on_step: Callable[[int, int, float], None] = lambda _epoch, _seen, _loss: None,
     on_epoch: Callable[[Epoch], None] = lambda _epoch: None,
+    recorder: Recorder | None = None,
 ) -> tuple[nn.Module, Score, list[Epoch]]:
     """Train `network` in place and return it in the form that ships, with its validation score and log.
 
@@ -199,6 +201,7 @@ def train(
     `metrics.jsonl` after every epoch; a run that finds a checkpoint there goes on from it, and one that is
     finished only scores. dtype: for the multiplications, by default `fast_dtype(device)`.
     on_step: called with (epoch, images seen in it, loss). The caller's random state stays as it was.
+    recorder: writes snapshots of `network` as it is trained, each before the checkpoint, so that a kill loses none.
 
     Raises InputError if the images don't suit (fewer than a batch, labels that are no classes, other channels),
     NetworkError if the network doesn't take them or diverges, StoreError if the checkpoint is of another
@@ -214,6 +217,8 @@ def train(
     data = train_images.fingerprint()
     train_images, val_images = train_images.to(device), val_images.to(device)
     log = _resume(session, out / "checkpoint.pt", data)
+    if recorder is not None and not log:
+        recorder.epoch_done(0)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for epoch in range(len(log), recipe.epochs):
             start, total, count = time.monotonic(), 0.0, 0
@@ -226,22 +231,56 @@ def train(
             log.append(Epoch(epoch, recipe.side(epoch), total / count, now.top1, now.top5, seconds, machine()))
             lines = "".join(json.dumps(asdict(entry)) + "\n" for entry in log)
             write_atomically(out / "metrics.jsonl", lines.encode())
+            if recorder is not None:
+                recorder.epoch_done(epoch + 1)
             _checkpoint(session, out / "checkpoint.pt", log, data)
             on_epoch(log[-1])
-    fold: Callable[[], nn.Module] | None = getattr(network, "folded", None)
-    shipped = fold() if fold is not None else network
+    shipped = _shipped(network)
     shipped.load_state_dict(as_stored(shipped))
     session.network, session.dtype = shipped.to(device).eval(), torch.float32
     return shipped, score(session.logits, val_images, classes), log
 
 
-def _check(train_images: Images, val_images: Images, classes: int, recipe: Recipe) -> None:
-    train_images.check(classes, "training")
-    val_images.check(classes, "validation")
+def fit(
+    network: nn.Module,
+    images: Images,
+    classes: int,
+    recipe: Recipe,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    on_step: Callable[[int, int, float], None] = lambda _epoch, _seen, _loss: None,
+) -> nn.Module:
+    """Train `network` in place, writing and scoring nothing; return it in the form that ships, in eval mode.
+
+    The arguments and what is raised are as for `train`; an interrupted run is lost.
+    """
+    device = torch.device(device)
+    dtype = dtype if dtype is not None else fast_dtype(device)
+    _check(images, None, classes, recipe)
+    session = _Session(network, recipe, device, dtype, recipe.epochs * (len(images.labels) // recipe.batch))
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        session.try_sizes(images.pixels.shape[1], classes)
+        images = images.to(device)
+        for epoch in range(recipe.epochs):
+            for seen, loss in session.epoch(epoch, images):
+                on_step(epoch, seen, loss)
+    return _shipped(network.eval()).to(device).eval()
+
+
+def _shipped(network: nn.Module) -> nn.Module:
+    fold: Callable[[], nn.Module] | None = getattr(network, "folded", None)
+    return fold() if fold is not None else network
+
+
+def _check(train_images: Images, val_images: Images | None, classes: int, recipe: Recipe) -> None:
+    both = [train_images] if val_images is None else [train_images, val_images]
+    for images, what in zip(both, ("training", "validation"), strict=False):
+        images.check(classes, what)
     if len(train_images.labels) < recipe.batch:
         count = len(train_images.labels)
         raise InputError(f"{count} training images are fewer than one batch of {recipe.batch}; give a smaller batch")
-    channels = {train_images.pixels.shape[1], val_images.pixels.shape[1]}
+    channels = {images.pixels.shape[1] for images in both}
     if channels != {len(recipe.mean)}:
         given = " and ".join(str(count) for count in sorted(channels))
         raise InputError(f"images of {given} channels, but the recipe's mean and std have {len(recipe.mean)} values")

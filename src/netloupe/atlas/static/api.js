@@ -22,7 +22,9 @@ function json(path) {
   return answers.get(path);
 }
 
-async function load(path) {
+const load = async (path) => read(path, "JSON", (response) => response.json());
+
+async function read(path, form, parse) {
   let response;
   try {
     response = await fetch(path);
@@ -31,9 +33,9 @@ async function load(path) {
   }
   if (!response.ok) throw new FetchError(`${path} could not be fetched: the server answered ${response.status}.`);
   try {
-    return await response.json();
+    return await parse(response);
   } catch {
-    throw new FetchError(`${path} could not be read: it is not JSON.`);
+    throw new FetchError(`${path} could not be read: it is not ${form}.`);
   }
 }
 
@@ -71,6 +73,12 @@ function prepare(network) {
     ids,
   };
 }
+
+export const getMapDocument = () => json("data/map.json");
+export const getMapPoints = () => bytes("data/map/points.bin");
+export const getMapFeatures = (block) => bytes(`data/map/features/${block}.bin`);
+export const getSprites = (side, sheet) => read(`sprites/${side}/${sheet}.jpg`, "whole", (response) => response.blob());
+const bytes = (path) => read(path, "whole", (response) => response.arrayBuffer());
 
 export const getLayer = (name) => json(`data/layer/${slug(name)}.json`);
 export const getImage = (id) => json(`data/image/${id}.json`);

@@ -8,11 +8,13 @@ import { imageView } from "./image.js";
 import { imagesView } from "./images.js";
 import { setUpKeys } from "./keys.js";
 import { layerView } from "./layer.js";
+import { mapView } from "./map.js";
 import { networkView } from "./network.js";
+import { pointsView } from "./points.js";
 import { unitView } from "./unit.js";
 
 // Those in NAMED take a name after a slash, the others nothing.
-const PLAIN = { "": networkView, images: imagesView };
+const PLAIN = { "": networkView, images: imagesView, map: mapView, points: pointsView };
 const NAMED = { layer: layerView, unit: unitView, image: imageView };
 
 const main = document.getElementById("view");

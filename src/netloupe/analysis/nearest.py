@@ -1,0 +1,203 @@
+"""Which of many vectors lie nearest to some: computed exactly, or found by an index where there are very many."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from netloupe.core.errors import InputError, unknown
+
+METRICS = ("l2", "cosine")
+INDEX_ABOVE = 100_000  # vectors up to which the search is exact
+
+_BLOCK = 256  # queries at a time
+_MARGIN = 16  # candidates beyond k, for the rounding of the first look
+_PROBED = 32  # partitions of the index that are searched
+_CHECKED = 200  # queries by which its recall is measured
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """For each of N queries its k nearest images: `ids` (N, k) and `distances` (N, k), nearest first.
+
+    Distances are Euclidean, or 1 - cosine. Where there are fewer than k, the rest has id -1 and distance inf.
+    """
+
+    ids: np.ndarray
+    distances: np.ndarray
+
+
+@dataclass(frozen=True)
+class Search:
+    """How neighbors were found: `exact`, or by an index that found the share `recall` of the true ones."""
+
+    exact: bool
+    recall: float | None = None
+
+    def summary(self) -> dict[str, Any]:
+        """JSON-able."""
+        if self.exact:
+            return {"search": "exact"}
+        return {"search": "index", "recall": self.recall}
+
+
+def search(
+    queries: np.ndarray,
+    vectors: np.ndarray,
+    ids: np.ndarray,
+    k: int,
+    *,
+    metric: str = "l2",
+    exclude: np.ndarray | None = None,
+    index_above: int = INDEX_ABOVE,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Nearest, Search]:
+    """As `nearest`, and how it was found: exactly among up to `index_above` vectors, by an index among more.
+
+    The index (LanceDB's IVF_FLAT) cuts the n vectors into sqrt(n) partitions and looks through the 32 nearest to a
+    query. Its recall is measured on up to 200 of the queries, evenly spread, against the exact search.
+    """
+    if len(vectors) <= index_above:
+        return nearest(queries, vectors, ids, k, metric=metric, exclude=exclude, progress=progress), Search(True)
+    found = _by_index(queries, vectors, ids, k, metric, exclude, progress)
+    some = np.unique(np.linspace(0, len(queries) - 1, min(len(queries), _CHECKED)).astype(int))
+    true = nearest(queries[some], vectors, ids, k, metric=metric, exclude=None if exclude is None else exclude[some])
+    return found, Search(False, round(recall(found.ids[some], true.ids), 4))
+
+
+def recall(found: np.ndarray, true: np.ndarray) -> float:
+    """The share of the ids in `true` (N, k), -1 for none, that stand in the same row of `found`."""
+    hits = [np.isin(row[row >= 0], got).sum() for row, got in zip(true, found, strict=True)]
+    return float(sum(hits) / max(1, int((true >= 0).sum())))
+
+
+def nearest(
+    queries: np.ndarray,
+    vectors: np.ndarray,
+    ids: np.ndarray,
+    k: int,
+    *,
+    metric: str = "l2",
+    exclude: np.ndarray | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Nearest:
+    """Brute force: the k of `vectors` (n, d) nearest to each of `queries` (N, d), ties by smaller id.
+
+    metric: "l2", or "cosine", 1 - cos; a vector of zeros has no direction, and is at 1 from all. exclude: (N,) an id
+    that does not count for each query (the image itself). progress: called with (queries done, of all).
+    """
+    check(k, metric)
+    order = np.argsort(ids, kind="stable")
+    ids, base = ids[order], _prepared(vectors[order], metric)
+    asked = _prepared(queries, metric)
+    found_ids = np.full((len(queries), k), -1, dtype=np.int64)
+    found = np.full((len(queries), k), np.inf, dtype=np.float32)
+    middle = base.mean(0)
+    centered = base - middle
+    squares = centered.square().sum(1)
+    for start in range(0, len(queries), _BLOCK):
+        block = asked[start : start + _BLOCK]
+        left_out = None if exclude is None else torch.from_numpy(exclude[start : start + _BLOCK, None] == ids[None])
+        # a first look through the dot product, whose rounding tears equal images apart, then the differences
+        from_middle = block - middle
+        own = from_middle.square().sum(1, keepdim=True)
+        coarse = torch.addmm(squares[None] + own, from_middle, centered.T, alpha=-2)
+        if metric == "cosine":
+            coarse[(block == 0).all(1)[:, None] | (base == 0).all(1)[None]] = 2.0  # the square for a right angle
+        if left_out is not None:
+            coarse[left_out] = torch.inf
+        looked = coarse.topk(min(len(ids), k + _MARGIN), dim=1, largest=False)
+        candidates = looked.indices.sort(dim=1).values
+        exact = distances(block[:, None], base[candidates], metric)
+        exact[coarse.gather(1, candidates).isinf()] = torch.inf
+        best = exact.sort(dim=1, stable=True)
+        count = min(k, candidates.shape[1])
+        rows = slice(start, start + len(block))
+        found[rows, :count] = best.values[:, :count].numpy()
+        found_ids[rows, :count] = np.where(
+            np.isinf(found[rows, :count]), -1, ids[candidates.gather(1, best.indices)[:, :count].numpy()]
+        )
+        if candidates.shape[1] < len(ids):  # where more than the candidates are about as near as the k-th
+            close = looked.values[:, k - 1] + 1e-5 * (own[:, 0] + squares.max())
+            for row in (looked.values[:, -1] <= close).nonzero()[:, 0].tolist():
+                among = (coarse[row] <= close[row]).nonzero()[:, 0]
+                again = distances(block[row], base[among], metric).sort(stable=True)
+                found[start + row] = again.values[:k].numpy()
+                found_ids[start + row] = ids[among[again.indices[:k]].numpy()]
+        if progress is not None:
+            progress(start + len(block), len(queries))
+    return Nearest(found_ids, found)
+
+
+def check(k: int, metric: str) -> None:
+    """Raise InputError for a k below 1, UnknownName for a metric that is none."""
+    if k < 1:
+        raise InputError(f"k is {k} (accepted: 1 or more)")
+    if metric not in METRICS:
+        raise unknown("metric", metric, METRICS)
+
+
+def distances(query: torch.Tensor, others: torch.Tensor, metric: str) -> torch.Tensor:
+    """(..., m) from `query` (d) or (..., 1, d) to others (..., m, d), from differences; cosine: of length 1 or 0."""
+    squares = (others - query).square().sum(-1)
+    if metric == "l2":
+        return squares.sqrt()
+    return torch.where((others == 0).all(-1) | (query == 0).all(-1), 1.0, squares / 2)
+
+
+def _prepared(vectors: np.ndarray, metric: str) -> torch.Tensor:
+    """As float32, and of unit length for "cosine"."""
+    array = np.ascontiguousarray(vectors, dtype=np.float32)
+    if metric == "cosine":
+        length = np.linalg.norm(array.astype(np.float64), axis=1, keepdims=True)
+        array = (array / np.where(length > 0, length, 1)).astype(np.float32)
+    return torch.from_numpy(array)
+
+
+def _by_index(
+    queries: np.ndarray,
+    vectors: np.ndarray,
+    ids: np.ndarray,
+    k: int,
+    metric: str,
+    exclude: np.ndarray | None,
+    progress: Callable[[int, int], None] | None,
+) -> Nearest:
+    """Candidates from an index in a folder that is removed again, their distances computed anew."""
+    import lancedb
+    import pyarrow as pa
+    from lancedb.index import IvfFlat
+
+    check(k, metric)
+    order = np.argsort(ids, kind="stable")
+    ids, base = ids[order], _prepared(vectors[order], metric)
+    asked = _prepared(queries, metric)
+    found_ids = np.full((len(queries), k), -1, dtype=np.int64)
+    found = np.full((len(queries), k), np.inf, dtype=np.float32)
+    with tempfile.TemporaryDirectory(prefix="netloupe-index-") as folder:
+        column = pa.FixedSizeListArray.from_arrays(pa.array(base.numpy().reshape(-1)), base.shape[1])
+        rows = pa.table({"row": pa.array(np.arange(len(base))), "vector": column})
+        table = lancedb.connect(folder).create_table("vectors", data=rows)
+        parts = max(1, int(len(base) ** 0.5))
+        table.create_index("vector", config=IvfFlat(distance_type="l2", num_partitions=parts))
+        for start in range(0, len(queries), _BLOCK):
+            block = asked[start : start + _BLOCK]
+            hits: Any = table.search(list(block.numpy()))
+            answer = hits.nprobes(_PROBED).limit(k + _MARGIN).select(["row", "_distance"]).to_arrow()
+            which, places = answer["query_index"].to_numpy() if len(block) > 1 else None, answer["row"].to_numpy()
+            for row in range(len(block)):
+                candidates = torch.from_numpy(np.sort(places if which is None else places[which == row]))
+                if exclude is not None:
+                    candidates = candidates[torch.from_numpy(ids[candidates.numpy()] != exclude[start + row])]
+                best = distances(block[row], base[candidates], metric).sort(stable=True)
+                count = min(k, len(candidates))
+                found[start + row, :count] = best.values[:count].numpy()
+                found_ids[start + row, :count] = ids[candidates[best.indices[:count]].numpy()]
+            if progress is not None:
+                progress(start + len(block), len(queries))
+    return Nearest(found_ids, found)

@@ -1,0 +1,351 @@
+// The map: all images where the network's features, or their pixels, place them; to look around, search and lasso.
+
+import { h } from "./dom.js";
+import { count, counted, imageHash, percent } from "./format.js";
+import { Camera, listen } from "./mapcamera.js";
+import { colorsOf, planePicture } from "./mapcolors.js";
+import { NONE, Sprites, getMap } from "./mapdata.js";
+import { inside, showGroup } from "./mapgroup.js";
+import { Scene } from "./mapscene.js";
+import { nearest } from "./nearest.js";
+import { photo } from "./pieces.js";
+
+const SPACES = { features: "features", pixels: "pixels" };
+const COLORS = { none: "nothing", label: "label", prediction: "prediction", error: "right or wrong" };
+const METHODS = { tsne: "t-SNE", pca: "PCA", umap: "UMAP", none: "no method" };
+
+export async function mapView({ query, network, setQuery }) {
+  const opened = document.getElementById("view").dataset.view === undefined ? 0 : performance.now(); // 0: with the page
+  if (!network.map || network.map.spaces.length === 0) return { section: "map", title: "Map", node: empty(network) };
+  const view = new MapView(network, await getMap(), query, setQuery);
+  view.scene.times.opened = opened;
+  return { section: "map", title: "Map", node: view.nodes };
+}
+
+function empty({ map }) {
+  const why = map ? Object.entries(map.missing).map(([space, reason]) => h("p", { class: "note" }, `${space}: ${reason}`))
+    : h("p", { class: "note" }, "It was built with --map none. Built again without that, it has one.");
+  return [h("header", { class: "opening" }, h("h1", {}, "Map")),
+    h("p", { class: "notice", id: "no-map" }, "This atlas has no map."), why].flat();
+}
+
+/** The state of the page: what is chosen in the bar, the search, the group; and the elements that show it. */
+class MapView {
+  constructor(network, map, query, setQuery) {
+    Object.assign(this, { network, map, setQuery });
+    this.refused = this.refusals();
+    const chosen = (key, choices) => (choices.includes(query.get(key)) ? query.get(key) : choices[0]);
+    this.chosen = {
+      space: chosen("space", map.spaces.map(({ name }) => name)),
+      color: chosen("color", Object.keys(COLORS).filter((by) => !(by in this.refused))),
+      show: chosen("show", ["thumbnails", "dots"]),
+      find: query.get("find") ?? "",
+    };
+    this.lassoing = false;
+    this.polygon = readPolygon(query.get("lasso"));
+    this.members = [];
+    this.turn = 0; // counts groups, so that a slow answer does not fill the panel of a later one
+    this.build();
+    this.sprites = new Sprites(map, () => this.scene.request());
+    this.camera = new Camera();
+    this.scene = new Scene(this.canvas, map, network, this.sprites, this.camera);
+    this.scene.drawn = () => this.afterDraw();
+    this.startCamera(query.get("at"));
+    this.listen();
+    this.apply();
+    this.expose();
+  }
+
+  /** Choices of colors that this atlas can't offer, and why. */
+  refusals() {
+    const { network, map } = this;
+    const refused = {};
+    if (!map.labels.some((label) => label !== NONE)) refused.label = refused.error = "the images bear no labels";
+    else if (!network.comparable) refused.error = "the labels are not the network’s classes";
+    return refused;
+  }
+
+  build() {
+    const { map } = this;
+    this.canvas = h("canvas", { id: "map", tabindex: 0, role: "application", "aria-roledescription": "map", "aria-label":
+      `Map of ${counted(map.count, "image")}. Arrow keys move, plus and minus zoom, 0 shows all, Enter opens the image in the middle.` });
+    this.card = h("div", { id: "map-card", hidden: true });
+    this.legend = h("div", { id: "map-legend" });
+    this.found = h("span", { id: "found", role: "status" });
+    this.panel = h("aside", { id: "group", hidden: true, "aria-labelledby": "group-title" });
+    this.readout = h("span", { id: "map-times" });
+    this.search = h("input", { id: "map-find", type: "search", value: this.chosen.find, placeholder: "any", autocomplete: "off",
+      oninput: (event) => this.choose("find", event.target.value) });
+    this.lassoButton = h("button", { type: "button", id: "lasso", "aria-pressed": "false", title: "Draw around images; or drag with Shift held",
+      onclick: () => this.setLassoing(!this.lassoing) }, "Lasso");
+    const zoom = (id, text, label, times) => h("button", { type: "button", id, "aria-label": label, title: label, onclick: () => {
+      if (times === null) this.camera.look(32767.5, 32767.5, 1);
+      else this.camera.zoomAt(this.camera.width / 2, this.camera.height / 2, times);
+      this.moved();
+    } }, text);
+    this.frame = h("div", { id: "map-frame" }, this.canvas, this.legend, this.card,
+      h("div", { id: "map-zoom" }, zoom("zoom-in", "+", "Zoom in", 1.6), zoom("zoom-out", "−", "Zoom out", 1 / 1.6), zoom("zoom-all", "all", "Show all", null)));
+    this.bar = h("div", { class: "bar-line", id: "map-bar" }, this.choices());
+    this.nodes = [h("h1", { class: "quiet" }, "Map"), this.bar, h("div", { id: "map-body" }, this.frame, this.panel), this.about()];
+  }
+
+  /** What can be chosen, in one line. */
+  choices() {
+    const select = (id, text, key, options) => h("label", { class: "filter" }, h("span", {}, text),
+      h("select", { id, onchange: (event) => this.choose(key, event.target.value) }, options.map(([value, name, why]) =>
+        h("option", { value, selected: this.chosen[key] === value, disabled: why !== undefined, title: why ?? null },
+          why === undefined ? name : `${name} (${why})`))));
+    return [
+      select("map-space", "Near by", "space", this.map.spaces.map(({ name }) => [name, SPACES[name]])),
+      select("map-color", "Color", "color", Object.entries(COLORS).map(([by, name]) => [by, name, this.refused[by]])),
+      select("map-show", "Show", "show", [["thumbnails", "thumbnails"], ["dots", "dots"]]),
+      h("label", { class: "filter" }, h("span", {}, "Class"), this.search), this.found, this.lassoButton];
+  }
+
+  about() {
+    const texts = this.map.spaces.map(({ name, about }) => {
+      const of = name === "features" ? `features of layer ${this.map.channels.layer}` : "pixels of the thumbnails";
+      const perplexity = about.perplexity ? `, perplexity ${about.perplexity}` : "";
+      return h("p", {}, `By ${name}: ${METHODS[about.method] ?? about.method} of the ${of}${perplexity}, seed ${about.seed ?? 0}. ${(about.notes ?? []).join(" ")}`);
+    });
+    const missing = Object.entries(this.network.map.missing).map(([space, reason]) => h("p", {}, `By ${space}: none, ${reason}.`));
+    return h("details", { class: "more", id: "map-about" }, h("summary", {}, "How this map was made"), texts, missing,
+      h("p", {}, "Near each other is alike; how far apart groups lie says little, nor does how large they are, least of all by t-SNE or UMAP."),
+      h("p", {}, this.readout));
+  }
+
+  listen() {
+    const { canvas, camera, scene } = this;
+    listen(canvas, camera, {
+      changed: () => this.moved(),
+      hover: (left, top) => this.hover(left === null ? null : scene.hit(left, top), [left, top]),
+      open: (left, top, apart) => this.open(scene.hit(left, top), apart),
+      touched: (left, top) => this.touched(scene.hit(left, top), [left, top]),
+      lassoing: () => this.lassoing,
+      lasso: (path, done) => this.draw(path, done),
+      escape: () => (this.lassoing ? this.setLassoing(false) : this.clear()),
+    });
+    new ResizeObserver(() => { if (canvas.isConnected) scene.resize(this.frame.clientWidth, this.frame.clientHeight); }).observe(this.frame);
+    const themes = new MutationObserver(() => (canvas.isConnected ? scene.request() : themes.disconnect()));
+    themes.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
+  }
+
+  choose(key, value) {
+    this.chosen[key] = value;
+    this.apply();
+  }
+
+  /** Brings scene, bar and address in line with what is chosen. */
+  apply() {
+    const { scene, map, chosen } = this;
+    const space = map.spaces.find(({ name }) => name === chosen.space);
+    if (scene.space !== space) scene.setSpace(space);
+    const names = { labels: this.network.classes, predictions: this.network.labels ?? [] };
+    const colored = colorsOf(map, space, chosen.color, names);
+    scene.colors = colored?.pixels ?? null;
+    scene.dots = chosen.show === "dots";
+    this.drawLegend(colored);
+    this.light();
+    this.showMembers();
+    this.remember();
+    scene.request();
+  }
+
+  drawLegend(colored) {
+    this.legend.hidden = colored === null;
+    if (colored === null) return;
+    this.legend.replaceChildren(colored.plane
+      ? h("p", {}, planePicture(), "classes that lie near each other have like colors")
+      : h("ul", {}, colored.legend.map(({ text, color, index }) => h("li", {}, index === null ? [swatch(color), text]
+        : h("button", { type: "button", class: "plain", onclick: () => { this.search.value = text; this.choose("find", text); } }, swatch(color), text)))));
+  }
+
+  /** Which classes the search names: those of the whole name, otherwise those whose name holds the text. */
+  light() {
+    const { map, scene, chosen, network } = this;
+    const text = chosen.find.trim().toLowerCase();
+    const byLabel = chosen.color !== "prediction" && !("label" in this.refused);
+    const names = (byLabel ? network.classes : network.labels) ?? [];
+    this.lit = null;
+    this.found.replaceChildren();
+    if (text === "") { this.dim(); return; }
+    const lower = names.map((name) => name.toLowerCase());
+    const whole = lower.flatMap((name, index) => (name === text ? [index] : []));
+    const indices = new Set(whole.length > 0 ? whole : lower.flatMap((name, index) => (name.includes(text) ? [index] : [])));
+    const classes = byLabel ? map.labels : map.predictions;
+    if (indices.size > 0) this.lit = Uint8Array.from(classes, (index) => (indices.has(index) ? 1 : 0));
+    const lit = this.lit === null ? 0 : this.lit.reduce((sum, one) => sum + one, 0);
+    const near = indices.size === 0 ? nearest(text, names) : null;
+    this.found.append(indices.size === 0 ? `No class is called “${chosen.find.trim()}”. ` : `${counted(lit, "image")} ${byLabel ? "labeled" : "taken for"} so. `);
+    if (near !== null) this.found.append(this.link("near", near, () => { this.search.value = near; this.choose("find", near); }));
+    if (lit > 0) this.found.append(this.link("select-found", "What do they share?", () => this.select([...this.lit.keys()].filter((place) => this.lit[place] === 1), null)));
+    this.dim();
+    scene.request();
+  }
+
+  link(id, text, action) { return h("button", { type: "button", class: "plain", id, onclick: action }, text); }
+
+  /** Dims what is neither found nor in the group. */
+  dim() {
+    const grouped = this.members.length > 0 && this.lit === null ? new Uint8Array(this.map.count) : null;
+    if (grouped !== null) for (const place of this.members) grouped[place] = 1;
+    this.scene.setLit(this.lit ?? grouped);
+  }
+
+  setLassoing(on) {
+    this.lassoing = on;
+    this.lassoButton.setAttribute("aria-pressed", String(on));
+    this.canvas.classList.toggle("lassoing", on);
+  }
+
+  draw(path, done) {
+    const corners = path?.map(([left, top]) => this.camera.toMap(left, top).map(Math.round)) ?? null;
+    this.scene.outline = corners;
+    if (!done) return;
+    this.setLassoing(false);
+    if (corners === null) { this.clear(); return; }
+    this.polygon = thinned(corners, 4 / this.camera.scale);
+    this.showMembers();
+    this.remember();
+  }
+
+  /** Shows the group inside the polygon, if there is one. */
+  showMembers() {
+    this.scene.outline = this.polygon;
+    if (this.polygon !== null) this.select(inside(this.polygon, this.scene.space), this.polygon);
+  }
+
+  select(places, polygon) {
+    this.polygon = polygon;
+    this.scene.outline = polygon;
+    this.members = places;
+    this.dim();
+    const mine = ++this.turn;
+    const { network, map, sprites } = this;
+    this.group = showGroup(this.panel, { network, map, sprites, places, clear: () => this.clear(),
+      going: () => mine === this.turn && this.canvas.isConnected }).catch((error) => {
+      if (mine === this.turn) this.panel.append(h("p", { class: "note", role: "alert" }, error.message));
+      return null;
+    });
+    this.scene.request();
+  }
+
+  clear() {
+    this.turn += 1;
+    [this.polygon, this.members, this.group] = [null, [], null];
+    this.scene.outline = null;
+    this.panel.hidden = true;
+    this.panel.replaceChildren();
+    this.dim();
+    this.remember();
+    this.scene.request();
+  }
+
+  startCamera(text) {
+    const numbers = (text ?? "").split(",").map(Number);
+    if (text !== null && numbers.length === 3 && numbers.every(Number.isFinite)) {
+      this.camera.most = Infinity; // until the size of the page says how far one can zoom
+      this.camera.look(...numbers);
+    }
+  }
+
+  moved() {
+    this.scene.request();
+    clearTimeout(this.later);
+    this.later = setTimeout(() => this.remember(), 300);
+  }
+
+  remember() {
+    const { x, y, zoom } = this.camera;
+    const whole = zoom === 1 && Math.abs(x - 32767.5) < 1 && Math.abs(y - 32767.5) < 1;
+    const { space, color, show, find } = this.chosen;
+    this.setQuery({
+      space: space === this.map.spaces[0].name ? null : space, color: color === "none" ? null : color,
+      show: show === "dots" ? show : null, find, lasso: this.polygon === null ? null : this.polygon.flat().join("."),
+      at: whole ? null : `${Math.round(x)},${Math.round(y)},${Number(zoom.toPrecision(4))}`,
+    });
+  }
+
+  hover(place, at) {
+    this.canvas.classList.toggle("over", place !== null);
+    if (this.scene.marked !== place) this.scene.request();
+    this.scene.marked = place;
+    this.card.hidden = place === null;
+    if (place === null) return;
+    if (this.card.dataset.place !== String(place)) this.fillCard(place);
+    const { width, height } = this.camera;
+    const [left, top] = at;
+    const { offsetWidth, offsetHeight } = this.card;
+    const beside = left + 20 + offsetWidth > width ? Math.max(0, left - 20 - offsetWidth) : left + 20;
+    this.card.style.left = `${beside}px`;
+    this.card.style.top = `${Math.max(0, Math.min(height - offsetHeight, top - offsetHeight / 2))}px`;
+  }
+
+  fillCard(place) {
+    const { network, map } = this;
+    const [label, guess] = [map.labels[place], map.predictions[place]];
+    const chance = percent(map.probabilities[place] / 65535);
+    const right = label !== NONE && network.comparable ? label === guess : null;
+    this.card.dataset.place = place;
+    this.card.replaceChildren(
+      h("a", { href: imageHash(map.ids[place]), tabindex: -1 }, photo(network, map.ids[place], { lazy: false })),
+      h("p", {}, label === NONE ? null : h("span", { class: "label" }, network.classes[label] ?? label),
+        h("span", { class: "value" }, right === true ? `✓ ${chance}` : `${right === false ? "✗ " : ""}taken for ${(network.labels ?? [])[guess] ?? guess}, ${chance}`),
+        h("span", { class: "value" }, `image ${map.ids[place]}`)));
+  }
+
+  open(place, apart) {
+    if (place === null || !this.canvas.isConnected) return;
+    const hash = imageHash(this.map.ids[place]);
+    if (apart) open(hash, "_blank", "noopener");
+    else location.hash = hash;
+  }
+
+  /** By finger: the first tap shows the card, the second on the same image opens it. */
+  touched(place, at) {
+    if (place !== null && this.scene.marked === place && !this.card.hidden) this.open(place, false);
+    else this.hover(place, at);
+  }
+
+  afterDraw() {
+    const { first } = this.scene.times;
+    const { rate } = this.scene;
+    const drawn = first === null ? "" : `All ${counted(this.map.count, "image")} first drawn after ${(first / 1000).toFixed(2)} s. `;
+    this.readout.textContent = drawn + (rate === null ? "" : `${Math.round(rate)} frames a second while moving.`);
+  }
+
+  /** What tests and benchmarks read. */
+  expose() {
+    const { scene, map, camera } = this;
+    const ids = (places) => Array.from(places, (place) => map.ids[place]);
+    window.netloupe = { map: {
+      count: map.count,
+      get times() { return { first: scene.times.first, sharp: scene.times.sharp }; },
+      get visible() { return scene.visible; },
+      get thumbnails() { return !scene.asDots; },
+      get view() { return { x: camera.x, y: camera.y, zoom: camera.zoom }; },
+      get rate() { return scene.rate; },
+      selected: () => ids(this.members),
+      highlighted: () => ids([...(this.lit ?? []).keys()].filter((place) => this.lit[place] === 1)),
+      group: () => this.group,
+      where: (id) => { const place = map.ids.indexOf(id); return camera.toPage(scene.space.x[place], scene.space.y[place]); },
+      pan: (seconds, radius) => scene.pan(seconds, radius),
+    } };
+  }
+}
+
+const swatch = (color) => h("span", { class: "swatch", style: { background: color }, "aria-hidden": "true" });
+
+/** "x.y.x.y…" as corners; null where the text is none. */
+function readPolygon(text) {
+  const numbers = (text ?? "").split(".").map(Number);
+  if (numbers.length < 6 || numbers.length % 2 === 1 || !numbers.every(Number.isFinite)) return null;
+  return Array.from({ length: numbers.length / 2 }, (_, i) => [numbers[2 * i], numbers[2 * i + 1]]);
+}
+
+/** The corners that are at least `step` apart, at most a hundred, so that an address can hold them. */
+function thinned(corners, step) {
+  const kept = [corners[0]];
+  for (const [x, y] of corners) if (Math.hypot(x - kept.at(-1)[0], y - kept.at(-1)[1]) >= step) kept.push([x, y]);
+  return kept.length > 100 ? thinned(corners, 1.5 * step) : kept;
+}

@@ -1,0 +1,132 @@
+// The map's data: where the images lie, what they are, their thumbnails as pixels, their features.
+// An image is known by its place, a number that follows the map; see "The map" in docs/architecture.md.
+
+import { FetchError, getMapDocument, getMapPoints, getSprites, getMapFeatures } from "./api.js";
+
+export const NONE = 65535; // in place of a class where there is none
+const KEPT = 32; // sheets of large thumbnails held at once, about 5 MB each
+
+/** Everything about the points of the map: typed arrays by place. */
+export async function getMap() {
+  const [document, buffer] = await Promise.all([getMapDocument(), getMapPoints()]);
+  const { count, spaces } = document;
+  if (buffer.byteLength !== count * (10 + 4 * spaces.length)) throw new FetchError("data/map/points.bin has another length than data/map.json tells.");
+  const column = (index) => new Uint16Array(buffer, count * (4 + 2 * index), count);
+  const [labels, predictions, probabilities] = [0, 1, 2].map(column);
+  return {
+    ...document, ids: new Uint32Array(buffer, 0, count), labels, predictions, probabilities,
+    spaces: spaces.map((space, i) => ({ ...space, x: column(3 + 2 * i), y: column(4 + 2 * i) })),
+  };
+}
+
+/** Thumbnails as pixels: small ones of all images, large ones of those looked at. `changed` is called when more are there. */
+export class Sprites {
+  constructor(map, changed) {
+    [this.small, this.large] = map.sprites;
+    this.count = map.count;
+    this.changed = changed;
+    this.sheets = new Map(); // "side/sheet" -> {tiles} or a promise; in order of use
+    this.colors = new Uint32Array(map.count); // the mean color of each image, once its small sheet is there
+    this.loading = 0;
+    this.stopped = false;
+  }
+
+  /** The sheet of a level, or null while it is not there; it is fetched then. */
+  sheet(level, number) {
+    const key = `${level.side}/${number}`;
+    const found = this.sheets.get(key);
+    if (found === undefined) this.fetch(level, number, key);
+    else if (level === this.large) { this.sheets.delete(key); this.sheets.set(key, found); } // now the latest used
+    return found?.tiles ? found : null;
+  }
+
+  /** Resolves to the sheet. */
+  async load(level, number) {
+    const key = `${level.side}/${number}`;
+    return this.sheets.get(key)?.promise ?? this.sheets.get(key) ?? this.fetch(level, number, key);
+  }
+
+  fetch(level, number, key) {
+    this.loading += 1;
+    const promise = this.read(level, number).then((sheet) => {
+      this.sheets.set(key, sheet);
+      return sheet;
+    }, (error) => {
+      console.error(error);
+      this.sheets.set(key, { failed: true });
+      return null;
+    }).finally(() => {
+      this.loading -= 1;
+      this.trim();
+      this.changed();
+    });
+    this.sheets.set(key, { promise });
+    return promise;
+  }
+
+  async read(level, number) {
+    const bitmap = await createImageBitmap(await getSprites(level.side, number));
+    const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    context.drawImage(bitmap, 0, 0);
+    bitmap.close();
+    const pixels = new Uint32Array(context.getImageData(0, 0, canvas.width, canvas.height).data.buffer);
+    const shown = Math.min(level.count, this.count - number * level.count);
+    const tiles = apart(pixels, canvas.width, level, shown);
+    if (level === this.small) this.average(tiles, number * level.count, shown, level.side);
+    return level === this.small ? { tiles } : { tiles, half: halved(tiles, level.side, shown) };
+  }
+
+  average(tiles, first, shown, side) {
+    const area = side * side;
+    for (let place = 0; place < shown; place += 1) {
+      let [red, green, blue] = [0, 0, 0];
+      for (let i = place * area; i < (place + 1) * area; i += 1) {
+        red += tiles[i] & 255;
+        green += (tiles[i] >> 8) & 255;
+        blue += (tiles[i] >> 16) & 255;
+      }
+      this.colors[first + place] = (red / area) | ((green / area) << 8) | ((blue / area) << 16) | (255 << 24);
+    }
+  }
+
+  /** Lets go of the large sheets that were used longest ago. */
+  trim() {
+    const large = [...this.sheets].filter(([key, sheet]) => key.startsWith(`${this.large.side}/`) && sheet.tiles);
+    for (const [key] of large.slice(0, Math.max(0, large.length - KEPT))) this.sheets.delete(key);
+  }
+}
+
+/** The pixels of a sheet, tile after tile. */
+function apart(pixels, width, { side, columns }, shown) {
+  const tiles = new Uint32Array(shown * side * side);
+  for (let place = 0; place < shown; place += 1) {
+    let from = Math.floor(place / columns) * side * width + (place % columns) * side;
+    for (let to = place * side * side, y = 0; y < side; y += 1, to += side, from += width) {
+      for (let x = 0; x < side; x += 1) tiles[to + x] = pixels[from + x];
+    }
+  }
+  return tiles;
+}
+
+/** Tiles of half the side, each pixel the mean of four. */
+function halved(tiles, side, shown) {
+  const half = new Uint32Array((shown * side * side) / 4);
+  let to = 0;
+  for (let row = 0; row < shown * side; row += 2) {
+    for (let i = row * side; i < row * side + side; i += 2, to += 1) {
+      const [a, b, c, d] = [tiles[i], tiles[i + 1], tiles[i + side], tiles[i + side + 1]];
+      const even = ((a & 0xff00ff) + (b & 0xff00ff) + (c & 0xff00ff) + (d & 0xff00ff) + 0x20002) >>> 2;
+      const odd = (((a >> 8) & 255) + ((b >> 8) & 255) + ((c >> 8) & 255) + ((d >> 8) & 255) + 2) >> 2;
+      half[to] = (even & 0xff00ff) | (odd << 8) | (255 << 24);
+    }
+  }
+  return half;
+}
+
+/** The features of the image at a place, as numbers 0 to 255 within the range of each channel; resolves to a row getter. */
+export async function getFeatureRows(map, block) {
+  const values = new Uint8Array(await getMapFeatures(block));
+  const width = map.channels.low.length;
+  return (place) => values.subarray((place - block * map.block) * width, (place - block * map.block + 1) * width);
+}

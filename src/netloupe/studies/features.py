@@ -1,0 +1,116 @@
+"""The features of all chosen layers for every image, as vectors, read in one sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from netloupe.core.errors import InputError, NetworkError
+from netloupe.core.network import Network
+from netloupe.core.taps import module_and_call
+from netloupe.data.sources import ImageSource, Skipped
+from netloupe.sweep.engine import check_any_read, sweep
+from netloupe.sweep.vectors import Features
+
+GRIDS = (4, 2, 1)  # cells a side
+DIMENSIONS = 2048
+COUNT = 8  # layers
+
+
+@dataclass(frozen=True)
+class LayerFeatures:
+    """ids: (N,) of the images that could be read. vectors: layer -> (N, d) float32. grids: layer -> cells a side.
+
+    labels: (N,) int64, -1 for none. left_out: layer -> why it has no features. skipped: the broken images.
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    vectors: Mapping[str, np.ndarray]
+    grids: Mapping[str, int]
+    left_out: Mapping[str, str]
+    skipped: tuple[Skipped, ...]
+
+
+def stage_ends(net: Network, count: int = COUNT) -> list[str]:
+    """Up to `count` layers, evenly spread: for each layer with weights, the last before the next that has some.
+
+    Of lenslet `pool1`, `pool2`, `relu3`, `pool4`, `relu5`, `pool6`, `relu7`: convolved, rectified and pooled. Layers
+    with positions are preferred to those without; the logits are none of them.
+    """
+    ends: list[str] = []
+    open_stage = False
+    names = list(net.layers)
+    for name in names[: names.index(net.feature_layer) + 1]:
+        layer = net.layers[name]
+        module = net.module.get_submodule(module_and_call(name)[0])
+        weighted = any(p.ndim > 1 for p in module.parameters(recurse=False))
+        if layer.same_as is not None:
+            continue
+        if weighted or not open_stage:
+            ends.append(name)
+            open_stage = open_stage or weighted
+        elif len(layer.shape) == 3 and (layer.shape[1] * layer.shape[2] > 1 or _flat(net, ends[-1])):
+            ends[-1] = name
+    kept = sorted({round(i) for i in np.linspace(0, len(ends) - 1, min(count, len(ends)))})
+    return [ends[i] for i in kept]
+
+
+def _flat(net: Network, name: str) -> bool:
+    shape = net.layers[name].shape
+    return len(shape) == 1 or shape[1] * shape[2] == 1
+
+
+def grid_of(net: Network, layer: str, dimensions: int = DIMENSIONS) -> int:
+    """Cells a side into which a layer's maps are averaged: 4, 2 or 1, as many as `dimensions` numbers allow."""
+    shape = net.layer(layer).shape
+    if len(shape) == 1:
+        return 1
+    return next(g for g in GRIDS if g == 1 or (g <= min(shape[1:]) and shape[0] * g * g <= dimensions))
+
+
+def read_features(
+    net: Network,
+    source: ImageSource,
+    layers: Sequence[str],
+    *,
+    dimensions: int = DIMENSIONS,
+    progress: Callable[[int, int], None] | None = None,
+) -> LayerFeatures:
+    """The features of every image at `layers`: the means over the cells of a grid, see `grid_of`.
+
+    A layer whose activations are not finite is left out and named. Raises InputError where no image can be read,
+    NetworkError where no layer has finite activations.
+    """
+    grids = {layer: grid_of(net, layer, dimensions) for layer in layers}
+    left_out: dict[str, str] = {}
+    kept = {layer: Features(layer, grid) for layer, grid in grids.items()}
+    try:
+        report = sweep(net, source, kept, layers=list(kept), progress=progress)
+    except NetworkError as error:
+        kept, left_out = {}, {}
+        for layer, grid in grids.items():  # which of them can be read
+            alone = {layer: Features(layer, grid)}
+            try:
+                report = sweep(net, source, alone, layers=[layer], progress=progress)
+                kept |= alone
+            except NetworkError as own:
+                left_out[layer] = str(own)
+        if not kept:
+            raise error
+    check_any_read(report, source)
+    found = {layer: accumulator.result() for layer, accumulator in kept.items()}
+    ids = next(iter(found.values())).ids
+    given = source.labels if source.labels is not None else [None] * len(source)
+    labels = np.array([-1 if label is None else label for label in given], dtype=np.int64)[ids]
+    return LayerFeatures(
+        ids, labels, {name: one.vectors for name, one in found.items()}, grids, left_out, report.skipped
+    )
+
+
+def check_dimensions(dimensions: int) -> None:
+    """Raise InputError for fewer than one."""
+    if dimensions < 1:
+        raise InputError(f"{dimensions} dimensions (accepted: 1 or more)")

@@ -1,0 +1,121 @@
+"""What channels answer over a data set: their range, and their values at a sample of places of every image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, final
+
+import numpy as np
+from torch import Tensor
+
+from netloupe.core.errors import InputError
+from netloupe.sweep.accumulator import Accumulator, State, to_arrays, to_state
+from netloupe.sweep.maps import Maps
+
+MOST = 16  # places of an image
+ROOM = 2**26  # numbers that are kept of all layers together, 256 MiB
+
+
+class LayerResponses(NamedTuple):
+    """Of C channels: low, high (C,) over all images and positions; values (images * places, C) float32, by image."""
+
+    low: np.ndarray
+    high: np.ndarray
+    values: np.ndarray
+
+
+def places_for(images: int, channels: int) -> int:
+    """How many places of each image there is room for: 1 to 16."""
+    return max(1, min(MOST, ROOM // max(1, images * channels)))
+
+
+@final
+class Responses(Accumulator):
+    """The lowest and the highest value of each channel, and its values at `places` random places of each image.
+
+    The places depend on the image's id and `seed` alone, and are the same share of the way down and across every
+    map, so responses of different layers, and of the same layer in different networks, can be compared.
+    """
+
+    def __init__(self, places: int, seed: int = 0) -> None:
+        if places < 1:
+            raise InputError(f"{places} places (accepted: 1 or more)")
+        self.places, self.seed = places, seed
+        self._found: dict[str, list[tuple[np.ndarray, ...]]] = {}  # (ids, low, high, values) by layer
+        self._ids: np.ndarray | None = None  # of this batch
+        self._at = np.zeros((0, places, 2))
+
+    def __repr__(self) -> str:
+        return f"Responses(places={self.places}, seed={self.seed})"
+
+    def reads(self, layers: Sequence[str], labeled: bool) -> Sequence[str]:
+        return layers
+
+    def update(self, layer: str, maps: Maps) -> None:
+        if len(maps.ids) == 0:
+            return
+        if maps.ids is not self._ids:
+            self._ids = maps.ids
+            self._at = np.stack([np.random.default_rng([self.seed, i]).random((self.places, 2)) for i in maps.ids])
+        found = maps.ids, maps.low.min(0), maps.peak.max(0), maps.sampled(self._at)
+        self._found.setdefault(layer, []).append(found)
+
+    def end_batch(self) -> None:
+        pass
+
+    def merge(self, other: Responses) -> None:
+        if repr(self) != repr(other):
+            raise InputError(f"{self!r} can't be merged with {other!r}")
+        for layer, found in other._found.items():
+            self._found.setdefault(layer, []).extend(found)
+
+    def result(self) -> dict[str, LayerResponses]:
+        """Layer -> LayerResponses, in the order of image ids."""
+        return {layer: self._joined(layer) for layer in self._found}
+
+    def _joined(self, layer: str) -> LayerResponses:
+        ids, low, high, values = zip(*self._found[layer], strict=True)
+        order = np.argsort(np.concatenate(ids), kind="stable")
+        ordered = np.concatenate(values)[order]
+        return LayerResponses(
+            np.min(np.stack(low), 0), np.max(np.stack(high), 0), ordered.reshape(-1, ordered.shape[2])
+        )
+
+    def state(self) -> State:
+        found: dict[str, np.ndarray] = {}
+        for layer, pieces in self._found.items():
+            ids, low, high, values = zip(*pieces, strict=True)
+            found |= {f"ids/{layer}": np.concatenate(ids), f"values/{layer}": np.concatenate(values)}
+            found |= {f"low/{layer}": np.min(np.stack(low), 0), f"high/{layer}": np.max(np.stack(high), 0)}
+        return to_state(found)
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        arrays = to_arrays(state)
+        layers = [name.removeprefix("ids/") for name in arrays if name.startswith("ids/")]
+        self._found = {n: [tuple(arrays[f"{part}/{n}"] for part in ("ids", "low", "high", "values"))] for n in layers}
+
+
+def likeness(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """(C,): Pearson's correlation of each column of (S, C) with the same of another; NaN where one is constant."""
+    a, b = (normed(each) for each in (one, other))
+    return np.asarray(np.einsum("sc,sc->c", a, b, dtype=np.float64))
+
+
+def ranked(values: np.ndarray) -> np.ndarray:
+    """(S, C) -> ranks within each column from 0, equal values sharing their mean rank; float32."""
+    order = np.argsort(values, axis=0, kind="stable")
+    sorted_ = np.take_along_axis(values, order, 0)
+    found = np.empty(values.shape, dtype=np.float32)
+    for c in range(values.shape[1]):
+        starts = np.flatnonzero(np.diff(sorted_[:, c], prepend=np.nan) != 0)
+        counts = np.diff(starts, append=len(values))
+        found[order[:, c], c] = np.repeat(starts + (counts - 1) / 2, counts)
+    return found
+
+
+def normed(values: np.ndarray) -> np.ndarray:
+    """(S, C) less its column's mean, each column of length 1; a constant column is NaN."""
+    away = values.astype(np.float64) - values.mean(0, dtype=np.float64)
+    length = np.sqrt((away * away).sum(0))
+    constant = np.ptp(values, axis=0) == 0
+    return np.asarray(away / np.where(constant | (length == 0), np.nan, length))

@@ -1,0 +1,119 @@
+"""Training a network's own architecture from random weights: the yardstick of the studies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from netloupe.analysis.fidelity import randomized
+from netloupe.core.errors import NetloupeError, NetworkError
+from netloupe.core.inputs import InputSpec
+from netloupe.core.network import Network
+from netloupe.core.taps import module_and_call
+from netloupe.zoo.lenslet import Lenslet
+from netloupe.zoo.samples import Images
+from netloupe.zoo.train import Recipe, fit
+
+EPOCHS = 24
+BATCH = 32
+STEPS = 200  # at least, of few images
+_GROWTH = (5 / 8, 3 / 4, 7 / 8)  # sides of the images, as shares of the input's
+_SHARES = (0.34, 0.39, 0.16)  # of the epochs for each; the rest are at the full side
+_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
+
+
+def fresh(net: Network, classes: int, seed: int = 0) -> nn.Module:
+    """The network's architecture with random weights and so many classes, ready to be trained.
+
+    lenslet gets the batch norms with which it was trained. Of any other network every weight is drawn anew (see
+    `randomized`), and the linear layer that gives the logits is made anew. Raises NetworkError where there is none.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if isinstance(net.module, Lenslet):
+            return Lenslet(classes, batch_norm=True, channels=net.module.channels)
+        module = randomized(net, seed=seed).module.requires_grad_(True)
+        name = _head(net)
+        old = module.get_submodule(name)
+        head: nn.Module
+        if isinstance(old, nn.Linear):
+            head = nn.Linear(old.in_features, classes, bias=old.bias is not None)
+        else:
+            assert isinstance(old, nn.Conv2d)
+            head = nn.Conv2d(old.in_channels, classes, 1, bias=old.bias is not None)
+        parent, _, last = name.rpartition(".")
+        setattr(module.get_submodule(parent), last, head.to(net.device))
+        return module
+
+
+def _head(net: Network) -> str:
+    """The module whose output is the logits: linear, or a convolution of 1x1."""
+    shapes = (net.classes,), (net.classes, 1, 1)
+    found = [module_and_call(layer.name)[0] for layer in net.layers.values() if layer.shape in shapes]
+    for name in reversed(found):
+        module = net.module.get_submodule(name)
+        if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1)):
+            return name
+    raise NetworkError(
+        f"{net.name} has no linear layer that gives its {net.classes} logits, to be made for other classes"
+    )
+
+
+def usual_epochs(count: int) -> int:
+    """How often each of `count` images is seen: 24 times, of few images more, so that there are 200 steps."""
+    return max(EPOCHS, -(-STEPS // max(1, count // BATCH)))
+
+
+def usual_recipe(net: Network, module: nn.Module, count: int, *, epochs: int = EPOCHS, seed: int = 0) -> Recipe:
+    """How `module`, made by `fresh` or changed after that, is trained on `count` images.
+
+    SGD on one cycle and a last tenth of the epochs on nearly whole images, see `Recipe`; batches of 32. A network
+    without normalization gets a tenth of the rate. The images grow with the epochs if the network takes smaller ones.
+    """
+    side = min(net.inputs.size)
+    normed = any(isinstance(part, _NORMS) for part in module.modules())
+    spent = [round(share * epochs) for share in _SHARES]
+    finish = epochs - sum(spent)
+    sizes = [(round(side * growth), n) for growth, n in zip(_GROWTH, spent, strict=True) if n]
+    if not sizes or not all(_takes(net, module, size) for size, _ in sizes):
+        sizes = [(side, max(1, epochs - finish))]
+    colors = net.inputs.channels == 3
+    return Recipe(
+        sizes=tuple(sizes),
+        size=side,
+        batch=min(BATCH, count),
+        rate=0.05 if normed else 0.005,
+        decay=5e-4,
+        finish=finish if epochs > 1 else 0,
+        finish_rate=0.005 if normed else 0.0005,
+        seed=seed,
+        mean=Recipe.mean if colors else (0.449,),
+        std=Recipe.std if colors else (0.226,),
+    )
+
+
+def _takes(net: Network, module: nn.Module, side: int) -> bool:
+    module.eval()
+    try:
+        with torch.no_grad():
+            module(torch.zeros(1, net.inputs.channels, side, side, device=net.device))
+    except (NetloupeError, RuntimeError, ValueError, TypeError, AttributeError):
+        return False
+    return True
+
+
+def trained(
+    net: Network,
+    module: nn.Module,
+    images: Images,
+    classes: int,
+    recipe: Recipe,
+    on_step: Callable[[int, int, float], None] = lambda _epoch, _seen, _loss: None,
+) -> Network:
+    """`module` trained on `images` and wrapped up, on the device of `net`; its inputs are of the recipe's size."""
+    module = fit(module, images, classes, recipe, device=net.device, on_step=on_step)
+    inputs = InputSpec((recipe.size, recipe.size), len(recipe.mean), mean=recipe.mean, std=recipe.std)
+    return Network(module, inputs, output=net.output, name=f"{net.name}, from scratch")

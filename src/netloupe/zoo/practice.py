@@ -1,0 +1,122 @@
+"""A small network trained in under a minute, for studies of training itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from netloupe.core.errors import InputError, NetworkError
+from netloupe.core.inputs import InputSpec
+from netloupe.core.network import Network
+from netloupe.data.labels import required
+from netloupe.data.sources import ImageSource
+from netloupe.zoo.recorder import EPOCHS, Recorder
+from netloupe.zoo.samples import Images, read_labeled
+
+SIZE = 24  # px
+BATCH = 64
+RATE, MOMENTUM, DECAY = 0.02, 0.9, 2e-3
+START = 0.3  # of the size of weights that He et al. (2015) start from, so that training has to make the filters
+HELD_OUT = 5  # every fifth image
+
+PLAN = ((16, 5, True), (24, 3, True), (32, 3, True), (48, 3, False))  # channels, kernel, max pooling after it
+
+
+@dataclass(frozen=True)
+class Practice:
+    """A network after its last epoch, and its top-1 accuracy on the held-out fifth of the images."""
+
+    net: Network
+    top1: float
+    images: int
+
+
+def small_network(classes: int, channels: int, seed: int = 0) -> nn.Sequential:
+    """(N, channels, 24, 24) -> (N, classes): `conv1` to `conv4` with `reluN` and pooling, `mean` over space, `fc`.
+
+    Weights start at 0.3 times the size of He et al. (2015).
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        found = nn.Sequential()
+        for i, (out, kernel, pool) in enumerate(PLAN, 1):
+            convolution = nn.Conv2d(channels, out, kernel, padding=kernel // 2)
+            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+            convolution.weight.data *= START
+            nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+            found.add_module(f"conv{i}", convolution)
+            found.add_module(f"relu{i}", nn.ReLU())
+            if pool:
+                found.add_module(f"pool{i}", nn.MaxPool2d(2))
+            channels = out
+        found.add_module("mean", nn.AdaptiveAvgPool2d(1))
+        found.add_module("flat", nn.Flatten())
+        found.add_module("fc", nn.Linear(channels, classes))
+    return found
+
+
+def practice(
+    source: ImageSource,
+    folder: str | Path,
+    *,
+    epochs: int = EPOCHS[-1],
+    recorded: tuple[int, ...] = EPOCHS,
+    device: str = "cpu",
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Practice:
+    """Train `small_network` on four fifths of a labeled source, its snapshots after the epochs `recorded` in `folder`.
+
+    Plain stochastic gradient descent at a constant rate, so that layers settle by themselves and not by a schedule.
+    The same seed gives the same snapshots on the same machine. Raises InputError for a source without labels or with
+    fewer images than a batch, NetworkError if the loss diverges, StoreError for a folder that can't be written.
+    """
+    labels = required(source, "training")
+    channels = 1 if source.spec == "digits" else 3
+    images = read_labeled(source, SIZE, channels=channels)
+    images.check(len(labels), "training")
+    held = torch.arange(len(images.labels)) % HELD_OUT == HELD_OUT - 1
+    if int((~held).sum()) < BATCH:
+        raise InputError(f"{len(images.labels)} images with a label (accepted: {BATCH * HELD_OUT // 4 + 1} or more)")
+    training, test = _part(images, ~held, device), _part(images, held, device)
+    inputs = InputSpec((SIZE, SIZE), channels, _numbers(training.mean((0, 2, 3))), _numbers(training.std((0, 2, 3))))
+    module = small_network(len(labels), channels, seed).to(device)
+    recorder = Recorder(folder, module, recorded)
+    optimizer = torch.optim.SGD(module.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=DECAY)
+    generator = torch.Generator().manual_seed(seed)
+    recorder.epoch_done(0)
+    for epoch in range(1, epochs + 1):
+        _train_once(module, optimizer, inputs.normalize(training), images.labels[~held].to(device), generator)
+        recorder.epoch_done(epoch)
+        if progress is not None:
+            progress(epoch, epochs)
+    net = Network(module.eval(), inputs, labels, name="small network")
+    with torch.no_grad():
+        top1 = float((net(test).argmax(1).cpu() == images.labels[held]).double().mean())
+    return Practice(net, top1, len(training))
+
+
+def _train_once(
+    module: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor, generator: torch.Generator
+) -> None:
+    module.train()
+    for chosen in torch.randperm(len(labels), generator=generator).to(labels.device).split(BATCH):
+        loss = F.cross_entropy(module(images[chosen]), labels[chosen])
+        if not bool(loss.isfinite()):
+            raise NetworkError(f"the loss is {float(loss)}")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+
+def _part(images: Images, which: Tensor, device: str) -> Tensor:
+    return images.pixels[which].to(device).float() / 255
+
+
+def _numbers(values: Tensor) -> tuple[float, ...]:
+    return tuple(round(max(float(value), 1e-3), 4) for value in values)

@@ -237,6 +237,10 @@ def test_labels_that_do_not_fit(labels: list[int | None], message: str) -> None:
         ablation(wrapped(Skip()), images(), labels)
 
 
+def test_a_layer_given_twice_is_ablated_once() -> None:
+    assert len(ablation(wrapped(Skip()), images(), layers=["block", "block"]).layers) == 1
+
+
 def test_other_mistakes() -> None:
     net = wrapped(Skip())
     with pytest.raises(InputError, match="0 images"):
@@ -310,6 +314,7 @@ def test_command_retrain(run: Callable[..., tuple[int, str, str]], tmp_path: Pat
         (["--retrain", "remove 0", "--layer", "1"], "--layer goes with"),
         (["--epochs", 3], "--epochs goes with --retrain"),
         (["--budget", 0], "--budget"),
+        (["--budget", 3], "--budget goes with --retrain"),
     ],
 )
 def test_command_mistakes(arguments: list[object], message: str, run: Callable[..., tuple[int, str, str]]) -> None:

@@ -169,6 +169,13 @@ def test_neighbors_find_the_same_image_at_distance_zero(tmp_path: Path) -> None:
     assert near.pictures()["neighbors"].ndim == 3
 
 
+def test_neighbors_asked_for_beyond_all_numbers(tmp_path: Path) -> None:
+    source = open_source(write_photos(tmp_path, 3))
+    near = neighbors(tiny_network(), load_images([tmp_path / "p00.png"], (24, 32)), source, k=10**14)
+    assert sorted(near.features.ids[0].tolist()) == [0, 1, 2]
+    assert f"only 3 images in the space of features, fewer than the {10**14} neighbors asked for" in near.notes
+
+
 def test_as_seen_is_what_the_network_sees_in_finer_grain() -> None:
     from PIL import Image
 

@@ -253,6 +253,13 @@ def test_maps_that_are_not_finite_or_empty_are_left_out() -> None:
     blank = audit(reads_corner(), source, method=Method("empty", "Empty", "nobody", False, empty))
     assert 0 < blank.counts["blank_maps"] < 20
 
+    def none(net: Network, images: Tensor, objective: Objective) -> Tensor:
+        return torch.zeros(len(images), *images.shape[2:])
+
+    nothing = audit(reads_corner(), source, method=Method("none", "None", "nobody", False, none))
+    assert nothing.places == ()
+    assert nothing.summary()["verdict"].startswith("No class could be tested: none of the attribution maps of 40 im")
+
 
 @pytest.mark.parametrize(
     ("options", "error", "message"),
@@ -261,7 +268,7 @@ def test_maps_that_are_not_finite_or_empty_are_left_out() -> None:
         ({"per_class": 0}, InputError, "0 images per class"),
         ({"tested": 0}, InputError, "0 classes to test"),
         ({"boxes": torch.zeros(3, 4)}, InputError, r"boxes of shape \(3, 4\) for 20 images"),
-        ({"per_class": 7}, InputError, "classes with 8 images or more: 0 of 2"),
+        ({"per_class": 7}, InputError, r"7 images per class \(accepted: 8 or more\)"),
         ({"method": "deconvnet"}, NetworkError, "finds no ReLU"),
     ],
 )

@@ -90,6 +90,7 @@ def test_defaults_are_those_of_the_function() -> None:
     [
         (["--method", "gradcam"], "no method 'gradcam'; did you mean 'grad_cam'"),
         (["--per-class", "0"], "--per-class"),
+        (["--per-class", "7"], "7 images per class (accepted: 8 or more)"),
         (["--data", "digits"], "is labeled with other classes (0, 1, 2, 10 in all)"),
         (["--first", "8"], "classes with 8 images or more: 1 of 1 (accepted: 2, so"),
         (["--data", "nowhere"], "no images at 'nowhere'"),

@@ -114,6 +114,14 @@ def places(folder: Path) -> dict[int, tuple[float, float]]:
     return {i: (float(a), float(b)) for i, a, b in zip(row["ids"], x, y, strict=True)}
 
 
+def fitted(width: float, height: float, folder: Path) -> float:
+    """Px of the page for one step of the coordinates: what is left of the shorter side beside one thumbnail."""
+    xs, ys = np.array(list(places(folder).values())).T
+    room = 0.95 * min(width, height)
+    covering = float(np.sqrt(np.ptp(xs) * np.ptp(ys) / COUNT)) * room / 65535
+    return (room - min(96, covering, 0.25 * min(width, height))) / 65535
+
+
 def within(polygon: list[tuple[float, float]], x: float, y: float) -> bool:
     """Whether a point is inside, by the angle that the corners turn around it."""
     turned = 0.0
@@ -135,23 +143,28 @@ def test_it_shows_every_image_as_a_thumbnail_where_it_lies(browser: Any, address
     width, height = run(
         browser, "[document.getElementById('map').clientWidth, document.getElementById('map').clientHeight]"
     )
-    scale = 0.95 * min(width, height) / 65535
+    scale = fitted(width, height, folder)
     for i, (x, y) in found.items():
         expected = [width / 2 + scale * (x - 32767.5), height / 2 + scale * (y - 32767.5)]
         assert run(browser, f"netloupe.map.where({i})") == pytest.approx(expected, abs=1)
     # an image that no other covers shows its own pixels
-    pixels = canvas_pixels(browser)
     thumbs = {r["id"]: r["thumb"] for r in Store.open(folder / "atlas").rows("images", columns=["id", "thumb"])}
     alone = max(found, key=lambda i: min(np.hypot(*np.subtract(found[i], found[j])) for j in found if j != i))
     left, top = (round(v) for v in run(browser, f"netloupe.map.where({alone})"))
     middle = np.frombuffer(thumbs[alone], np.uint8).reshape(32, 32, 3)[14:18, 14:18].mean((0, 1))
-    assert np.abs(pixels[top - 1 : top + 2, left - 1 : left + 2].mean((0, 1)) - middle).max() < 25
+
+    def shown() -> bool:  # the browser may take a moment to put the frame on the screen
+        pixels = canvas_pixels(browser)
+        return bool(np.abs(pixels[top - 1 : top + 2, left - 1 : left + 2].mean((0, 1)) - middle).max() < 25)
+
+    until(shown)
+    pixels = canvas_pixels(browser)
     ground = np.array(run(browser, "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"))
     assert (pixels[3, 3] == ground).all()
     no_complaints(browser)
 
 
-def test_drag_wheel_and_keys_move_the_view(browser: Any, address: str) -> None:
+def test_drag_wheel_and_keys_move_the_view(browser: Any, address: str, folder: Path) -> None:
     opened(browser, address)
     canvas = all_of(browser, "#map")[0]
     before = run(browser, "netloupe.map.view")
@@ -159,7 +172,7 @@ def test_drag_wheel_and_keys_move_the_view(browser: Any, address: str) -> None:
     actions = webdriver.ActionChains(browser)
     actions.move_to_element(canvas).click_and_hold().move_by_offset(60, 0).move_by_offset(40, 50).release().perform()
     dragged = run(browser, "netloupe.map.view")
-    scale = 0.95 * min(canvas.size["width"], canvas.size["height"]) / 65535
+    scale = fitted(canvas.size["width"], canvas.size["height"], folder)
     assert (before["x"] - dragged["x"]) * scale == pytest.approx(100, abs=2)
     assert (before["y"] - dragged["y"]) * scale == pytest.approx(50, abs=2)
     # the wheel zooms, and what lies under the pointer stays there
@@ -232,7 +245,7 @@ def test_a_lasso_takes_what_lies_inside_and_tells_what_it_shares(browser: Any, a
         actions.move_to_element_with_offset(canvas, x - width // 2, y - height // 2)
     actions.release().perform()
     selected = until(lambda: run(browser, "netloupe.map.selected()"))
-    scale = 0.95 * size / 65535
+    scale = fitted(width, height, folder)
     laid = {
         i: (width / 2 + scale * (x - 32767.5), height / 2 + scale * (y - 32767.5))
         for i, (x, y) in places(folder).items()
@@ -341,6 +354,8 @@ def test_it_fits_a_phone_and_both_themes(browser: Any, address: str) -> None:
         until(lambda: all_of(browser, ".group-tiles"))
         assert run(browser, "document.documentElement.scrollWidth") <= 360
         assert run(browser, "document.getElementById('map').clientHeight") > 300
+        ground = canvas_pixels(browser)[4, 4]
+        assert (canvas_pixels(browser)[:, [0, -1]] == ground).all()  # no thumbnail is cut off at a side
         light = canvas_pixels(browser)[4, 4]
         all_of(browser, "#theme")[0].click()
         until(lambda: np.abs(canvas_pixels(browser)[4, 4] - light).max() > 60)
@@ -348,6 +363,18 @@ def test_it_fits_a_phone_and_both_themes(browser: Any, address: str) -> None:
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     no_complaints(browser)
+
+
+def test_one_image_alone_is_large_enough_to_see(browser: Any, tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 1)
+    net = tiny_network()
+    build(net, open_source(tmp_path / "photos"), tmp_path / "atlas", layers=[net.feature_layer], project=None)
+    for address in serving(tmp_path / "atlas"):
+        opened(browser, address)
+        assert run(browser, "[netloupe.map.visible, netloupe.map.thumbnails]") == [1, True]
+        pixels = canvas_pixels(browser)
+        assert (pixels != pixels[0, 0]).any(2).sum() > 2000
+        no_complaints(browser)
 
 
 def test_an_atlas_without_a_map_says_so(browser: Any, folder: Path) -> None:

@@ -275,6 +275,20 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     )
 
 
+def test_names_that_mean_two_images_or_one_twice(tmp_path: Path) -> None:
+    for part in ("one", "two"):
+        (tmp_path / part).mkdir()
+    source = folder_of(tmp_path, {"one/a.png": (20, 20), "two/a.png": (20, 20), "two/b.png": (20, 20)})
+    eye = {"eye": [10, 10]}
+    found = find_points({"two/b.png": eye, "b.png": eye, "a.png": eye, "2": eye}, source, (10, 10))
+    assert found.ids == (2,)
+    assert found.notes == (
+        "b.png: the file has points on this image by another name too, and those count",
+        "a.png: 2 images are named so (accepted: one/a.png, two/a.png)",
+        "2: the file has points on this image by another name too, and those count",
+    )
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -284,6 +298,9 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
         ({"a.png": [1, 2]}, "points in an unknown form"),
         ({"a.png": {"eye": [1, 2, 3]}}, r"a.png: eye is at \[1, 2, 3\] \(accepted: \[y, x\] in px, or null\)"),
         ({"a.png": {"eye": "left"}}, "eye is at 'left'"),
+        ({"a.png": {"eye": [10**400, 1]}}, r"eye is at \[10+, 1\]"),
+        ("[" * 100_000, "points can't be read as JSON"),
+        ('{"a.png": {"eye": [1, 2]}, "a.png": {"eye": [3, 4]}}', "read as JSON .*'a.png' stands there twice"),
         ({"a.png": {"eye": [True, 1]}}, "eye is at"),
         ({"frame": [0, 4], "images": {"a.png": {"eye": [1, 1]}}}, r"the frame is \[0, 4\]"),
         ({"frame": [8, 8], "images": {"a.png": {"eye": [9, 1]}}}, r"lies outside of the frame \(8 x 8 px\)"),

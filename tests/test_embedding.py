@@ -127,6 +127,14 @@ def test_what_can_not_be_placed() -> None:
         made.place(np.array([np.ones(12), np.full(12, np.inf)]))
 
 
+@pytest.mark.parametrize("count", [4, 6, 9])
+def test_placing_among_few_is_silent(count: int, caplog: pytest.LogCaptureFixture) -> None:
+    vectors = np.random.default_rng(0).normal(size=(count, 5))
+    made = embed_vectors(vectors)
+    assert np.isfinite(made.place(vectors[:2])).all()
+    assert not caplog.records
+
+
 def test_umap_missing_is_one_line_that_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "umap", None)
     with pytest.raises(InputError, match=r"needs umap-learn \(pip install netloupe\[umap\]\)"):

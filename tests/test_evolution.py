@@ -314,6 +314,15 @@ def test_command_without_a_folder(
     assert "a small network was trained on 160 images of digits" in err
     assert out.splitlines()[1].startswith("conv4")
     assert list(snapshots(tmp_path / "out" / "snapshots")) == [1, 2]
+    for mistake, message in (
+        (["-l", "conv9"], "no layer 'conv9'"),
+        (["-u", "fc:10"], "no channel 10 in layer 'fc' (accepted: 0 to 9)"),
+        (["--choose", "stronges"], "did you mean 'strongest'"),
+    ):  # before anything is trained or written
+        status, out, err = run(capsys, "-o", tmp_path / "none", "--device", "cpu", *mistake)
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert message in err
+        assert not (tmp_path / "none").exists()
     status, out, err = run(capsys, "--model", "zfnet")
     assert (status, out) == (2, "")
     assert "--model is about the network of a FOLDER of snapshots" in err

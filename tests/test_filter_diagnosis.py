@@ -293,6 +293,15 @@ def test_two_waves_share_by_their_power_and_white_noise_by_area() -> None:
     assert share(Thin(2, nn.AvgPool2d(2)), white) < share(Thin(2), white) - 0.1
 
 
+def test_rounding_is_no_variation() -> None:
+    noise = torch.rand(2, 1, 9, 9, generator=torch.Generator().manual_seed(1))
+    maps = torch.cat([0.3 * (1 + 1e-7 * noise), 0.3 * (1 + 1e-3 * noise)], dim=1)
+    energies, power = folded(maps, (2, 2))
+    assert (energies[:, 0] == 0).all()
+    assert (power[0] == 0).all()
+    assert energies[1, 1] > 0
+
+
 def test_a_pooling_with_a_stride_is_measured_before_it() -> None:
     image = wave(0.0, 0.1)
     dense = F.max_pool2d(image, 3, 1)
@@ -364,6 +373,11 @@ def test_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert (tmp_path / "out" / "filters.png").exists()
     assert cli.main([*given, "--json", "--first", "2"]) == 0
     assert json.loads(capsys.readouterr()[0])["images"] == 2
+    (tmp_path / "images" / "broken.png").write_bytes(b"no image")
+    assert cli.main([*given, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert "skipped broken.png: broken.png: not an image" in err
+    assert json.loads(out)["skipped"] == {"broken.png": "broken.png: not an image"}
     assert cli.main([*given, "--threshold", "2"]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)

@@ -285,6 +285,7 @@ def test_grids_and_usual_layers() -> None:
         ({"epochs": 0}, InputError, "0 epochs"),
         ({"dimensions": 0}, InputError, "0 dimensions"),
         ({"per_class": []}, InputError, "no number of images per class"),
+        ({"per_class": [2, -3]}, InputError, "-3 images per class"),
         ({"per_class": [8]}, InputError, "0 of 3 classes have 9 or more"),
         ({"test": ImageSource("x", ["a"], lambda _: Image.new("RGB", (4, 4)), [0], ["cat"])}, InputError, "is 'red'"),
     ],
@@ -292,6 +293,27 @@ def test_grids_and_usual_layers() -> None:
 def test_mistakes(change: dict[str, object], kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         generalization(net(), colors(), **{"per_class": (2,), "scratch": 0, **change})  # type: ignore[arg-type]
+
+
+class TwoThings(Colors):
+    def forward(self, x: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+        return {"maps": self.conv1(x), "logits": super().forward(x)}
+
+
+def test_a_network_with_several_outputs_is_trained_from_scratch_too() -> None:
+    several = Network(TwoThings().eval(), InputSpec((16, 16)), output="logits")
+    found, plain = (
+        generalization(one, colors(), per_class=[4], folds=1, epochs=2, kinds=["logistic"]) for one in (several, net())
+    )
+    assert "scratch" not in found.left_out
+    assert np.isfinite(found.scratch).all()
+    np.testing.assert_array_equal(found.scratch, plain.scratch)
+    np.testing.assert_array_equal(found.trained, plain.trained)
+
+
+def test_a_layer_given_twice_counts_once() -> None:
+    found = generalization(net(), colors(), layers=["conv1", "conv1"], per_class=[2], folds=1, scratch=0)
+    assert found.layers == ("conv1",)
 
 
 def test_images_without_labels() -> None:

@@ -19,7 +19,7 @@ from netloupe.cli.app import main
 from netloupe.core.errors import InputError, NetworkError, UnknownName
 from netloupe.core.network import Network
 from netloupe.data.images import load_images
-from netloupe.data.sources import open_source
+from netloupe.data.sources import ImageSource, open_source
 from netloupe.render.pictures import PAPER
 
 
@@ -157,6 +157,15 @@ def test_what_a_map_refuses(tmp_path: Path, options: dict[str, object], error: t
     source = open_source(write_photos(tmp_path, 5))
     with pytest.raises(error, match=message):
         netloupe.embed(tiny_network(), source, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("options", [{"method": "umpa"}, {"perplexity": 0}, {"method": "pca", "perplexity": 5}])
+def test_mistakes_show_before_images_are_read(options: dict[str, object]) -> None:
+    def opened(_: int) -> Image.Image:
+        raise AssertionError("read")
+
+    with pytest.raises((InputError, UnknownName), match="umpa|perplexity"):
+        netloupe.embed(tiny_network(), ImageSource("few", list("abcdef"), opened), **options)  # type: ignore[arg-type]
 
 
 def test_a_class_is_named_where_it_is_densest() -> None:

@@ -269,6 +269,10 @@ def test_a_file_without_an_epoch_is_no_snapshot(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "epoch-0001.safetensors", metadata={"other": json.dumps(1)})
     with pytest.raises(StoreError, match="its header names no epoch"):
         snapshots(tmp_path)
+    for epoch in ("-1", "9" * 30):
+        save_file({"a": torch.zeros(1)}, tmp_path / "epoch-0001.safetensors", metadata={"epoch": epoch})
+        with pytest.raises(StoreError, match=f"epoch {epoch}, accepted: 0 or above"):
+            snapshots(tmp_path)
 
 
 def test_importing_the_recorder_imports_no_lightning() -> None:

@@ -14,6 +14,7 @@ from netloupe.core.errors import InputError, NetworkError, UnknownName
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.data.sources import ImageSource
+from netloupe.studies import retraining as retraining_module
 from netloupe.studies.retraining import error, retraining
 from netloupe.studies.surgery import changed, parse_changes
 from netloupe.studies.training import fresh, usual_recipe
@@ -46,7 +47,7 @@ def test_changes_that_cannot_be_read(text: str) -> None:
 
 
 def test_factors() -> None:
-    for factor in ("0", "-1", "nan", "inf"):
+    for factor in ("0", "-1", "nan", "inf", "33"):
         with pytest.raises(InputError, match="accepted: above 0"):
             parse_changes(f"resize a {factor}")
 
@@ -243,6 +244,27 @@ def test_a_budget_gives_epochs_and_other_images_validate() -> None:
     assert 1 <= found.epochs <= 100
     with pytest.raises(InputError, match=r"allows no epoch of 2 networks on 48 images \(accepted: "):
         retraining(small(), colors(), ["remove 3"], minutes=1e-6)
+
+
+def test_an_endless_budget_gives_as_many_epochs_as_there_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retraining_module, "MOST_EPOCHS", 2)
+    assert retraining(small(), colors(), ["remove 3"], minutes=float("inf")).epochs == 2
+
+
+class TwoThings(nn.Module):
+    def __init__(self, plain: nn.Module) -> None:
+        super().__init__()
+        self.plain = plain
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, self.plain(x)
+
+
+def test_a_network_with_several_outputs() -> None:
+    several = Network(TwoThings(small().module).eval(), small().inputs, output=1)
+    found = retraining(several, colors(), ["remove plain.3"], epochs=1)
+    assert found.errors.shape == (2, 3)
+    assert retraining(several, colors(), ["remove plain.3"], minutes=0.05).epochs >= 1
 
 
 def test_error_by_plain_loops() -> None:

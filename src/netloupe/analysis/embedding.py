@@ -81,12 +81,7 @@ def embed_vectors(
     Raises InputError for fewer vectors than `LEAST[method]`, vectors that are all the same, values that are not
     finite, or a missing umap-learn; UnknownName for another method.
     """
-    if method not in METHODS:
-        raise unknown("map method", method, METHODS)
-    if perplexity is not None and method != "tsne":
-        raise InputError(f"perplexity {perplexity:g} for {method} (accepted: only for tsne)")
-    if perplexity is not None and not (math.isfinite(perplexity) and perplexity >= 1):
-        raise InputError(f"perplexity {perplexity:g} (accepted: 1 or more)")
+    check(method, perplexity)
     vectors = _checked(vectors)
     if len(vectors) < LEAST[method]:
         other = ", or pca" if method != "pca" and len(vectors) >= LEAST["pca"] else ""
@@ -112,6 +107,25 @@ def embed_vectors(
             f"perplexity {perplexity:g} is more than {len(vectors)} images allow; taken is (n - 1) / 3 = {chosen:.4g}"
         )
     return _by_tsne(vectors, components, start, about, notes, chosen, seed, threads, progress)
+
+
+def check(method: str, perplexity: float | None) -> None:
+    """Raise what `embed_vectors` raises for another method, a perplexity that can't be, or a missing umap-learn."""
+    if method not in METHODS:
+        raise unknown("map method", method, METHODS)
+    if perplexity is not None and method != "tsne":
+        raise InputError(f"perplexity {perplexity:g} for {method} (accepted: only for tsne)")
+    if perplexity is not None and not (math.isfinite(perplexity) and perplexity >= 1):
+        raise InputError(f"perplexity {perplexity:g} (accepted: 1 or more)")
+    if method == "umap":
+        _umap()
+
+
+def _umap() -> Any:
+    try:
+        return importlib.import_module("umap")
+    except ImportError:
+        raise InputError("a map by umap needs umap-learn (pip install netloupe[umap]); tsne and pca don't") from None
 
 
 @dataclass(frozen=True)
@@ -192,7 +206,7 @@ def _by_tsne(
     fitted -= (fitted.max(0) + fitted.min(0)) / 2  # as `transform` does, so that placing moves nothing
     # placing by Barnes-Hut, because interpolation stops new points at the edge of its grid
     fitted.gradient_descent_params |= {"callbacks": None, "negative_gradient_method": "bh"}
-    near = min(5.0, n / 3)  # perplexity of one new point among the old: openTSNE's own, or all there are
+    near = min(5.0, (n - 1) / 3)  # perplexity of one new point among the old: openTSNE's own, or all there are
 
     def place(given: np.ndarray) -> np.ndarray:
         return np.asarray(
@@ -233,10 +247,7 @@ def _by_umap(
     notes: list[str],
     seed: int,
 ) -> Embedding:
-    try:
-        umap = importlib.import_module("umap")
-    except ImportError:
-        raise InputError("a map by umap needs umap-learn (pip install netloupe[umap]); tsne and pca don't") from None
+    umap = _umap()
     neighbors = min(_UMAP_NEIGHBORS, len(vectors) - 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a seed means one thread, which is meant

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from netloupe.analysis.arrangement import Arrangement, arrange
-from netloupe.analysis.embedding import Embedding, embed_vectors
+from netloupe.analysis.embedding import Embedding, check, embed_vectors
 from netloupe.analysis.map_figure import Drawn, dots, scatter, side_for, snapped
 from netloupe.analysis.map_quality import Quality, map_quality
 from netloupe.analysis.spaces import feature_space, features_of, pixel_space, pixels_of
@@ -136,6 +136,7 @@ def embed(
         raise InputError(f"layer {layer!r} and pixels both (accepted: one of them)")
     if thumbnail is not None and not 4 <= thumbnail <= 256:
         raise InputError(f"thumbnails of {thumbnail} px (accepted: 4 to 256)")
+    check(method, perplexity)  # before all images are read
     told = progress or (lambda what, done, total: None)
     if pixels:
         space = pixel_space(images, net.inputs.channels, lambda done, total: told("images", done, total))

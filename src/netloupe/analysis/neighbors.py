@@ -121,7 +121,7 @@ def neighbors(
     near: dict[str, Nearest] = {}
     asked = {"features": features_of(net, queries, layer), "pixels": pixels_of(queries)}
     for name, space in (("features", features), ("pixels", pixels)):
-        near[name], found[name] = search(asked[name], space.vectors, space.ids, k, metric=metric)
+        near[name], found[name] = search(asked[name], space.vectors, space.ids, min(k, len(images)), metric=metric)
         labels = [images.label(int(i)) for i in space.ids]
         votes[name] = vote(space.vectors, labels, k, metric=metric, progress=_named(told, f"accuracy in {name}"))
     return Neighbors(
@@ -145,7 +145,8 @@ def _named(told: Callable[[str, int, int], None], name: str) -> Callable[[int, i
 
 def _notes(images: ImageSource, spaces: Mapping[str, Space], k: int, votes: Mapping[str, Votes | None]) -> list[str]:
     notes = [
-        f"only {len(space.ids)} images in the space of {name}, fewer than the {k} neighbors asked for"
+        f"only {len(space.ids)} image{'s' * (len(space.ids) != 1)} in the space of {name}, "
+        f"fewer than the {k} neighbors asked for"
         for name, space in spaces.items()
         if len(space.ids) < k
     ]

@@ -22,6 +22,7 @@ from netloupe.core.rest import Rest
 from netloupe.render.pictures import Picture
 from netloupe.render.result import Result
 from netloupe.studies.features import stage_ends
+from netloupe.studies.layers import chosen
 
 SHOWN = 8  # channels of a layer in summary and figure
 _BATCH = 32
@@ -169,7 +170,7 @@ def ablation(
     if not len(images):
         raise InputError("0 images (accepted: 1 or more)")
     tell = progress if progress is not None else lambda _name, _done, _total: None
-    names = [net.layer(name).name for name in layers] if layers else stage_ends(net)
+    names = list(chosen(net, layers, stage_ends(net)))
     parts = images.split(_BATCH)
     targets, clean = _clean(net, parts, labels)
     means = _means(net, parts, names)

@@ -25,7 +25,7 @@ from netloupe.render.result import Result
 from netloupe.studies.audit_backgrounds import Background, backgrounds
 from netloupe.studies.audit_effects import Effects
 from netloupe.studies.audit_groups import Groups, find_groups
-from netloupe.studies.audit_images import Pool, Progress, gather
+from netloupe.studies.audit_images import LEAST, Pool, Progress, gather
 from netloupe.studies.audit_maps import explain_classes
 from netloupe.studies.audit_places import GRID, excess
 from netloupe.studies.audit_shown import Shown, show_background, show_place
@@ -118,9 +118,9 @@ def audit(
     Raises UnknownName for a method that is not there, InputError for images, labels or boxes that can't be used,
     NetworkError where the method can't explain the network.
     """
-    for what, count in (("images per class", per_class), ("classes to test", tested)):
-        if count is not None and count < 1:
-            raise InputError(f"{count} {what} (accepted: 1 or more)")
+    for what, count, least in (("images per class", per_class, LEAST), ("classes to test", tested, 1)):
+        if count is not None and count < least:
+            raise InputError(f"{count} {what} (accepted: {least} or more)")
     if boxes is not None and boxes.shape != (len(source), 4):
         raise InputError(f"boxes of shape {tuple(boxes.shape)} for {len(source)} images (accepted: (N, 4))")
     (chosen,) = quick_methods([method])

@@ -29,6 +29,8 @@ NOTES = (
 def verdict(a: Audit) -> str:
     """One line about all of it."""
     found = a.suspects
+    if not a.places and not a.backgrounds:
+        return f"No class could be tested: none of the attribution maps of {a.images} images shows any evidence."
     tested = f"{len(a.places)} of {len(a.labels)} classes tested for a place"
     if a.backgrounds is not None:
         tested += f", {len(a.backgrounds)} for the background"

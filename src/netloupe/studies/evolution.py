@@ -24,7 +24,7 @@ from netloupe.core.receptive_field import Box
 from netloupe.core.rules import Rule
 from netloupe.core.taps import module_and_call
 from netloupe.core.units import Unit
-from netloupe.data.sources import ImageSource, pixel_reader
+from netloupe.data.sources import ImageSource, Skipped, pixel_reader
 from netloupe.render.pictures import Picture, from_pixels
 from netloupe.render.result import Result
 from netloupe.studies.responses import Responses, likeness, places_for, ranked
@@ -80,7 +80,10 @@ class LayerEvolution:
 
 @dataclass(frozen=True)
 class Evolution(Result):
-    """What `evolution` found: `layers` by name, over `epochs`. photo: an image by its id, as the network sees it."""
+    """What `evolution` found: `layers` by name, over `epochs`.
+
+    photo: an image by its id, as the network sees it. skipped: images that could not be read.
+    """
 
     epochs: tuple[int, ...]
     layers: Mapping[str, LayerEvolution]
@@ -88,6 +91,7 @@ class Evolution(Result):
     images: int
     photo: Callable[[int], Picture]
     provenance: Mapping[str, Any]
+    skipped: tuple[Skipped, ...] = ()
 
     def settled(self, layer: str) -> int | None:
         """The epoch from which on the layer's mean likeness stays at `SETTLED` or above; None if it has none."""
@@ -115,6 +119,7 @@ class Evolution(Result):
     def summary(self) -> dict[str, Any]:
         return {
             "images": self.images,
+            "skipped": {one.name: one.reason for one in self.skipped},
             "epochs": list(self.epochs),
             "layers": {
                 name: {
@@ -173,12 +178,11 @@ def evolution(
     epochs = sorted(snapshots)
     if len(epochs) < 2:
         raise InputError(f"{len(epochs)} snapshots (accepted: 2 or more)")
-    if choose not in get_args(Choice):
-        raise unknown("choice of channels", choose, get_args(Choice))
+    check_choice(choose)
     if channels < 1:
         raise InputError(f"{channels} channels of each layer (accepted: 1 or more)")
     last = snapshots[epochs[-1]]()
-    named = _channels_of(last, units) if units else dict.fromkeys(_layers_of(last, layers), ())
+    named = named_channels(last, layers, units)
     if not rectifies(last):
         raise no_rectifier(last, rule)
     study = _Study(last, images, list(named), rule, batch_size, seed)
@@ -196,7 +200,20 @@ def evolution(
         progress(len(epochs), len(epochs))
     found = {name: study.result(name, shown[name], epochs) for name in named}
     where["parameters"] |= {"channels": {n: list(c) for n, c in shown.items()}, "choose": choose, "seed": seed}
-    return Evolution(tuple(epochs), found, study.size, study.count, study.photo, where)
+    return Evolution(tuple(epochs), found, study.size, study.count, study.photo, where, study.skipped)
+
+
+def check_choice(choose: str) -> None:
+    """Raises UnknownName for a way to choose channels that there is not."""
+    if choose not in get_args(Choice):
+        raise unknown("choice of channels", choose, get_args(Choice))
+
+
+def named_channels(
+    net: Network, layers: Sequence[str] | None, units: Sequence[str | Unit] | None
+) -> dict[str, tuple[int, ...]]:
+    """{layer: channels to show}, no channels where they are still to be chosen. Raises as `evolution` does."""
+    return _channels_of(net, units) if units else dict.fromkeys(_layers_of(net, layers), ())
 
 
 class _Study:
@@ -222,6 +239,7 @@ class _Study:
         self._weights: dict[int, dict[str, np.ndarray | None]] = {}
         self._projections: dict[int, dict[str, tuple[np.ndarray, tuple[Box, ...]]]] = {}
         self.count = 0
+        self.skipped: tuple[Skipped, ...] = ()
 
     def photo(self, image: int) -> Picture:
         if isinstance(self.images, Tensor):
@@ -237,7 +255,7 @@ class _Study:
         feeds = {"top": top, "responses": responses}
         report = sweep(net, self.images, feeds, layers=self.layers, batch_size=self.batch)
         check_any_read(report, self.images)
-        self.count = report.images
+        self.count, self.skipped = report.images, report.skipped
         found = {name: ranked(each.values) for name, each in responses.result().items()}
         self._final = self._final or found
         self._tops[epoch] = top.result()

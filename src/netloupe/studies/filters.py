@@ -20,7 +20,7 @@ from netloupe.core.network import LOGITS, Network
 from netloupe.core.provenance import provenance
 from netloupe.core.taps import module_and_call
 from netloupe.data.images import to_float
-from netloupe.data.sources import ImageSource, read_batches
+from netloupe.data.sources import ImageSource, Skipped, read_batches
 from netloupe.render.pictures import Picture
 from netloupe.render.result import Result
 from netloupe.studies.responses import Responses, normed, places_for
@@ -67,7 +67,7 @@ class Diagnosis(Result):
     """What `diagnose` found: `layers` by name, all convolutions; `aliasing` of the layers with a stride.
 
     first: the first convolution, weights (F, C, kh, kw) its filters and spectra theirs. images: how many were shown,
-    `transformed` of them for aliasing. threshold: of duplicates.
+    `transformed` of them for aliasing. threshold: of duplicates. skipped: images that could not be read.
     """
 
     layers: Mapping[str, LayerDiagnosis]
@@ -79,6 +79,7 @@ class Diagnosis(Result):
     transformed: int
     threshold: float
     provenance: Mapping[str, Any]
+    skipped: tuple[Skipped, ...] = ()
 
     def findings(self) -> list[dict[str, Any]]:
         """Each measure of each kind with its limit and one sentence; see `filters_words`."""
@@ -114,6 +115,7 @@ class Diagnosis(Result):
         return {
             "images": self.images,
             "transformed": self.transformed,
+            "skipped": {one.name: one.reason for one in self.skipped},
             "threshold": self.threshold,
             "first": {
                 "layer": self.first,
@@ -213,6 +215,7 @@ def diagnose(
             places=responses.places,
             seed=seed,
         ),
+        report.skipped,
     )
 
 

@@ -20,6 +20,7 @@ from netloupe.render.pictures import Picture
 from netloupe.render.result import Result
 from netloupe.studies.features import DIMENSIONS, LayerFeatures, check_dimensions, read_features, stage_ends
 from netloupe.studies.folds import Folds, class_accuracy, draw_folds
+from netloupe.studies.layers import chosen
 from netloupe.studies.probes import KINDS, Kind, probe
 from netloupe.studies.scratch import Scratch
 
@@ -144,13 +145,19 @@ def generalization(
     """
     tell = progress if progress is not None else lambda _name, _done, _total: None
     required(source, "the study")
-    chosen = _kinds(kinds)
-    for what, value, least in (("folds", folds, 1), ("folds from scratch", scratch, 0), ("epochs", epochs, 1)):
+    probed = _kinds(kinds)
+    numbers = (
+        ("images per class", min(per_class, default=None), 1),
+        ("folds", folds, 1),
+        ("folds from scratch", scratch, 0),
+        ("epochs", epochs, 1),
+    )
+    for what, value, least in numbers:
         if value is not None and value < least:
             raise InputError(f"{value} {what} (accepted: {least} or more)")
     check_dimensions(dimensions)
     counts = tuple(sorted(set(per_class)))
-    names = [net.layer(name).name for name in layers] if layers else stage_ends(net)
+    names = list(chosen(net, layers, stage_ends(net)))
     if test is not None:
         required(test, "the study")
         check_same(source, test)
@@ -166,7 +173,7 @@ def generalization(
     for one in found:
         left_out |= {f"layer {name}": reason for name, reason in one.left_out.items()}
     names = [name for name in names if all(name in one.vectors for one in found)]
-    accuracy, penalty = _probes(found, names, draws, chosen, folds, tell)
+    accuracy, penalty = _probes(found, names, draws, probed, folds, tell)
     own, trained = np.full((len(draws), scratch), np.nan), np.full((len(draws), scratch), np.nan)
     if scratch:
         try:
@@ -178,7 +185,7 @@ def generalization(
             left_out["scratch"] = str(error)
     return Generalization(
         layers=tuple(names),
-        kinds=chosen,
+        kinds=probed,
         per_class=tuple(one.per_class for one in draws),
         accuracy=accuracy,
         penalty=penalty,

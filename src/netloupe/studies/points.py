@@ -13,7 +13,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -44,10 +44,10 @@ class Points:
 def read_points(path: str | Path, source: ImageSource, size: tuple[int, int]) -> Points:
     """The points of a JSON file on the images of a source, for a network with input of that size; see `find_points`."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_each_once)
     except OSError as error:
         raise InputError(f"{path}: points can't be read ({error.strerror or error})") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: points can't be read as JSON ({error})") from None
     return find_points(content, source, size, str(path))
 
@@ -108,12 +108,32 @@ def _pair(given: Any) -> Place | None:
     """Two finite numbers, or None."""
     if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != 2:
         return None
-    if not all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in given):
+    if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in given):
         return None
-    return float(given[0]), float(given[1])
+    try:
+        y, x = map(float, given)
+    except OverflowError:  # a whole number beyond what a float holds
+        return None
+    return (y, x) if math.isfinite(y) and math.isfinite(x) else None
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of the file, whose names must differ; of two the decoder would keep the last without a word."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name!r} stands there twice")
+        found[name] = value
+    return found
 
 
 def _missing(name: str, source: ImageSource) -> str:
+    """Why an entry was not used: several images have the name, the file has the image by another, or there is none."""
+    same = [own for i, own in enumerate(source.names) if name in (PurePosixPath(own).name, str(i))]
+    if len(same) > 1:
+        return f"{name}: {len(same)} images are named so (accepted: {', '.join(same[:3])}{', ...' * (len(same) > 3)})"
+    if same:
+        return f"{name}: the file has points on this image by another name too, and those count"
     near = difflib.get_close_matches(name, source.names, n=1, cutoff=0.6)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"{name}: no such image in {source.spec!r}{hint}"

@@ -22,9 +22,9 @@ from netloupe.render.result import Result
 from netloupe.render.sheet import SOFT, framed, paragraph
 from netloupe.studies.scratch import logits
 from netloupe.studies.surgery import changed, parse_changes
-from netloupe.studies.training import fresh, trained, usual_recipe
+from netloupe.studies.training import fitted, fresh, trained, usual_recipe
 from netloupe.zoo.samples import Images, read_labeled
-from netloupe.zoo.train import Recipe, fit
+from netloupe.zoo.train import Recipe
 
 UNCHANGED = "unchanged"
 MINUTES = 2.0
@@ -192,20 +192,21 @@ def _affordable(
         count = min(len(train.labels), _TRIAL * recipe.batch)
         trial = Images(train.pixels[:count], train.labels[:count])
         short = replace(recipe, sizes=((recipe.size, 1),), finish=0)
-        fit(copy.deepcopy(module), Images(trial.pixels[: recipe.batch], trial.labels[: recipe.batch]), classes, short)
+        first = Images(trial.pixels[: recipe.batch], trial.labels[: recipe.batch])
+        fitted(net, copy.deepcopy(module), first, classes, short)
         start = time.monotonic()
-        fit(copy.deepcopy(module), trial, classes, short, device=net.device)
+        fitted(net, copy.deepcopy(module), trial, classes, short)
         each = (time.monotonic() - start) / (count // recipe.batch)  # seconds a step at the full side
         areas = [(side / recipe.size) ** 2 * epochs for side, epochs in recipe.sizes] + [recipe.finish]
         total += each * (len(train.labels) // recipe.batch) * sum(areas) / recipe.epochs
-    found = int(budget * _MARGIN / total)
+    found = int(min(budget * _MARGIN / total, MOST_EPOCHS))  # a budget may be endless
     if found < 1:
         needed = total / _MARGIN / 60
         raise InputError(
             f"a budget of {budget / 60:g} minutes allows no epoch of {len(modules)} networks on {len(train.labels)} "
             f"images (accepted: {needed:.2g} or more, or fewer images)"
         )
-    return min(found, MOST_EPOCHS)
+    return found
 
 
 def _errors(net: Network, train: Images, val: Images) -> tuple[float, float, float]:

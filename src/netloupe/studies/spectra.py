@@ -21,6 +21,7 @@ LOW, HIGH = 0.125, 0.25  # the middle band is an octave, of periods of 4 to 8 px
 BANDS = ("low", "middle", "high")
 GRID = 64  # frequencies along an axis, by zero padding
 
+_ROUNDING = 1e-12  # share of a map's power, below which it is that of rounding errors in float32
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 
 
@@ -97,12 +98,14 @@ def folded(maps: Tensor, stride: tuple[int, int]) -> tuple[np.ndarray, np.ndarra
     """Of maps (N, C, H, W) before a stride: (2, C) power above the limit and in all, and (C, H, W) power, sums over N.
 
     Each map has its mean taken off and is weighted down toward its rim (a Hann window), else the jump from one rim to
-    the other would count as high frequencies.
+    the other would count as high frequencies. A map that varies by no more than rounding errors has no power.
     """
     height, width = maps.shape[2:]
     window = torch.outer(*(torch.hann_window(side + 2, periodic=False)[1:-1].double() for side in (height, width)))
     values = maps.double().cpu()
+    sizes = (values * window).square().sum((2, 3), keepdim=True)
     values = (values - (values * window).sum((2, 3), keepdim=True) / window.sum()) * window
+    values = values * (values.square().sum((2, 3), keepdim=True) > _ROUNDING * sizes)
     power = torch.fft.fftshift(torch.fft.fft2(values).abs().square().sum(0), dim=(1, 2)).numpy()
     y, x = frequencies(height, width)
     above = (np.abs(y) > 0.5 / stride[0] + 1e-9) | (np.abs(x) > 0.5 / stride[1] + 1e-9)

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from netloupe.core.errors import InputError, NetworkError, UnknownName, unknown
 
 FORMS = "remove LAYER..., or resize LAYER... FACTOR, several with commas between"
+LARGEST = 32  # factor
 _NORMS = (_BatchNorm, nn.GroupNorm, nn.LocalResponseNorm)
 _THROUGH = (*_NORMS, nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.MaxPool2d, nn.AvgPool2d, nn.Dropout, nn.Identity)
 
@@ -42,8 +43,8 @@ def parse_changes(text: str) -> tuple[Change, ...]:
                 factor = float(names.pop())
             except ValueError:
                 names = []
-            if factor is not None and not 0 < factor < 1000:
-                raise InputError(f"changes {text!r}: factor {factor:g} (accepted: above 0)")
+            if factor is not None and not 0 < factor <= LARGEST:
+                raise InputError(f"changes {text!r}: factor {factor:g} (accepted: above 0, up to {LARGEST})")
         if verb not in ("remove", "resize") or not names:
             raise InputError(f"changes {text!r} (accepted: {FORMS})")
         found.append(Change(tuple(names), factor))

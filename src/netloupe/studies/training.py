@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from netloupe.analysis.fidelity import randomized
 from netloupe.core.errors import NetloupeError, NetworkError
 from netloupe.core.inputs import InputSpec
-from netloupe.core.network import Network
+from netloupe.core.network import Network, _entries
 from netloupe.core.taps import module_and_call
 from netloupe.zoo.lenslet import Lenslet
 from netloupe.zoo.samples import Images
@@ -105,6 +105,33 @@ def _takes(net: Network, module: nn.Module, side: int) -> bool:
     return True
 
 
+class _Picked(nn.Module):
+    """A module that returns several things, as one that returns its logits."""
+
+    def __init__(self, module: nn.Module, output: str | int) -> None:
+        super().__init__()
+        self.module, self._output = module, output
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = _entries(self.module(x))[self._output]
+        return logits
+
+
+def fitted(
+    net: Network,
+    module: nn.Module,
+    images: Images,
+    classes: int,
+    recipe: Recipe,
+    on_step: Callable[[int, int, float], None] = lambda _epoch, _seen, _loss: None,
+) -> nn.Module:
+    """`fit` for the architecture of `net`, on its device: `module` returns the logits where that of `net` does."""
+    if net.output is None:
+        return fit(module, images, classes, recipe, device=net.device, on_step=on_step)
+    fit(_Picked(module, net.output), images, classes, recipe, device=net.device, on_step=on_step)
+    return module
+
+
 def trained(
     net: Network,
     module: nn.Module,
@@ -114,6 +141,6 @@ def trained(
     on_step: Callable[[int, int, float], None] = lambda _epoch, _seen, _loss: None,
 ) -> Network:
     """`module` trained on `images` and wrapped up, on the device of `net`; its inputs are of the recipe's size."""
-    module = fit(module, images, classes, recipe, device=net.device, on_step=on_step)
+    module = fitted(net, module, images, classes, recipe, on_step)
     inputs = InputSpec((recipe.size, recipe.size), len(recipe.mean), mean=recipe.mean, std=recipe.std)
     return Network(module, inputs, output=net.output, name=f"{net.name}, from scratch")

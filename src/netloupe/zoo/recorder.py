@@ -143,6 +143,8 @@ def snapshots(folder: str | Path) -> dict[int, Path]:
         try:
             with safe_open(path, framework="pt") as file:
                 epoch = int((file.metadata() or {})["epoch"])
+                if not 0 <= epoch < 2**31:
+                    raise ValueError(f"epoch {epoch}, accepted: 0 or above")
         except KeyError:
             raise StoreError(f"{path}: no snapshot, its header names no epoch") from None
         except (SafetensorError, OSError, ValueError) as error:

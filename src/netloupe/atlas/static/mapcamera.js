@@ -8,10 +8,11 @@ export class Camera {
   constructor() {
     [this.x, this.y, this.zoom] = [WORLD / 2, WORLD / 2, 1];
     [this.width, this.height, this.most] = [1, 1, 64];
+    this.rim = 0; // px of the page at zoom 1 for what reaches beyond the outermost points, both sides together
   }
 
   /** Pixels of the page for one step of the map's coordinates. */
-  get scale() { return (MARGIN * Math.min(this.width, this.height) * this.zoom) / WORLD; }
+  get scale() { return (Math.max(1, MARGIN * Math.min(this.width, this.height) - this.rim) * this.zoom) / WORLD; }
 
   toPage(x, y) { return [(x - this.x) * this.scale + this.width / 2, (y - this.y) * this.scale + this.height / 2]; }
   toMap(left, top) { return [(left - this.width / 2) / this.scale + this.x, (top - this.height / 2) / this.scale + this.y]; }

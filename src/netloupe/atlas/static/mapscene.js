@@ -47,18 +47,22 @@ export class Scene {
     this.ratio = ratio;
     Object.assign(this.camera, { width, height });
     this.painter.resize(Math.max(1, Math.round(width * ratio)), Math.max(1, Math.round(height * ratio)));
+    this.camera.rim = 0;
+    this.camera.rim = this.natural(); // half a thumbnail on each side
     this.base = this.natural();
     this.camera.most = Math.max(8, (LARGEST / this.base) ** (1 / SPREAD));
     this.request();
   }
 
-  /** The side of a thumbnail at zoom 1, so that all of them would just cover the box around them. */
+  /** The side of a thumbnail at zoom 1, so that all of them would just cover the box around them, or where they lie on a
+   *  line, that. */
   natural() {
     const span = (values) => values.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [65535, 0]);
     const [[left, right], [top, bottom]] = [span(this.space.x), span(this.space.y)];
     const scale = this.camera.scale / this.camera.zoom;
-    return Math.min(96, Math.sqrt(Math.max(1, (right - left) * (bottom - top) * scale * scale) / this.map.count) || 96,
-      0.25 * Math.min(this.camera.width, this.camera.height)) || 8;
+    const [wide, tall] = [(right - left) * scale, (bottom - top) * scale];
+    const side = Math.max(Math.sqrt((wide * tall) / this.map.count), Math.max(wide, tall) / this.map.count) || 96;
+    return Math.min(96, side, 0.25 * Math.min(this.camera.width, this.camera.height)) || 8;
   }
 
   /** The longer side of a thumbnail, in pixels of the page. */

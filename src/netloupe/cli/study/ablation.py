@@ -38,8 +38,9 @@ def ablation(
         str | None, typer.Option(metavar="SOURCE", help="Images to validate on; without, a fifth of each class.")
     ] = None,
     budget: Annotated[
-        float, typer.Option(min=0.01, metavar="MINUTES", help="For all trainings together; sets the epochs.")
-    ] = 2.0,
+        float | None,
+        typer.Option(min=0.01, metavar="MINUTES", help="For all trainings together, 2 by default; sets the epochs."),
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Epochs of each training, instead of a budget.")
     ] = None,
@@ -57,7 +58,7 @@ def ablation(
             raise InputError("--layer goes with the ablation of channels (accepted: --retrain or --layer)")
         _retrain(network, net, data or "digits", first, retrain, val, budget, epochs, out, as_json)
         return
-    for name, value in (("--val", val), ("--epochs", epochs)):
+    for name, value in (("--val", val), ("--budget", budget), ("--epochs", epochs)):
         if value is not None:
             raise InputError(f"{name} goes with --retrain CHANGES")
     _channels(network, net, data or "photos", 32 if first is None else first, layers, out, as_json)
@@ -94,14 +95,14 @@ def _retrain(
     first: int | None,
     retrain: list[str],
     val: str | None,
-    budget: float,
+    budget: float | None,
     epochs: int | None,
     out: Path | None,
     as_json: bool,
 ) -> None:
     from netloupe.cli.progress import Progress
     from netloupe.data.sources import open_source
-    from netloupe.studies.retraining import retraining
+    from netloupe.studies.retraining import MINUTES, retraining
 
     source = open_source(data).first(first)
     with Progress() as progress:
@@ -110,7 +111,7 @@ def _retrain(
             source,
             retrain,
             None if val is None else open_source(val),
-            minutes=budget,
+            minutes=MINUTES if budget is None else budget,
             epochs=epochs,
             seed=network.seed,
             progress=progress,

@@ -56,14 +56,16 @@ def evolution(
     from netloupe.analysis.projections import named_rule
     from netloupe.cli.progress import Progress
     from netloupe.data.sources import open_source
-    from netloupe.studies.evolution import evolution
+    from netloupe.studies.evolution import check_choice, evolution
 
     if unit and layer:
         raise InputError("--layer and --unit were given (accepted: one of them)")
     rule = named_rule(project)
+    check_choice(choose)
     source = open_source(data if data is not None else "digits" if folder is None else "photos")
     with Progress() as progress, tempfile.TemporaryDirectory() as scratch:
         if folder is None:
+            _check_named(source, layer, unit)
             kept = Path(scratch) if out is None else out / "snapshots"
             snapshots = _train(network, source, kept, progress)
         else:
@@ -80,6 +82,8 @@ def evolution(
             seed=network.seed,
             progress=progress.of("snapshots"),
         )
+        for one in result.skipped:
+            typer.echo(f"skipped {one.name}: {one.reason}", err=True)
         deliver(result, out, as_json, _text)
 
 
@@ -100,6 +104,19 @@ def _read(network: NetworkOptions, folder: Path) -> Snapshots:
         return lambda: replace(network, weights=str(path)).load()
 
     return {epoch: reader(path) for epoch, path in found.items()}
+
+
+def _check_named(source: ImageSource, layers: list[str] | None, units: list[str] | None) -> None:
+    """Raises, before the network is trained, for layers and channels that it will not have."""
+    from netloupe.core.inputs import InputSpec
+    from netloupe.core.network import Network
+    from netloupe.data.labels import required
+    from netloupe.studies.evolution import named_channels
+    from netloupe.zoo.practice import SIZE, small_network
+
+    classes = len(required(source, "training"))
+    net = Network(small_network(classes, 3).eval(), InputSpec((SIZE, SIZE)), name="small network")
+    named_channels(net, layers, units)
 
 
 def _train(network: NetworkOptions, source: ImageSource, folder: Path, progress: Progress) -> Snapshots:

@@ -33,6 +33,8 @@ def filters(
     net, source = network.load(), open_source(data).first(first)
     with Progress() as progress:
         result = diagnose(net, source, threshold=threshold, batch_size=batch_size, seed=network.seed, progress=progress)
+    for one in result.skipped:
+        typer.echo(f"skipped {one.name}: {one.reason}", err=True)
     deliver(result, out, as_json, _text)
 
 

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
 from atlas_helpers import tiny_network, write_photos
+from browser_helpers import all_of, chromium, needs_chromium, no_complaints, serving, until, webdriver
 from netloupe.atlas.build import build
-from netloupe.atlas.server import application
-from netloupe.atlas.store import Store
 from netloupe.atlas.synthesized import Synthesis
 from netloupe.data.sources import open_source
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="Chromium or its driver is not installed")
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -35,45 +29,12 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     write_photos(folder / "photos" / "dogs", 6, seed=2)
     how = Synthesis(("conv2",), facets=2, steps=4)
     build(tiny_network(), open_source(folder / "photos"), folder / "atlas", synthesize=how)
-    server = uvicorn.Server(uvicorn.Config(application(Store.open(folder / "atlas")), port=0, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    until(lambda: server.started)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
-    server.should_exit = True
-    thread.join(timeout=10)
+    yield from serving(folder / "atlas")
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    profile = tmp_path_factory.mktemp("profile")
-    for flag in (
-        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync",
-        "--disable-component-update", "--no-first-run", "--window-size=1280,1000", f"--user-data-dir={profile}",
-    ):  # fmt: skip
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
-
-
-def until(holds: Callable[[], Any], seconds: float = 20) -> Any:
-    """What `holds` returns once it is true."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = holds()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError("waited in vain")
-
-
-def all_of(browser: Any, selector: str) -> list[Any]:
-    found: list[Any] = browser.find_elements("css selector", selector)
-    return found
+    yield from chromium(tmp_path_factory.mktemp("profile"))
 
 
 def shown(browser: Any, view: str) -> None:
@@ -82,15 +43,6 @@ def shown(browser: Any, view: str) -> None:
 
 def keys(browser: Any, text: str) -> None:
     webdriver.ActionChains(browser).send_keys(text).perform()
-
-
-def no_complaints(browser: Any) -> None:
-    log = [
-        entry
-        for entry in browser.get_log("browser")
-        if entry["level"] == "SEVERE" and "favicon" not in entry["message"]
-    ]
-    assert log == []
 
 
 def test_from_the_network_to_a_patch_and_its_photograph(browser: Any, address: str) -> None:

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import io
-import shutil
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import uvicorn
 from PIL import Image
 
 from atlas_helpers import tiny_network, write_photos
+from browser_helpers import all_of, chromium, needs_chromium, no_complaints, serving, until, webdriver
 from netloupe.atlas.build import build
-from netloupe.atlas.server import application
 from netloupe.atlas.store import Store
 from netloupe.data.sources import open_source
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="Chromium or its driver is not installed")
+pytestmark = needs_chromium
 
 COUNT = 40
 
@@ -41,16 +34,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def serving(atlas: Path) -> Iterator[str]:
-    server = uvicorn.Server(uvicorn.Config(application(Store.open(atlas)), port=0, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    until(lambda: server.started)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
-    server.should_exit = True
-    thread.join(timeout=10)
-
-
 @pytest.fixture(scope="module")
 def address(folder: Path) -> Iterator[str]:
     yield from serving(folder / "atlas")
@@ -58,34 +41,7 @@ def address(folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    profile = tmp_path_factory.mktemp("profile")
-    for flag in (
-        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync",
-        "--disable-component-update", "--no-first-run", "--window-size=1280,1000", f"--user-data-dir={profile}",
-    ):  # fmt: skip
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
-
-
-def until(holds: Callable[[], Any], seconds: float = 20) -> Any:
-    """What `holds` returns once it is true."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = holds()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError("waited in vain")
-
-
-def all_of(browser: Any, selector: str) -> list[Any]:
-    found: list[Any] = browser.find_elements("css selector", selector)
-    return found
+    yield from chromium(tmp_path_factory.mktemp("profile"))
 
 
 def run(browser: Any, script: str, *arguments: Any) -> Any:
@@ -97,11 +53,6 @@ def opened(browser: Any, address: str, query: str = "") -> None:
     browser.get("about:blank")
     browser.get(f"{address}#/map{query}")
     until(lambda: run(browser, "window.netloupe?.map?.times.sharp"))
-
-
-def no_complaints(browser: Any) -> None:
-    log = [e for e in browser.get_log("browser") if e["level"] == "SEVERE" and "favicon" not in e["message"]]
-    assert log == []
 
 
 def places(folder: Path) -> dict[int, tuple[float, float]]:

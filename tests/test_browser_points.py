@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import json
-import shutil
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import uvicorn
 
 from atlas_helpers import tiny_network, write_photos
+from browser_helpers import all_of, chromium, needs_chromium, serving, until, webdriver
 from netloupe.atlas.build import build
-from netloupe.atlas.server import application
-from netloupe.atlas.store import Store
 from netloupe.data.sources import open_source, pixel_reader
 from netloupe.studies.correspondence import correspondence
 from netloupe.studies.points import read_points
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="Chromium or its driver is not installed")
+pytestmark = needs_chromium
 
 SIZE = (
     24,
@@ -45,50 +37,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(folder: Path) -> Iterator[str]:
-    server = uvicorn.Server(uvicorn.Config(application(Store.open(folder / "atlas")), port=0, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    until(lambda: server.started)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
-    server.should_exit = True
-    thread.join(timeout=10)
+    yield from serving(folder / "atlas")
 
 
 @pytest.fixture(scope="module")
 def browser(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    profile = tmp_path_factory.mktemp("profile")
-    for flag in (
-        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync",
-        "--disable-component-update", "--no-first-run", "--window-size=1280,1000", f"--user-data-dir={profile}",
-    ):  # fmt: skip
-        options.add_argument(flag)
-    options.add_experimental_option("prefs", {"download.default_directory": str(folder / "downloads")})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
-
-
-def until(holds: Callable[[], Any], seconds: float = 20) -> Any:
-    """What `holds` returns once it is true."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = holds()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError("waited in vain")
+    yield from chromium(tmp_path_factory.mktemp("profile"), folder / "downloads")
 
 
 def one(browser: Any, selector: str) -> Any:
     return browser.find_element("css selector", selector)
-
-
-def all_of(browser: Any, selector: str) -> list[Any]:
-    found: list[Any] = browser.find_elements("css selector", selector)
-    return found
 
 
 def opened(browser: Any, address: str) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from PIL import Image
 
 from netloupe.core.errors import StoreError
 from netloupe.render import pictures as pic
-from netloupe.render.result import Result
+from netloupe.render.result import Record, Result
 
 
 def test_heat_runs_from_black_to_pale_with_rising_lightness() -> None:
@@ -91,6 +92,49 @@ def test_a_result_saves_picture_array_and_manifest(tmp_path: Path) -> None:
     assert manifest["summary"] == {"sum": 15.0}
     assert manifest["files"] == ["example.png", "values.npy"]
     assert Image.open(__import__("io").BytesIO(result._repr_png_())).size == (3, 2)
+
+
+def test_the_files_of_a_result_are_what_it_saves(tmp_path: Path) -> None:
+    result = Example(np.arange(6.0).reshape(2, 3), {"technique": "example"})
+    files = dict(result.files())
+    assert {path.name: path.read_bytes() for path in result.save(tmp_path)} == files
+    assert list(files)[-1] == "manifest.json"
+
+
+@dataclass(frozen=True)
+class Measured(Record):
+    values: np.ndarray
+    provenance: Mapping[str, Any]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"values": self.values}
+
+    def summary(self) -> dict[str, Any]:
+        return {"sum": float(self.values.sum()), **self.tell(self)}
+
+
+def draw(measured: Measured) -> dict[str, pic.Picture]:
+    return {"measured": pic.heat(measured.values)}
+
+
+def write(measured: Measured) -> dict[str, str]:
+    return {"measured.html": f"<p>{measured.summary()['sum']}</p>"}
+
+
+def tell(measured: Measured) -> dict[str, str]:
+    return {"verdict": f"{measured.values.size} numbers"}
+
+
+def test_a_record_is_shown_by_the_functions_handed_in(tmp_path: Path) -> None:
+    plain = Measured(np.arange(6.0).reshape(2, 3), {}, draw=draw)
+    assert [name for name, _ in plain.files()] == ["measured.png", "values.npy", "manifest.json"]
+    assert plain.summary() == {"sum": 15.0}
+    record = replace(plain, write=write, tell=tell)
+    files = dict(record.files())
+    assert files["measured.html"] == b"<p>15.0</p>"
+    assert json.loads(files["manifest.json"])["summary"] == {"sum": 15.0, "verdict": "6 numbers"}
+    assert dict(pickle.loads(pickle.dumps(record)).files()) == files
+    assert "draw" not in repr(record)
 
 
 def test_a_result_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:

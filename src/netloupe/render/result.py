@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,35 +44,60 @@ class Result(ABC):
         """File name -> text, as in "explain.html"; by default none."""
         return {}
 
+    def files(self) -> Iterator[tuple[str, bytes]]:
+        """(name, content) of every picture, array, animation and document, and of `manifest.json`, which comes last."""
+        names = []
+        for name, content in self._contents():
+            names.append(name)
+            yield name, content
+        manifest = {"provenance": dict(self.provenance), "summary": self.summary(), "files": names}
+        yield "manifest.json", json.dumps(manifest, indent=1).encode()
+
     def save(self, folder: str | Path) -> list[Path]:
-        """Write every picture, array, animation, document and `manifest.json`, which comes last; returns the paths.
+        """Write all `files`; returns their paths.
 
         Each file appears whole or not at all. Raises StoreError on a full or read-only disk.
         """
-        folder = Path(folder)
         written = []
+        for name, content in self.files():
+            written.append(Path(folder) / name)
+            write_atomically(written[-1], content)
+        return written
+
+    def _contents(self) -> Iterator[tuple[str, bytes]]:
         for stem, picture in self.pictures().items():
-            written.append(folder / f"{stem}.png")
-            write_atomically(written[-1], encode(picture))
+            yield f"{stem}.png", encode(picture)
         for stem, array in self.arrays().items():
             buffer = io.BytesIO()
             np.save(buffer, array, allow_pickle=False)
-            written.append(folder / f"{stem}.npy")
-            write_atomically(written[-1], buffer.getvalue())
+            yield f"{stem}.npy", buffer.getvalue()
         for stem, frames in self.animations().items():
-            written.append(folder / f"{stem}.gif")
-            write_atomically(written[-1], encode_animation(frames))
+            yield f"{stem}.gif", encode_animation(frames)
         for name, text in self.documents().items():
-            written.append(folder / name)
-            write_atomically(written[-1], text.encode())
-        manifest = {
-            "provenance": dict(self.provenance),
-            "summary": self.summary(),
-            "files": [path.name for path in written],
-        }
-        written.append(folder / "manifest.json")
-        write_atomically(written[-1], json.dumps(manifest, indent=1).encode())
-        return written
+            yield name, text.encode()
 
     def _repr_png_(self) -> bytes:
         return encode(next(iter(self.pictures().values())))
+
+
+def nothing(_: Any) -> dict[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record(Result):
+    """A result that knows nothing of drawing: arrays and numbers, handed the functions of it that show them.
+
+    draw: its pictures by file stem, the main one first. write: its documents by file name. tell: what its summary says
+    in words beside the numbers.
+    """
+
+    draw: Callable[[Any], Mapping[str, Picture]] = field(repr=False, compare=False)
+    write: Callable[[Any], Mapping[str, str]] = field(default=nothing, repr=False, compare=False)
+    tell: Callable[[Any], Mapping[str, Any]] = field(default=nothing, repr=False, compare=False)
+
+    def pictures(self) -> Mapping[str, Picture]:
+        return self.draw(self)
+
+    def documents(self) -> Mapping[str, str]:
+        return self.write(self)

@@ -29,13 +29,13 @@ from netloupe import InputSpec, Network
 from netloupe.core.moments import gram
 from netloupe.data.images import fit, to_float
 from netloupe.stylenet.model import StyleModel, load_styles
-from netloupe.stylenet.train import Judge, Recipe
 from netloupe.synthesis.octaves import scaled
 from netloupe.synthesis.optimizers import Adam
 from netloupe.synthesis.statistics import Statistics
 from netloupe.synthesis.statistics import statistics as measure
 from netloupe.synthesis.style import style
 from netloupe.synthesis.texture import texture
+from netloupe.training.stylizer import Judge, Recipe
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from torchvision_operators import define_operators

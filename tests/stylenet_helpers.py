@@ -18,8 +18,8 @@ from netloupe.data.sources import ImageSource
 from netloupe.render.pictures import Picture
 from netloupe.stylenet.model import StyleModel
 from netloupe.stylenet.network import Norm, StyleNet
-from netloupe.stylenet.train import Judge, Progressed, Recipe, train
 from netloupe.synthesis.statistics import statistics
+from netloupe.training.stylizer import Judge, Progressed, Recipe, train
 from netloupe.zoo.load import load
 
 RECIPE = Recipe(sizes=((32, 5), (40, 3)), batch=2, style_size=48, widths=(4, 8, 8), blocks=1)

@@ -24,8 +24,8 @@ from netloupe.data.sources import open_source
 from netloupe.studies.evolution import Evolution, evolution
 from netloupe.studies.responses import Responses, ranked
 from netloupe.sweep.engine import sweep
-from netloupe.zoo import practice as practicing
-from netloupe.zoo.recorder import Recorder, snapshots
+from netloupe.training import practice as practicing
+from netloupe.training.recorder import Recorder, snapshots
 
 IMAGES = torch.rand(9, 3, 12, 12, generator=torch.Generator().manual_seed(3))
 

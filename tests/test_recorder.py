@@ -18,11 +18,11 @@ from netloupe.core.errors import InputError, NetworkError, StoreError
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.data.sources import ImageSource, open_source
-from netloupe.zoo import recorder as recording
+from netloupe.training import recorder as recording
+from netloupe.training.classifier import Recipe
+from netloupe.training.models import train_model
+from netloupe.training.recorder import EPOCHS, Recorder, networks, snapshots, unwrapped
 from netloupe.zoo.load import load
-from netloupe.zoo.recorder import EPOCHS, Recorder, networks, snapshots, unwrapped
-from netloupe.zoo.runs import train_model
-from netloupe.zoo.train import Recipe
 
 
 def small(seed: int = 0, channels: int = 4) -> nn.Sequential:

@@ -20,9 +20,9 @@ from safetensors.torch import load_file, save_file
 
 from netloupe.core.errors import InputError, NetworkError, StoreError, UnknownName
 from netloupe.data.sources import from_files, open_source
-from netloupe.stylenet.crops import crops, turns
 from netloupe.stylenet.model import EMBEDDED, StyleModel, load_styles, save_styles
 from netloupe.stylenet.network import Enlargement, Norm, StyleNet, StyleNorm
+from netloupe.training.crops import crops, turns
 from netloupe.zoo import load as zoo
 from stylenet_helpers import RECIPE, blends, few, fitted, judge, photo, same, some, tiny, tiny_model
 

@@ -16,10 +16,10 @@ import torch
 from torch import nn
 
 from netloupe.core.errors import InputError, NetworkError, StoreError
-from netloupe.zoo.samples import Images
-from netloupe.zoo.score import Score, score
+from netloupe.training.classifier import Epoch, Recipe, train
+from netloupe.training.labeled import Images
+from netloupe.training.score import Score, score
 from netloupe.zoo.state import save_weights
-from netloupe.zoo.train import Epoch, Recipe, train
 
 RECIPE = Recipe(sizes=((12, 2), (16, 2)), size=16, batch=16, rate=0.05, finish=1)
 

@@ -15,12 +15,12 @@ from PIL import Image
 from netloupe.core.errors import InputError, UnknownName
 from netloupe.core.inputs import InputSpec
 from netloupe.data.sources import open_source
-from netloupe.zoo.card import to_markdown
+from netloupe.training.card import to_markdown
+from netloupe.training.classifier import Recipe
+from netloupe.training.labeled import read_labeled
+from netloupe.training.models import default_recipe, train_model
 from netloupe.zoo.load import load
-from netloupe.zoo.runs import default_recipe, train_model
-from netloupe.zoo.samples import read_labeled
 from netloupe.zoo.state import read_state
-from netloupe.zoo.train import Recipe
 from test_train import RECIPE
 
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from netloupe.core.errors import InputError
 from netloupe.data.sources import ImageSource, open_source
-from netloupe.zoo.samples import Images, random_crops, read_labeled
-from netloupe.zoo.score import score
+from netloupe.training.classifier import Recipe, _Session
+from netloupe.training.labeled import Images, random_crops, read_labeled
+from netloupe.training.score import score
 from netloupe.zoo.state import as_stored
-from netloupe.zoo.train import Recipe, _Session
 from test_train import colored
 
 

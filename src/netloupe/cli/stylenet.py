@@ -72,8 +72,8 @@ def train(
     """
     from netloupe.cli.progress import Progress
     from netloupe.stylenet.model import load_styles
-    from netloupe.stylenet.runs import train_styles
-    from netloupe.stylenet.train import Recipe
+    from netloupe.training.styles import train_styles
+    from netloupe.training.stylizer import Recipe
 
     changes: dict[str, Any] = {key: value for key, value in asdict(options).items() if value is not None}
     settled = [option for option in ("norm", "blocks") if option in changes] + ["widths"] * (widths is not None)

@@ -14,7 +14,7 @@ from netloupe.core.errors import InputError
 
 if TYPE_CHECKING:
     from netloupe.cli.progress import Progress
-    from netloupe.zoo.train import Epoch, Recipe
+    from netloupe.training.classifier import Epoch, Recipe
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ def train(
     What is not given is as the architecture's own recipe has it.
     """
     from netloupe.cli.progress import Progress
-    from netloupe.zoo.recorder import EPOCHS
-    from netloupe.zoo.runs import default_recipe, train_model
+    from netloupe.training.models import default_recipe, train_model
+    from netloupe.training.recorder import EPOCHS
     from netloupe.zoo.state import read_state
 
     changes = {key: value for key, value in asdict(options).items() if value is not None}

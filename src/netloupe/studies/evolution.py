@@ -165,8 +165,8 @@ def evolution(
 ) -> Evolution:
     """Channels of a network at the epochs of its snapshots, over a data set.
 
-    snapshots: {epoch: what gives the network as it then was}, as `zoo.recorder.networks` makes it; one network is held
-    at a time. images: a source, or a tensor (N, C, H, W) in [0, 1].
+    snapshots: {epoch: what gives the network as it then was}, as `training.recorder.networks` makes it; one network is
+    held at a time. images: a source, or a tensor (N, C, H, W) in [0, 1].
     layers: by default the convolutions, 8 of them evenly spread from first to last where there are more. Each shows
     `channels` of its channels, chosen at the last snapshot: those whose strongest response is highest, or, as in the
     paper, random ones by `seed`. units: the channels to show instead, as in "conv3:17"; then only their layers count.

@@ -23,8 +23,8 @@ from netloupe.render.sheet import SOFT, framed, paragraph
 from netloupe.studies.scratch import logits
 from netloupe.studies.surgery import changed, parse_changes
 from netloupe.studies.training import fitted, fresh, trained, usual_recipe
-from netloupe.zoo.samples import Images, read_labeled
-from netloupe.zoo.train import Recipe
+from netloupe.training.classifier import Recipe
+from netloupe.training.labeled import Images, read_labeled
 
 UNCHANGED = "unchanged"
 MINUTES = 2.0

@@ -13,7 +13,7 @@ from netloupe.data.sources import ImageSource, read_batches
 from netloupe.studies.features import LayerFeatures
 from netloupe.studies.folds import Fold, Folds, class_accuracy
 from netloupe.studies.training import fresh, trained, usual_epochs, usual_recipe
-from netloupe.zoo.samples import Images
+from netloupe.training.labeled import Images
 
 _BATCH = 64
 

@@ -13,9 +13,9 @@ from netloupe.core.errors import NetloupeError, NetworkError
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network, _entries
 from netloupe.core.taps import module_and_call
+from netloupe.training.classifier import Recipe, fit
+from netloupe.training.labeled import Images
 from netloupe.zoo.lenslet import Lenslet
-from netloupe.zoo.samples import Images
-from netloupe.zoo.train import Recipe, fit
 
 EPOCHS = 24
 BATCH = 32

@@ -1,1 +1,1 @@
-"""Fast style: one feed-forward network with many styles, how it is trained and how it is applied."""
+"""Fast style: one feed-forward network with many styles, and how it is applied."""

@@ -90,7 +90,7 @@ def evolution(
 def _read(network: NetworkOptions, folder: Path) -> Snapshots:
     """The networks of the snapshots in a folder."""
     from netloupe.core.errors import StoreError
-    from netloupe.zoo.recorder import snapshots
+    from netloupe.training.recorder import snapshots
 
     if network.weights is not None:
         raise InputError(
@@ -112,7 +112,7 @@ def _check_named(source: ImageSource, layers: list[str] | None, units: list[str]
     from netloupe.core.network import Network
     from netloupe.data.labels import required
     from netloupe.studies.evolution import named_channels
-    from netloupe.zoo.practice import SIZE, small_network
+    from netloupe.training.practice import SIZE, small_network
 
     classes = len(required(source, "training"))
     net = Network(small_network(classes, 3).eval(), InputSpec((SIZE, SIZE)), name="small network")
@@ -121,8 +121,8 @@ def _check_named(source: ImageSource, layers: list[str] | None, units: list[str]
 
 def _train(network: NetworkOptions, source: ImageSource, folder: Path, progress: Progress) -> Snapshots:
     """The networks of a training that happens here, and is told of on stderr."""
-    from netloupe.zoo.practice import practice
-    from netloupe.zoo.recorder import networks
+    from netloupe.training.practice import practice
+    from netloupe.training.recorder import networks
 
     given = [f.name for f in fields(network) if getattr(network, f.name) != f.default and f.name != "seed"]
     about = [name for name in given if name != "device"]

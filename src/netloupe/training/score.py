@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from netloupe.zoo.samples import Images
+from netloupe.training.labeled import Images
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import torch
 
 from netloupe.core.network import Network
 from netloupe.stylenet.model import StyleModel, architecture
-from netloupe.stylenet.train import Progressed, Recipe
-from netloupe.zoo.card import markdown_table
+from netloupe.training.card import markdown_table
+from netloupe.training.classifier import machine
+from netloupe.training.stylizer import Progressed, Recipe
 from netloupe.zoo.state import as_stored
-from netloupe.zoo.train import machine
 
 INTENDED_USE = (
     "Made to play with and to learn from: painting photographs, frames of a video or of a camera in the style of one "

@@ -27,9 +27,9 @@ from netloupe.core.precision import fast_dtype
 from netloupe.core.taps import evaluating
 from netloupe.data.sources import ImageSource
 from netloupe.render.pictures import encode, from_pixels, grid
-from netloupe.stylenet.crops import crops, turns
 from netloupe.stylenet.network import StyleNet
 from netloupe.synthesis.statistics import PIXELS, Statistics, measured
+from netloupe.training.crops import crops, turns
 from netloupe.zoo.state import first_line
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from netloupe.zoo.score import Score
-from netloupe.zoo.train import Epoch, Recipe, machine
+from netloupe.training.classifier import Epoch, Recipe, machine
+from netloupe.training.score import Score
 
 INTENDED_USE = (
     "Made to be looked at: for learning and teaching how convolutional networks work, and as a small known network "

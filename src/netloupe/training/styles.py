@@ -22,11 +22,11 @@ from netloupe.core.network import Network
 from netloupe.data.images import fit, height_width, open_image, plain, to_float
 from netloupe.data.sources import SUFFIXES, ImageSource, open_source
 from netloupe.render.pictures import encode
-from netloupe.stylenet.card import make_card, to_markdown
 from netloupe.stylenet.model import StyleModel, architecture, load_styles, save_styles
 from netloupe.stylenet.network import StyleNet
-from netloupe.stylenet.train import Judge, Recipe, sheet, train
 from netloupe.synthesis.statistics import Statistics, statistics
+from netloupe.training.style_card import make_card, to_markdown
+from netloupe.training.stylizer import Judge, Recipe, sheet, train
 from netloupe.zoo.load import load
 
 SMALLEST = 32  # px, the shorter side of a style picture

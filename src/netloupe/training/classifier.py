@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from netloupe.core.errors import InputError, NetworkError, StoreError
 from netloupe.core.files import write_atomically
 from netloupe.core.precision import fast_dtype
-from netloupe.zoo.recorder import Recorder
-from netloupe.zoo.samples import Images, random_crops
-from netloupe.zoo.score import Score, score
+from netloupe.training.labeled import Images, random_crops
+from netloupe.training.recorder import Recorder
+from netloupe.training.score import Score, score
 from netloupe.zoo.state import as_stored, first_line
 
 

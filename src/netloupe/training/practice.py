@@ -15,8 +15,8 @@ from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.data.labels import required
 from netloupe.data.sources import ImageSource
-from netloupe.zoo.recorder import EPOCHS, Recorder
-from netloupe.zoo.samples import Images, read_labeled
+from netloupe.training.labeled import Images, read_labeled
+from netloupe.training.recorder import EPOCHS, Recorder
 
 SIZE = 24  # px
 BATCH = 64

@@ -13,14 +13,14 @@ from netloupe.core.errors import InputError, unknown
 from netloupe.core.files import write_atomically
 from netloupe.core.inputs import InputSpec
 from netloupe.data.sources import ImageSource, open_source
-from netloupe.zoo.card import make_card, to_markdown
+from netloupe.training.card import make_card, to_markdown
+from netloupe.training.classifier import Epoch, Recipe, train
+from netloupe.training.labeled import Images, read_labeled
+from netloupe.training.recorder import Recorder
 from netloupe.zoo.files import build_from_file
 from netloupe.zoo.labels import read_labels
 from netloupe.zoo.lenslet import Lenslet
-from netloupe.zoo.recorder import Recorder
-from netloupe.zoo.samples import Images, read_labeled
 from netloupe.zoo.state import first_line, header, save_weights
-from netloupe.zoo.train import Epoch, Recipe, train
 from netloupe.zoo.zfnet import zfnet
 
 ARCHITECTURES = ("lenslet", "zfnet", "path/to/file.py:FACTORY")

@@ -16,7 +16,7 @@ from netloupe.cli import app as cli
 from netloupe.core.errors import InputError, NetworkError, UnknownName
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
-from netloupe.core.rest import Rest
+from netloupe.core.trace.after import Rest
 from netloupe.studies.ablation import ablation, half_of, mean_and_error, rank_correlation
 from netloupe.studies.features import stage_ends
 

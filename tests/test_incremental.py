@@ -16,9 +16,9 @@ from core_helpers import Fn
 from netloupe.analysis.occlusion import occlusion
 from netloupe.analysis.windows import Sliding, Windows
 from netloupe.core import objectives as obj
-from netloupe.core.incremental import rules, winograd
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import LOGITS, Network
+from netloupe.core.trace import window_rules, winograd
 
 
 class Gate(nn.Module):
@@ -286,7 +286,7 @@ def test_winograd_is_the_sum_it_stands_for(side: tuple[int, int], bias: bool, mo
 def test_wide_convolutions_are_computed_by_winograd(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Tensor] = []
     whole = winograd.winograd
-    monkeypatch.setattr(rules, "winograd", lambda *a: calls.append(a[0]) or whole(*a))
+    monkeypatch.setattr(window_rules, "winograd", lambda *a: calls.append(a[0]) or whole(*a))
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(3, 256, 3, padding=1), nn.ReLU(), nn.Conv2d(256, 512, 3, padding=1))
     net = Network(module, InputSpec((24, 24)))

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from core_helpers import Branches, ChannelsLast, Dense, Fn, Gate, Residual, Reused, Shuffle, conv, network, seen_by_each
 from netloupe.core.inputs import InputSpec
-from netloupe.core.measuring import measure
 from netloupe.core.network import Network
 from netloupe.core.receptive_field import ReceptiveField
+from netloupe.core.trace.measuring import measure
 
 
 def pad(*amounts: int, mode: str = "constant") -> nn.Module:

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from netloupe.core.errors import InputError
-from netloupe.core.incremental.record import Unrecordable
-from netloupe.core.incremental.run import Incremental
 from netloupe.core.network import Network
 from netloupe.core.objectives import Reading
 from netloupe.core.receptive_field import Box, Span
+from netloupe.core.trace.graph import Unrecordable
+from netloupe.core.trace.windows import Incremental
 
 Position = tuple[int, int]
 """(row, column) of a window on its grid."""

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from netloupe.core.inputs import InputSpec
-from netloupe.core.measuring import measure
 from netloupe.core.receptive_field import ReceptiveField
 from netloupe.core.taps import evaluating, placement
-from netloupe.core.tracking.tracker import Tracker
+from netloupe.core.trace.fields import Tracker
+from netloupe.core.trace.measuring import measure
 
 
 @dataclass(frozen=True)

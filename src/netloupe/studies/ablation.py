@@ -18,7 +18,7 @@ from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.network import Network
 from netloupe.core.provenance import provenance
 from netloupe.core.receptive_field import Box
-from netloupe.core.rest import Rest
+from netloupe.core.trace.after import Rest
 from netloupe.render.pictures import Picture
 from netloupe.render.result import Result
 from netloupe.studies.features import stage_ends

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
-from netloupe.core.incremental.extents import Extent
-from netloupe.core.incremental.maps import Clean, Windowed
-from netloupe.core.incremental.record import Graph, Recorder, Step
-from netloupe.core.incremental.rules import Call, Value, rule_for
 from netloupe.core.network import Network
 from netloupe.core.receptive_field import Span
+from netloupe.core.trace.extents import Extent
+from netloupe.core.trace.graph import Graph, Recorder, Step
+from netloupe.core.trace.maps import Clean, Windowed
+from netloupe.core.trace.window_rules import Call, Value, rule_for
 
 SMALL = 32768  # numbers of an image, so few that all windows can be put together for the rest of the network
 WORKING_SET = 24 * 2**20  # bytes of windows that are in work at once: about what a cache holds

@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from netloupe.core.incremental.extents import Extent
-from netloupe.core.incremental.maps import Clean, Windowed
-from netloupe.core.incremental.record import Step
-from netloupe.core.incremental.winograd import suits, transformed, winograd
+from netloupe.core.trace.extents import Extent
+from netloupe.core.trace.graph import Step
+from netloupe.core.trace.maps import Clean, Windowed
+from netloupe.core.trace.winograd import suits, transformed, winograd
 
 MOST = 0.8  # windows that would cover this share of a map are not worth the gathering
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from netloupe.core.receptive_field import NOTHING, Line
-from netloupe.core.tracking.call import Call, Marks, walking
-from netloupe.core.tracking.marks import Axis, Mark, union
+from netloupe.core.trace.call import Call, Marks, walking
+from netloupe.core.trace.marks import Axis, Mark, union
 
 
 def padding(call: Call) -> Marks:

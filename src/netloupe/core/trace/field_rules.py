@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import torch
 
-from netloupe.core.tracking import shapes, values
-from netloupe.core.tracking.call import Rule
+from netloupe.core.trace import shapes, values
+from netloupe.core.trace.call import Rule
 
 
 def _table(*rows: tuple[Rule, str]) -> dict[str, Rule]:

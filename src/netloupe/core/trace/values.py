@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from netloupe.core.tracking.call import Call, Marks, walking
-from netloupe.core.tracking.marks import Axis, union
+from netloupe.core.trace.call import Call, Marks, walking
+from netloupe.core.trace.marks import Axis, union
 
 
 def same(call: Call) -> Marks:

@@ -12,9 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from netloupe.core.receptive_field import ReceptiveField
-from netloupe.core.tracking.call import Call
-from netloupe.core.tracking.marks import Axis, Mark
-from netloupe.core.tracking.rules import blind, rule_for
+from netloupe.core.trace.call import Call
+from netloupe.core.trace.field_rules import blind, rule_for
+from netloupe.core.trace.marks import Axis, Mark
 
 Key = tuple[int, tuple[int, ...], tuple[int, ...]]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from netloupe.core.incremental.extents import Extent
+from netloupe.core.trace.extents import Extent
 
 
 class Clean:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from netloupe.core.tracking.marks import Axis, Mark
+from netloupe.core.trace.marks import Axis, Mark
 
 
 @dataclass(frozen=True)

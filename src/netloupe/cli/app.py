@@ -1,6 +1,6 @@
 """`netloupe VERB`: the verbs together, and how each run ends.
 
-Exit codes: 0 done, 2 a user's mistake (one line on stderr), 130 interrupted, 1 our own fault (a traceback).
+Exit codes: 0 done, 2 a user's mistake (one line on stderr), 130 stopped, 1 our own fault (a traceback).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from netloupe.cli import (
 )
 from netloupe.cli.study import ablation, correspondence, evolution, generalization, invariance, trust
 from netloupe.cli.study import filters as study_filters
-from netloupe.core.errors import NetloupeError, unknown
+from netloupe.core.errors import Cancelled, NetloupeError, unknown
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # what typer raises for a wrong command line
 
@@ -129,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error))
     except _UsageError as error:
         return _fail(_usage(error))
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort, Cancelled):
         return 130
     except MemoryError:
         return _fail("out of memory; a smaller --batch-size or --size may help")

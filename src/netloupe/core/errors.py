@@ -6,8 +6,9 @@
     ├── NetworkError     a module or its weights: no logits, wrong shapes, non-finite activations
     │   └── DeadUnit     nothing to climb: no score has a gradient
     └── StoreError       an atlas store, checkpoint or disk that can't be read or written
+    Cancelled            a run that was told to stop, through its `Watch`; the command line exits with code 130
 
-Anything else that escapes is our own fault and keeps its traceback.
+`Cancelled` is nobody's mistake. Anything else that escapes is our own fault and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ class DeadUnit(NetworkError):
 
 class StoreError(NetloupeError):
     """A store, checkpoint or disk that can't be read or written."""
+
+
+class Cancelled(Exception):
+    """A run was told to stop, and has: nothing of it is left half-written."""
 
 
 def unknown(kind: str, given: object, accepted: Iterable[str], *, shown: int = 8) -> UnknownName:

@@ -14,9 +14,9 @@ from common import publish
 from sklearn.manifold import TSNE
 
 import netloupe
-from netloupe.analysis.arrangement import arrange
-from netloupe.analysis.embedding import embed_vectors
-from netloupe.analysis.map_quality import map_quality
+from netloupe.analysis.layout.arrangement import arrange
+from netloupe.analysis.layout.embedding import embed_vectors
+from netloupe.analysis.layout.quality import map_quality
 from netloupe.analysis.nearest import METRICS, search
 from netloupe.analysis.spaces import feature_space, pixel_space
 from netloupe.analysis.voting import vote

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from netloupe.analysis.arrangement import arrange
+from netloupe.analysis.layout.arrangement import arrange
 from netloupe.core.errors import InputError
 
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from atlas_helpers import tiny_network, write_photos
-from netloupe.analysis.embedding import embed_vectors
+from netloupe.analysis.layout.embedding import embed_vectors
 from netloupe.atlas.build import build
 from netloupe.atlas.layout import in_grid, quantized
 from netloupe.atlas.pages import Pages

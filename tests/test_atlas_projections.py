@@ -18,7 +18,7 @@ from atlas_helpers import tiny_network, write_photos
 from netloupe.analysis.fidelity import randomized
 from netloupe.analysis.gradients import gradient
 from netloupe.analysis.patches import top_patches
-from netloupe.analysis.projections import project
+from netloupe.analysis.unproject import project
 from netloupe.atlas.build import build
 from netloupe.atlas.export import export
 from netloupe.atlas.pages import Pages
@@ -32,7 +32,7 @@ from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.data.images import load_images
 from netloupe.data.sources import open_source
-from netloupe.render.maps import relief
+from netloupe.render.colors import relief
 
 
 @pytest.fixture(scope="module")

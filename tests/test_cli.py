@@ -151,7 +151,7 @@ def defaults(*verb: str) -> dict[str, Any]:
         ("activations", "analysis.activations", "activation_maps", {"layer": "layers", "top": "top"}),
         ("patches", "analysis.patches", "top_patches", {"layer": "layers", "k": "k", "batch_size": "batch_size"}),
         ("neighbors", "analysis.neighbors", "neighbors", {"layer": "layer", "k": "k", "metric": "metric"}),
-        ("map", "analysis.map", "embed", {"layer": "layer", "method": "method", "perplexity": "perplexity"}),
+        ("map", "analysis.layout.task", "embed", {"layer": "layer", "method": "method", "perplexity": "perplexity"}),
         ("atlas build", "atlas.build", "build", {"layer": "layers", "k": "k", "batch_size": "batch_size"}),
         ("atlas serve", "atlas.server", "serve", {"host": "host", "port": "port"}),
         ("layers", "zoo.load", "load", {"model": "model", "weights": "weights", "output": "output"}),

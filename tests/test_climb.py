@@ -16,7 +16,7 @@ from netloupe import objectives as obj
 from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
-from netloupe.synthesis import projections, transforms
+from netloupe.synthesis import constraints, transforms
 from netloupe.synthesis.climb import Climbed, climb
 from netloupe.synthesis.natural import Natural, frequencies, measure_natural, natural
 from netloupe.synthesis.optimizers import LBFGS, Adam, Normalized, Optimizer
@@ -279,7 +279,7 @@ def test_what_cannot_be_seen_in_tiles_says_so() -> None:
         ({"objectives": [obj.logit(0)] * 3}, "3 objectives for 2 images"),
         ({"steps": -1}, "-1 steps"),
         ({"batch_size": 0}, "batch size 0"),
-        ({"parameterization": Fourier(), "projections": [projections.Blur(1.0)]}, "only where the pixels themselves"),
+        ({"parameterization": Fourier(), "projections": [constraints.Blur(1.0)]}, "only where the pixels themselves"),
     ],
 )
 def test_what_cannot_be_climbed(options: dict[str, Any], message: str) -> None:
@@ -342,7 +342,7 @@ def test_a_decoder_is_climbed_through_and_left_as_it_is() -> None:
         Pyramid(9)(gray(1))
 
 
-# --- starts, statistics, transforms, projections
+# --- starts, statistics, transforms, constraints
 
 
 def test_starts() -> None:
@@ -406,18 +406,18 @@ def test_transforms() -> None:
     assert float(noisy.std()) == pytest.approx(0.1, rel=0.1)
 
 
-def test_projections() -> None:
+def test_constraints() -> None:
     torch.manual_seed(0)
     images, gradient, zero = torch.rand(2, 3, 20, 20), torch.randn(2, 3, 20, 20), torch.full((3, 1, 1), 0.4)
-    blurred = projections.Blur(1.5, 4)
+    blurred = constraints.Blur(1.5, 4)
     assert torch.equal(blurred(images, gradient, 3, zero), images)
     expected = gaussian_filter(images.numpy(), (0, 0, 1.5, 1.5), mode="mirror", truncate=4)
     assert np.abs(blurred(images, gradient, 8, zero).numpy() - expected).max() < 1e-5
-    decayed = projections.Decay(0.3)(images, gradient, 1, zero)
+    decayed = constraints.Decay(0.3)(images, gradient, 1, zero)
     assert torch.allclose(decayed - zero, 0.7 * (images - zero), atol=1e-6)
     for clip, sizes in (
-        (projections.ClipNorm(0.25), (images - zero).norm(dim=1)),
-        (projections.ClipContribution(0.25), ((images - zero) * gradient).sum(1).abs()),
+        (constraints.ClipNorm(0.25), (images - zero).norm(dim=1)),
+        (constraints.ClipContribution(0.25), ((images - zero) * gradient).sum(1).abs()),
     ):
         kept = clip(images, gradient, 1, zero)
         gone = (kept == zero).all(1)

@@ -10,8 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from netloupe.analysis.embedding import embed_vectors
-from netloupe.analysis.map_quality import map_quality
+from netloupe.analysis.layout.embedding import embed_vectors
+from netloupe.analysis.layout.quality import map_quality
 from netloupe.core.errors import InputError, UnknownName
 
 HAS_UMAP = importlib.util.find_spec("umap") is not None

@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from data_helpers import encoded, noise
-from netloupe.analysis.projections import project
+from netloupe.analysis.unproject import project
 from netloupe.cli import app as cli
 from netloupe.cli.study.evolution import evolution as evolution_command
 from netloupe.core.errors import InputError, NetworkError, UnknownName

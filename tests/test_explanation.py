@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from atlas_helpers import tiny_network, write_photos
 from netloupe import objectives as obj
-from netloupe.analysis.explanation import Explanation, explain
-from netloupe.analysis.explanation_maps import Curves, ExplainedBy
-from netloupe.analysis.explanation_target import find_target
-from netloupe.analysis.explanation_words import likeness, on_curves, on_random, on_rival, score
+from netloupe.analysis.explain.evidence import Curves, ExplainedBy
+from netloupe.analysis.explain.target import find_target
+from netloupe.analysis.explain.task import Explanation, explain
+from netloupe.analysis.explain.words import likeness, on_curves, on_random, on_rival, score
 from netloupe.analysis.fidelity import area, deletion, insertion, randomized
 from netloupe.analysis.methods import METHODS
 from netloupe.cli import app as cli

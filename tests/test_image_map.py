@@ -13,7 +13,7 @@ from torch import Tensor
 
 import netloupe
 from atlas_helpers import tiny_network, write_photos
-from netloupe.analysis.map_figure import MARK, densest, most_frequent
+from netloupe.analysis.layout.figure import MARK, densest, most_frequent
 from netloupe.analysis.neighbors import neighbors
 from netloupe.cli.app import main
 from netloupe.core.errors import InputError, NetworkError, UnknownName

@@ -16,7 +16,7 @@ from atlas_helpers import tiny_network, write_photos
 from core_helpers import Fn
 from netloupe.analysis.gradients import gradient
 from netloupe.analysis.patches import PATCH_SIDE, project_patches, top_patches
-from netloupe.analysis.projections import Neuron, chains, project, projections, rectifies
+from netloupe.analysis.unproject import Neuron, chains, project, projections, rectifies
 from netloupe.cli.app import main
 from netloupe.core import objectives as obj
 from netloupe.core.errors import InputError, NetworkError, UnknownName
@@ -25,7 +25,7 @@ from netloupe.core.network import Network
 from netloupe.core.rules import Rule
 from netloupe.data.images import load_images
 from netloupe.data.sources import open_source, pixel_reader
-from netloupe.render.maps import relief
+from netloupe.render.colors import relief
 
 STD = (0.2, 0.25, 0.4)
 

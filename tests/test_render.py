@@ -15,11 +15,12 @@ from PIL import Image
 
 from netloupe.core.errors import StoreError
 from netloupe.render import pictures as pic
+from netloupe.render.colors import heat
 from netloupe.render.result import Record, Result
 
 
 def test_heat_runs_from_black_to_pale_with_rising_lightness() -> None:
-    ramp = pic.heat(np.linspace(0, 2, 256)[None], 2.0)[0].astype(float)
+    ramp = heat(np.linspace(0, 2, 256)[None], 2.0)[0].astype(float)
     assert ramp[0].sum() < 10
     assert ramp[-1].min() > 150
     lightness = ramp @ np.array([0.2126, 0.7152, 0.0722])
@@ -28,10 +29,10 @@ def test_heat_runs_from_black_to_pale_with_rising_lightness() -> None:
 
 
 def test_heat_shows_negative_and_zero_as_black_and_survives_an_all_zero_map() -> None:
-    shown = pic.heat(np.array([[-3.0, 0.0, 3.0]]))
+    shown = heat(np.array([[-3.0, 0.0, 3.0]]))
     assert (shown[0, 0] == shown[0, 1]).all()
     assert shown[0, 2].sum() > shown[0, 1].sum()
-    assert (pic.heat(np.zeros((2, 2))) == pic.heat(np.zeros((2, 2)), 1.0)).all()
+    assert (heat(np.zeros((2, 2))) == heat(np.zeros((2, 2)), 1.0)).all()
 
 
 def test_cropped_takes_exactly_the_box() -> None:
@@ -73,7 +74,7 @@ class Example(Result):
     provenance: Mapping[str, Any]
 
     def pictures(self) -> dict[str, pic.Picture]:
-        return {"example": pic.heat(self.values)}
+        return {"example": heat(self.values)}
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {"values": self.values}
@@ -87,7 +88,7 @@ def test_a_result_saves_picture_array_and_manifest(tmp_path: Path) -> None:
     paths = result.save(tmp_path / "new" / "folder")
     assert [p.name for p in paths] == ["example.png", "values.npy", "manifest.json"]
     assert (np.load(paths[1]) == result.values).all()
-    assert (np.asarray(Image.open(paths[0])) == pic.heat(result.values)).all()
+    assert (np.asarray(Image.open(paths[0])) == heat(result.values)).all()
     manifest = json.loads(paths[2].read_text())
     assert manifest["summary"] == {"sum": 15.0}
     assert manifest["files"] == ["example.png", "values.npy"]
@@ -114,7 +115,7 @@ class Measured(Record):
 
 
 def draw(measured: Measured) -> dict[str, pic.Picture]:
-    return {"measured": pic.heat(measured.values)}
+    return {"measured": heat(measured.values)}
 
 
 def write(measured: Measured) -> dict[str, str]:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from netloupe.analysis.activations import activation_maps
     from netloupe.analysis.cam import grad_cam, guided_grad_cam
-    from netloupe.analysis.explanation import explain
+    from netloupe.analysis.explain.task import explain
     from netloupe.analysis.filters import filters
     from netloupe.analysis.gradients import gradient, integrated_gradients, saliency, smooth_grad
-    from netloupe.analysis.map import embed
+    from netloupe.analysis.layout.task import embed
     from netloupe.analysis.neighbors import neighbors
     from netloupe.analysis.objects import locate_object
     from netloupe.analysis.occlusion import occlusion
@@ -85,8 +85,8 @@ _MODULES = {
     "activation_maps": "analysis.activations",
     "audit": "studies.audit",
     "dream": "synthesis.dream",
-    "embed": "analysis.map",
-    "explain": "analysis.explanation",
+    "embed": "analysis.layout.task",
+    "explain": "analysis.explain.task",
     "facets": "synthesis.facets",
     "filters": "analysis.filters",
     "fool": "synthesis.fool",

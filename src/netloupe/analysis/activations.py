@@ -13,7 +13,8 @@ from torch import Tensor
 from netloupe.core.errors import InputError
 from netloupe.core.network import Network
 from netloupe.core.provenance import provenance
-from netloupe.render.pictures import Picture, captioned, from_pixels, grid, heat, resized, stacked
+from netloupe.render.colors import heat
+from netloupe.render.pictures import Picture, captioned, from_pixels, grid, resized, stacked
 from netloupe.render.result import Result
 
 

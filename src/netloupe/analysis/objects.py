@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from netloupe.core.errors import InputError
-from netloupe.render.maps import enlarged
+from netloupe.render.colors import enlarged
 from netloupe.render.pictures import Picture, from_pixels
 
 Box = tuple[int, int, int, int]

@@ -18,7 +18,7 @@ from netloupe.core.network import Network
 from netloupe.core.objectives import Objective, as_objective
 from netloupe.core.provenance import provenance
 from netloupe.core.receptive_field import Span
-from netloupe.render.maps import diverging, enlarged, overlay
+from netloupe.render.colors import diverging, enlarged, overlay
 from netloupe.render.pictures import Picture, beside, captioned, from_pixels, resized
 from netloupe.render.result import Result
 

@@ -15,7 +15,7 @@ from netloupe.analysis.cam import cam_layer
 from netloupe.analysis.gradients import gradient
 from netloupe.analysis.occlusion import Counter, Progress, check_scores, measured_error, name_baseline, pair
 from netloupe.analysis.patches import TopPatches, project_patches, top_patches
-from netloupe.analysis.projections import rectifies
+from netloupe.analysis.unproject import rectifies
 from netloupe.analysis.windows import Sliding, Windows
 from netloupe.core.errors import InputError
 from netloupe.core.network import LOGITS, Network
@@ -24,9 +24,9 @@ from netloupe.core.provenance import provenance
 from netloupe.core.rules import Rule
 from netloupe.core.units import Unit
 from netloupe.data.sources import ImageSource
-from netloupe.render.keys import legend, palette
-from netloupe.render.maps import relief
-from netloupe.render.pictures import Picture, beside, captioned, cropped, from_pixels, grid, heat, resized, stacked
+from netloupe.render.chart import legend
+from netloupe.render.colors import heat, palette, relief
+from netloupe.render.pictures import Picture, beside, captioned, cropped, from_pixels, grid, resized, stacked
 from netloupe.render.result import Result
 
 SIDE = 288  # px of a panel's longer side

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from netloupe.analysis.display import as_seen
-from netloupe.analysis.projections import Neuron, chains, projections
+from netloupe.analysis.unproject import Neuron, chains, projections
 from netloupe.core.errors import InputError, UnknownName
 from netloupe.core.layers import Layer
 from netloupe.core.network import Network
@@ -25,7 +25,7 @@ from netloupe.core.provenance import provenance
 from netloupe.core.receptive_field import Box
 from netloupe.core.rules import Rule
 from netloupe.data.sources import ImageSource, ReadPixels, pixel_reader
-from netloupe.render.maps import relief
+from netloupe.render.colors import relief
 from netloupe.render.pictures import PAPER, Picture, captioned, cropped, from_pixels, grid, resized
 from netloupe.render.result import Result
 from netloupe.sweep.accumulators import TopPatches as TopAccumulator

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from netloupe.analysis.projections import named_rule, no_rectifier, rectifies
+from netloupe.analysis.unproject import named_rule, no_rectifier, rectifies
 from netloupe.atlas.documents import Projected, network_document
 from netloupe.atlas.map import check_method, write_map
 from netloupe.atlas.photographs import Photographs, map_layers, write_images
@@ -70,7 +70,7 @@ def build(
     project: the rule by which their projections are made, "deconvnet" or "guided", or None for none; there are none
     either if the rule finds no ReLU in the network. synthesize: of which layers to make an image for each channel, by
     default of none, because one takes about as long as hundreds of images take to sweep. map_by: how the images are
-    laid out on a map, "tsne", "pca" or "umap" (see `analysis.embedding`), or None for no map.
+    laid out on a map, "tsne", "pca" or "umap" (see `analysis.layout.embedding`), or None for no map.
     progress: called with (stage, done, total). The folder appears when all is done. Raises StoreError if `out` holds
     something else or can't be written, UnknownName for a layer, rule or method that is not there, InputError for no
     readable image.

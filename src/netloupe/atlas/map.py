@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from netloupe.analysis.embedding import LEAST, METHODS, embed_vectors
+from netloupe.analysis.layout.embedding import LEAST, METHODS, embed_vectors
 from netloupe.atlas.layout import SHEET, SIDES, SPACES, THUMB, feature_vectors, in_grid, laid_out
 from netloupe.atlas.store import Store
 from netloupe.core.errors import InputError, unknown

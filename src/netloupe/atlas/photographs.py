@@ -16,7 +16,8 @@ from netloupe.atlas.store import Store
 from netloupe.core.network import Network
 from netloupe.data.images import to_float
 from netloupe.data.sources import ImageSource, read_batches
-from netloupe.render.pictures import Picture, decode, encode, heat, resized
+from netloupe.render.colors import heat
+from netloupe.render.pictures import Picture, decode, encode, resized
 
 MAP_COLUMNS = 8
 MAP_SIDE = 64

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from netloupe.analysis.fidelity import randomized, rank_correlation
 from netloupe.analysis.patches import tile_of
-from netloupe.analysis.projections import Neuron, Pass, Place, chains, projections
+from netloupe.analysis.unproject import Neuron, Pass, Place, chains, projections
 from netloupe.atlas.store import Store
 from netloupe.atlas.tables import typical
 from netloupe.core.errors import InputError, NetworkError

@@ -51,7 +51,7 @@ def build(
 
     A build that was cut short goes on where it was.
     """
-    from netloupe.analysis.projections import named_rule
+    from netloupe.analysis.unproject import named_rule
     from netloupe.atlas.build import build
     from netloupe.atlas.synthesized import Synthesis
     from netloupe.cli.progress import Progress

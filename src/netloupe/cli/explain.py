@@ -38,7 +38,7 @@ def explain(
     By every method side by side, with how far to trust each. By default to the most probable class.
     """
     from netloupe.analysis.display import as_seen
-    from netloupe.analysis.explanation import explain
+    from netloupe.analysis.explain.task import explain
     from netloupe.analysis.methods import pick_methods
     from netloupe.cli.progress import Progress
     from netloupe.data.images import fit, open_image, to_float

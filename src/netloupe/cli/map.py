@@ -37,7 +37,7 @@ def map_images(
     Alike to a layer, by default the last before the logits, or in their pixels. Draws each image at its place, all on
     a grid without overlaps, and dots by class where there are labels.
     """
-    from netloupe.analysis.map import embed
+    from netloupe.analysis.layout.task import embed
     from netloupe.cli.progress import Progress
     from netloupe.data.sources import open_source
 

@@ -39,7 +39,7 @@ def patches(
     By default the channels of every layer. With --project each channel's patches stand beside their projections.
     """
     from netloupe.analysis.patches import project_patches, top_patches
-    from netloupe.analysis.projections import named_rule, no_rectifier, rectifies
+    from netloupe.analysis.unproject import named_rule, no_rectifier, rectifies
     from netloupe.cli.progress import Progress
     from netloupe.data.sources import open_source
 

@@ -13,28 +13,6 @@ Color = tuple[int, int, int]
 
 PAPER: Color = (246, 244, 239)
 
-_HEAT = np.array(  # black, violet, red, orange, pale yellow: lightness rises evenly
-    [
-        [0, 0, 4],
-        [40, 11, 84],
-        [101, 21, 110],
-        [159, 42, 99],
-        [212, 72, 66],
-        [245, 125, 21],
-        [250, 193, 39],
-        [252, 255, 164],
-    ],
-    dtype=np.float64,
-)
-
-
-def heat(values: np.ndarray, high: float | None = None) -> Picture:
-    """(H, W) from 0 (black; below too) to `high` (pale yellow; its maximum for None) -> (H, W, 3), lightness even."""
-    high = float(values.max(initial=0.0)) if high is None else high
-    share = np.clip(values / high, 0, 1) if high > 0 else np.zeros_like(values, dtype=np.float64)
-    places = np.linspace(0, 1, len(_HEAT))
-    return np.stack([np.interp(share, places, _HEAT[:, c]) for c in range(3)], axis=-1).round().astype(np.uint8)
-
 
 def resized(picture: Picture, size: tuple[int, int], *, smooth: bool = True) -> Picture:
     """The picture at (height, width): smooth, or with its pixels kept as squares."""

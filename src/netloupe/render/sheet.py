@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from netloupe.render.maps import diverging
-from netloupe.render.pictures import PAPER, Color, Picture, heat
+from netloupe.render.chart import font
+from netloupe.render.colors import INK, RULE, SOFT, diverging, heat
+from netloupe.render.pictures import PAPER, Color, Picture
 
-INK: Color = (31, 28, 24)
-SOFT: Color = (100, 93, 83)
 BAR: Color = (156, 54, 32)
-LINE: Color = (223, 217, 205)
-
-
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
 
 
 def lines_of(text: str, width: int, size: int) -> list[str]:
     """The text in lines of up to `width` px; a longer word is cut, with an ellipsis."""
-    font = _font(size)
+    letters = font(size)
     lines = [""]
     for word in text.split():
-        while font.getlength(word) > width and len(word) > 2:
+        while letters.getlength(word) > width and len(word) > 2:
             word = word[:-2] + "…"
         longer = f"{lines[-1]} {word}".strip()
-        if font.getlength(longer) <= width:
+        if letters.getlength(longer) <= width:
             lines[-1] = longer
         else:
             lines.append(word)
@@ -43,7 +35,7 @@ def paragraph(text: str, width: int, size: int = 13, color: Color = INK) -> Pict
     sheet = Image.new("RGB", (width, height * len(lines)), PAPER)
     draw = ImageDraw.Draw(sheet)
     for i, line in enumerate(lines):
-        draw.text((0, i * height), line, fill=color, font=_font(size))
+        draw.text((0, i * height), line, fill=color, font=font(size))
     return np.asarray(sheet)
 
 
@@ -64,11 +56,11 @@ def bars(rows: Sequence[tuple[str, float]], width: int, size: int = 13) -> Pictu
     draw = ImageDraw.Draw(sheet)
     for i, (name, share) in enumerate(rows):
         y = i * height
-        draw.text((0, y), lines_of(name, name_width - 8, size)[0], fill=INK, font=_font(size))
-        draw.rectangle((name_width, y + 3, name_width + track, y + size), fill=LINE)
+        draw.text((0, y), lines_of(name, name_width - 8, size)[0], fill=INK, font=font(size))
+        draw.rectangle((name_width, y + 3, name_width + track, y + size), fill=RULE)
         if share > 0:
             draw.rectangle((name_width, y + 3, name_width + max(1, round(share * track)), y + size), fill=BAR)
-        draw.text((name_width + track + 8, y), f"{share:.1%}", fill=SOFT, font=_font(size))
+        draw.text((name_width + track + 8, y), f"{share:.1%}", fill=SOFT, font=font(size))
     return np.asarray(sheet)
 
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from netloupe.render.charts import COLORS, Line, axis, line_chart, text_table
+from netloupe.render.chart import Line, axis, line_chart, text_table
+from netloupe.render.colors import COLORS, SOFT
 from netloupe.render.pictures import Picture, beside, captioned, cropped, from_pixels, stacked
-from netloupe.render.sheet import SOFT, framed, paragraph
+from netloupe.render.sheet import framed, paragraph
 
 if TYPE_CHECKING:
     from netloupe.studies.ablation import Ablation, LayerAblation

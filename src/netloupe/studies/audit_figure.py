@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from netloupe.render.charts import text_table
-from netloupe.render.maps import diverging, overlay
+from netloupe.render.chart import text_table
+from netloupe.render.colors import SOFT, diverging, overlay
 from netloupe.render.pictures import Picture, beside, from_pixels, resized, stacked
-from netloupe.render.sheet import SOFT, framed, paragraph
+from netloupe.render.sheet import framed, paragraph
 from netloupe.studies.audit_backgrounds import Background
 from netloupe.studies.audit_places import Box, in_pixels, place_words
 from netloupe.studies.audit_tests import Place

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from netloupe.render.charts import COLORS, GRAY, INK, Axis, axis, font, text_table
+from netloupe.render.chart import Axis, axis, font, text_table
+from netloupe.render.colors import COLORS, GRAY, INK, RULE, SOFT
 from netloupe.render.pictures import PAPER, Color, Picture, beside, from_pixels, grid, resized, stacked
-from netloupe.render.sheet import LINE, SOFT, framed, paragraph
+from netloupe.render.sheet import framed, paragraph
 from netloupe.studies.correspondence import RANDOM
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def _shown(found: Correspondence, i: int, box: np.ndarray | None, size: tuple[in
     image = found.images[i]
     if box is not None:
         if not np.isfinite(box).all():
-            return np.full((*size, 3), LINE, dtype=np.uint8)
+            return np.full((*size, 3), RULE, dtype=np.uint8)
         top, left, bottom, right = map(int, box)
         image = image.copy()
         image[:, top:bottom, left:right] = found.color[:, None, None]
@@ -81,7 +82,7 @@ def _chart(layer: str, rows: dict[str, Any]) -> Picture:
     draw.text((0, 4), layer, fill=INK, font=font(15))
     for value, text in x.ticks:
         at = _across(x, value)
-        draw.line((at, top, at, bottom), fill=LINE)
+        draw.line((at, top, at, bottom), fill=RULE)
         draw.text((at, bottom + 5), text, fill=SOFT, font=font(12), anchor="ma")
     draw.text(
         (_across(x, (x.low + x.high) / 2), bottom + 26),

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from netloupe.analysis.display import as_seen
-from netloupe.analysis.projections import no_rectifier, project, rectifies
+from netloupe.analysis.unproject import no_rectifier, project, rectifies
 from netloupe.core.errors import InputError, NetworkError, UnknownName, unknown
 from netloupe.core.network import Network
 from netloupe.core.provenance import provenance

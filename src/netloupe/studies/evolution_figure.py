@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from netloupe.analysis.patches import tile_of
-from netloupe.render.charts import COLORS, Axis, Line, axis, line_chart, text_table
+from netloupe.render.chart import Axis, Line, axis, line_chart, text_table
+from netloupe.render.colors import COLORS, SOFT
 from netloupe.render.pictures import PAPER, Color, Picture, beside, cropped, stacked
-from netloupe.render.sheet import SOFT, framed, paragraph
+from netloupe.render.sheet import framed, paragraph
 from netloupe.studies.evolution import SETTLED
 
 if TYPE_CHECKING:

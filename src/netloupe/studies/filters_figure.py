@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from netloupe.render.charts import COLORS, Axis, Line, axis, line_chart, text_table
-from netloupe.render.maps import relief
-from netloupe.render.pictures import Picture, beside, grid, heat, resized, stacked
-from netloupe.render.sheet import SOFT, framed, paragraph
+from netloupe.render.chart import Axis, Line, axis, line_chart, text_table
+from netloupe.render.colors import COLORS, SOFT, heat, relief
+from netloupe.render.pictures import Picture, beside, grid, resized, stacked
+from netloupe.render.sheet import framed, paragraph
 from netloupe.studies.spectra import BANDS, HIGH, LOW, frequencies
 
 if TYPE_CHECKING:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from netloupe.render.charts import COLORS, LEFT, Axis, Line, axis, fits, line_chart, text_table
+from netloupe.render.chart import LEFT, Axis, Line, axis, fits, line_chart, text_table
+from netloupe.render.colors import COLORS, SOFT
 from netloupe.render.pictures import Picture, stacked
-from netloupe.render.sheet import SOFT, framed, paragraph
+from netloupe.render.sheet import framed, paragraph
 
 if TYPE_CHECKING:
     from netloupe.studies.generalization import Generalization

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from netloupe.render.charts import COLORS, INK, Axis, Band, Line, axis, line_chart, text_table
+from netloupe.render.chart import Axis, Band, Line, axis, line_chart, text_table
+from netloupe.render.colors import COLORS, INK, SOFT
 from netloupe.render.pictures import Color, Picture, beside, from_pixels, resized, stacked
-from netloupe.render.sheet import SOFT, framed, paragraph
+from netloupe.render.sheet import framed, paragraph
 from netloupe.studies.invariance_numbers import MOTIONS, amount, shown_places
 
 if TYPE_CHECKING:

@@ -16,10 +16,11 @@ from netloupe.core.network import Network
 from netloupe.core.provenance import provenance
 from netloupe.data.labels import check_same, required
 from netloupe.data.sources import ImageSource
-from netloupe.render.charts import text_table
+from netloupe.render.chart import text_table
+from netloupe.render.colors import SOFT
 from netloupe.render.pictures import Picture, stacked
 from netloupe.render.result import Result
-from netloupe.render.sheet import SOFT, framed, paragraph
+from netloupe.render.sheet import framed, paragraph
 from netloupe.studies.scratch import logits
 from netloupe.studies.surgery import changed, parse_changes
 from netloupe.studies.training import fitted, fresh, trained, usual_recipe

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from netloupe.analysis.explanation_target import find_target
+from netloupe.analysis.explain.target import find_target
 from netloupe.analysis.fidelity import area, pointing_hit, points
 from netloupe.analysis.methods import Method
 from netloupe.core.errors import InputError

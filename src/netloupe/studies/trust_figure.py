@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from netloupe.render.charts import COLORS, GRAY, LEFT, Axis, Line, axis, fits, line_chart, text_table
-from netloupe.render.maps import diverging, strength
-from netloupe.render.pictures import Picture, beside, from_pixels, grid, heat, resized, stacked
-from netloupe.render.sheet import SOFT, framed, paragraph
+from netloupe.render.chart import LEFT, Axis, Line, axis, fits, line_chart, text_table
+from netloupe.render.colors import COLORS, GRAY, SOFT, diverging, heat, strength
+from netloupe.render.pictures import Picture, beside, from_pixels, grid, resized, stacked
+from netloupe.render.sheet import framed, paragraph
 
 if TYPE_CHECKING:
     from netloupe.studies.trust import Trust

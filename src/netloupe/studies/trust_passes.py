@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from netloupe.analysis.explanation_target import Target
+from netloupe.analysis.explain.target import Target
 from netloupe.analysis.fidelity import deletion, insertion, randomized
 from netloupe.analysis.methods import Method
 from netloupe.core.errors import NetloupeError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from netloupe.analysis.explanation_words import MUCH, NEARLY, PARTLY
+from netloupe.analysis.explain.words import MUCH, NEARLY, PARTLY
 
 
 def verdict(scores: Mapping[str, Any], center: float | None) -> str:

@@ -17,9 +17,9 @@ from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective, Reading
 from netloupe.core.rules import Rule, backward_rule
+from netloupe.synthesis.constraints import Constraint
 from netloupe.synthesis.optimizers import LBFGS, Adam, Optimizer
 from netloupe.synthesis.parameterizations import Parameterization, Pixels, Variables
-from netloupe.synthesis.projections import Projection
 from netloupe.synthesis.tiles import read
 from netloupe.synthesis.transforms import Transform
 
@@ -61,7 +61,7 @@ def climb(
     steps: int = 256,
     penalty: Objective | None = None,
     transforms: Sequence[Transform] = (),
-    projections: Sequence[Projection] = (),
+    constraints: Sequence[Constraint] = (),
     redirected: int = 0,
     until: Until | None = None,
     every: int = 0,
@@ -81,10 +81,10 @@ def climb(
     numbers. dtype: in which the network multiplies on the way up and back; the scores that are returned are found in
     its own.
     parameterization: what is climbed, by default `Pixels()`. optimizer: by default `Adam()`. penalty: taken off every
-    objective, of the images alone. transforms: before each step, drawn from `seed` and the step. projections: of the
+    objective, of the images alone. transforms: before each step, drawn from `seed` and the step. constraints: of the
     pixels, after each step. redirected: for so many steps, units that are off pass on what would raise them (rule
     "redirected"). every: keep a frame each so many steps. progress: called with (done, total), in steps of images.
-    Raises NetworkError when a score is no finite number, with the step; InputError for projections where the pixels
+    Raises NetworkError when a score is no finite number, with the step; InputError for constraints where the pixels
     are not what is climbed.
     tile: images whose sides are longer are seen in tiles of about so many px, one after the other, each with what its
     maps see beyond it, so that memory is bounded and the gradient that of the whole; see `tiles.read`.
@@ -107,7 +107,7 @@ def climb(
                 progress(before * steps + step * count, len(start) * steps)
 
         run = _Run(
-            net, some, penalty, ids, tuple(transforms), tuple(projections), optimizer, seed, tile, dtype, layout, steady
+            net, some, penalty, ids, tuple(transforms), tuple(constraints), optimizer, seed, tile, dtype, layout, steady
         )
         variables = (Pixels() if parameterization is None else parameterization)(start[ids].to(net.device))
         parts.append(run.climb(variables, steps, redirected, until, every, told))
@@ -133,7 +133,7 @@ class _Run:
     penalty: Objective | None
     ids: list[int]
     transforms: tuple[Transform, ...]
-    projections: tuple[Projection, ...]
+    constraints: tuple[Constraint, ...]
     optimizer: Optimizer
     seed: int
     tile: int | None
@@ -150,8 +150,8 @@ class _Run:
         every: int,
         progress: Callable[[int], None],
     ) -> Climbed:
-        if self.projections and variables.pixels is None:
-            raise InputError(f"{self.projections[0]!r} (accepted: only where the pixels themselves are climbed)")
+        if self.constraints and variables.pixels is None:
+            raise InputError(f"{self.constraints[0]!r} (accepted: only where the pixels themselves are climbed)")
         take = self.optimizer(variables.tensors)
         before = self._scores(_shown(variables))
         reached = torch.zeros(len(self.ids), dtype=torch.bool, device=before.device)
@@ -205,11 +205,11 @@ class _Run:
         with torch.no_grad():
             take(evaluate)
             variables.settle()
-            if self.projections:
+            if self.constraints:
                 zero = self.net.inputs.mean_color().to(first[1][0]).view(-1, 1, 1)
                 assert variables.pixels is not None
-                for projection in self.projections:
-                    variables.pixels.copy_(projection(variables.pixels, first[1][0], step, zero))
+                for constraint in self.constraints:
+                    variables.pixels.copy_(constraint(variables.pixels, first[1][0], step, zero))
             for tensor, old in zip(variables.tensors, kept or (), strict=False):
                 tensor[done] = old[done]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from netloupe.core.errors import unknown
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective, norm
+from netloupe.synthesis.constraints import Blur, ClipContribution, ClipNorm, Constraint, Decay
 from netloupe.synthesis.optimizers import Adam, Normalized, Optimizer
 from netloupe.synthesis.parameterizations import Fourier, Parameterization, Phases, Pixels
-from netloupe.synthesis.projections import Blur, ClipContribution, ClipNorm, Decay, Projection
 from netloupe.synthesis.transforms import Crop, Jitter, Noise, Pad, Rotate, Scale, Transform, Zoom
 
 
@@ -23,7 +23,7 @@ class Recipe:
     steps: int
     start: str = "noise"
     transforms: tuple[Transform, ...] = ()
-    projections: tuple[Projection, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
     penalty: Objective | None = None
 
     @property
@@ -47,9 +47,9 @@ def _simonyan(net: Network, size: tuple[int, int]) -> Recipe:
     return Recipe(Pixels("free"), Normalized(0.005), 300, "mean", penalty=per_pixel * norm(2, color))
 
 
-def _yosinski(lr: float, *projections: Projection) -> Callable[[Network, tuple[int, int]], Recipe]:
+def _yosinski(lr: float, *constraints: Constraint) -> Callable[[Network, tuple[int, int]], Recipe]:
     def make(net: Network, size: tuple[int, int]) -> Recipe:
-        return Recipe(Pixels("free"), Normalized(lr), 400, "mean", projections=projections)
+        return Recipe(Pixels("free"), Normalized(lr), 400, "mean", constraints=constraints)
 
     return make
 

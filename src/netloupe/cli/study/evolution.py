@@ -53,7 +53,7 @@ def evolution(
     FOLDER holds the snapshots of a training, as `netloupe train --snapshots` or a Recorder in any loop writes them;
     --model names the network they are of. Without FOLDER a small network is trained first, on labeled images.
     """
-    from netloupe.analysis.projections import named_rule
+    from netloupe.analysis.unproject import named_rule
     from netloupe.cli.progress import Progress
     from netloupe.data.sources import open_source
     from netloupe.studies.evolution import check_choice, evolution

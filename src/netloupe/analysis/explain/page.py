@@ -5,14 +5,14 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from netloupe.analysis.explanation_figure import areas_of, color_picture, map_picture, overlay_picture
-from netloupe.analysis.explanation_maps import ExplainedBy
-from netloupe.analysis.explanation_words import NOTES, likeness, on_curves, on_random, on_rival, score
+from netloupe.analysis.explain.evidence import ExplainedBy
+from netloupe.analysis.explain.figure import areas_of, color_picture, map_picture, overlay_picture
+from netloupe.analysis.explain.words import NOTES, likeness, on_curves, on_random, on_rival, score
 from netloupe.render.page import bar_list, chart, data_uri, figure, image, page, table
 from netloupe.render.sheet import color_bar
 
 if TYPE_CHECKING:
-    from netloupe.analysis.explanation import Explanation
+    from netloupe.analysis.explain.task import Explanation
 
 _ON_CURVES = "The curves show the score by the share of pixels that gave way, or came back."
 

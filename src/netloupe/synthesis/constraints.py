@@ -1,6 +1,6 @@
 """What is done to the pixels after each step (Yosinski et al. 2015, section 3).
 
-A projection takes the images (N, C, H, W), the gradient of the step, the number of the step from 1, and the color that
+A constraint takes the images (N, C, H, W), the gradient of the step, the number of the step from 1, and the color that
 counts as zero (C, 1, 1); it gives the images. It works where the pixels themselves are climbed.
 """
 
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Projection = Callable[[Tensor, Tensor, int, Tensor], Tensor]
+Constraint = Callable[[Tensor, Tensor, int, Tensor], Tensor]
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from netloupe.analysis.explanation_target import Target
+from netloupe.analysis.explain.target import Target
 from netloupe.analysis.fidelity import area, deletion, insertion, points, rank_correlation
 from netloupe.analysis.methods import Method
 from netloupe.core.errors import NetworkError
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective
 from netloupe.core.receptive_field import Box
-from netloupe.render.maps import strength
+from netloupe.render.colors import strength
 
 
 @dataclass(frozen=True)

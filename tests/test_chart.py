@@ -8,7 +8,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from netloupe.render.charts import COLORS, Axis, Line, axis, fits, line_chart, spread, text_table
+from netloupe.render.chart import Axis, Line, axis, fits, line_chart, spread, text_table
+from netloupe.render.colors import COLORS
 from netloupe.render.pictures import PAPER
 
 RED, BLUE = (200, 0, 0), (0, 0, 200)

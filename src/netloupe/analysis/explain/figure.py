@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from netloupe.analysis.explanation_maps import Curves, ExplainedBy
-from netloupe.analysis.explanation_words import NOTES, likeness, on_curves, on_random, on_rival, score
-from netloupe.render.maps import diverging, enlarged, overlay, relief
-from netloupe.render.pictures import Picture, beside, heat, resized, stacked
-from netloupe.render.sheet import SOFT, bars, color_bar, framed, paragraph
+from netloupe.analysis.explain.evidence import Curves, ExplainedBy
+from netloupe.analysis.explain.words import NOTES, likeness, on_curves, on_random, on_rival, score
+from netloupe.render.colors import SOFT, diverging, enlarged, heat, overlay, relief
+from netloupe.render.pictures import Picture, beside, resized, stacked
+from netloupe.render.sheet import bars, color_bar, framed, paragraph
 
 if TYPE_CHECKING:
-    from netloupe.analysis.explanation import Explanation
+    from netloupe.analysis.explain.task import Explanation
 
 _SIDE = 176  # px of a map's longer side
 _GAP = 8

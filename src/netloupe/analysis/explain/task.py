@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from netloupe.analysis.explanation_figure import draw_figure
-from netloupe.analysis.explanation_maps import Curves, ExplainedBy, curves_of, explained_by
-from netloupe.analysis.explanation_page import write_page
-from netloupe.analysis.explanation_target import Target, find_target
+from netloupe.analysis.explain.evidence import Curves, ExplainedBy, curves_of, explained_by
+from netloupe.analysis.explain.figure import draw_figure
+from netloupe.analysis.explain.page import write_page
+from netloupe.analysis.explain.target import Target, find_target
 from netloupe.analysis.fidelity import STEPS, randomized
 from netloupe.analysis.gradients import saliency
 from netloupe.analysis.methods import METHODS, pick_methods

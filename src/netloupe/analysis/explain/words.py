@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from netloupe.analysis.explanation_maps import Curves, ExplainedBy
-from netloupe.analysis.explanation_target import Target
+from netloupe.analysis.explain.evidence import Curves, ExplainedBy
+from netloupe.analysis.explain.target import Target
 
 NEARLY = 0.85  # rank correlation from which two maps are nearly the same
 MUCH = 0.6

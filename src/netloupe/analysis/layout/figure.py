@@ -10,10 +10,11 @@ from functools import cached_property
 import numpy as np
 from PIL import Image, ImageDraw
 
-from netloupe.analysis.arrangement import Arrangement
 from netloupe.analysis.display import as_seen
+from netloupe.analysis.layout.arrangement import Arrangement
 from netloupe.data.sources import ImageSource
-from netloupe.render.charts import COLORS, INK, SOFT, font
+from netloupe.render.chart import font
+from netloupe.render.colors import COLORS, INK, SOFT
 from netloupe.render.pictures import PAPER, Color, Picture, from_pixels, resized
 
 MARK: Color = (255, 77, 46)

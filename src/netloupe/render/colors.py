@@ -5,7 +5,38 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from netloupe.render.pictures import Picture, heat
+from netloupe.render.pictures import Color, Picture
+
+INK: Color = (31, 28, 24)
+SOFT: Color = (100, 93, 83)
+RULE: Color = (223, 217, 205)
+
+COLORS: tuple[Color, ...] = (  # told apart with any color vision, readable on paper
+    (0, 90, 156),
+    (230, 159, 0),
+    (0, 158, 115),
+    (204, 82, 122),
+    (86, 180, 233),
+    (148, 62, 15),
+    (110, 70, 160),
+    (30, 40, 50),
+)
+GRAY: Color = (140, 134, 124)
+OTHERS: Color = (214, 212, 206)
+
+_HEAT = np.array(  # black, violet, red, orange, pale yellow: lightness rises evenly
+    [
+        [0, 0, 4],
+        [40, 11, 84],
+        [101, 21, 110],
+        [159, 42, 99],
+        [212, 72, 66],
+        [245, 125, 21],
+        [250, 193, 39],
+        [252, 255, 164],
+    ],
+    dtype=np.float64,
+)
 
 _DIVERGING = np.array(  # blue, white, red: lightness falls evenly to both sides
     [
@@ -23,10 +54,23 @@ _DIVERGING = np.array(  # blue, white, red: lightness falls evenly to both sides
 )
 
 
+def palette(count: int) -> list[Color]:
+    """Colors for `count` categories, most frequent first; those for which there is no color left share a light gray."""
+    return [*COLORS, *[OTHERS] * count][:count]
+
+
 def strength(values: np.ndarray, share: float = 0.995) -> float:
     """The size that `share` of the non-zero values do not exceed: a scale not set by outliers. 0 if all are zero."""
     sizes = np.abs(values[values != 0])
     return float(np.quantile(sizes, share)) if sizes.size else 0.0
+
+
+def heat(values: np.ndarray, high: float | None = None) -> Picture:
+    """(H, W) from 0 (black; below too) to `high` (pale yellow; its maximum for None) -> (H, W, 3), lightness even."""
+    high = float(values.max(initial=0.0)) if high is None else high
+    share = np.clip(values / high, 0, 1) if high > 0 else np.zeros_like(values, dtype=np.float64)
+    places = np.linspace(0, 1, len(_HEAT))
+    return np.stack([np.interp(share, places, _HEAT[:, c]) for c in range(3)], axis=-1).round().astype(np.uint8)
 
 
 def diverging(values: np.ndarray, high: float | None = None) -> Picture:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from netloupe.render import maps, pictures, sheet
-from netloupe.render.pictures import PAPER, heat
+from netloupe.render import colors, pictures, sheet
+from netloupe.render.colors import heat
+from netloupe.render.pictures import PAPER
 
 PHOTOS = {
     "dark": np.full((40, 40, 3), 8, dtype=np.uint8),
@@ -17,47 +18,47 @@ PHOTOS = {
 
 def test_strength_is_not_set_by_outliers_nor_by_zeros() -> None:
     values = np.concatenate([np.linspace(0.001, 1, 1000), [1000.0], np.zeros(5000)])
-    assert 0.9 < maps.strength(values) <= 1
-    assert maps.strength(np.array([-3.0, 1.0, 0.0]), 1.0) == 3
-    assert maps.strength(np.zeros(4)) == 0
+    assert 0.9 < colors.strength(values) <= 1
+    assert colors.strength(np.array([-3.0, 1.0, 0.0]), 1.0) == 3
+    assert colors.strength(np.zeros(4)) == 0
 
 
 def test_diverging_is_blue_white_red() -> None:
-    below, zero, above = maps.diverging(np.array([[-1.0, 0.0, 1.0]]), 1.0)[0].astype(int)
+    below, zero, above = colors.diverging(np.array([[-1.0, 0.0, 1.0]]), 1.0)[0].astype(int)
     assert below[2] > below[0] + 50
     assert above[0] > above[2] + 50
     assert zero.min() > 240
-    assert (maps.diverging(np.zeros((2, 2))) == maps.diverging(np.zeros((1, 1)), 1.0)).all()
+    assert (colors.diverging(np.zeros((2, 2))) == colors.diverging(np.zeros((1, 1)), 1.0)).all()
 
 
 def test_relief_is_gray_at_zero_in_every_color() -> None:
-    shown = maps.relief(np.array([[[0.0, 1.0, -1.0]], [[0.0, 0.0, 0.0]], [[0.0, 0.0, 0.0]]]), 1.0)
+    shown = colors.relief(np.array([[[0.0, 1.0, -1.0]], [[0.0, 0.0, 0.0]], [[0.0, 0.0, 0.0]]]), 1.0)
     assert shown[0, 0].tolist() in ([127] * 3, [128] * 3)
     assert shown[0, 1].tolist()[0] == 255
     assert shown[0, 2].tolist()[0] == 0
-    assert maps.relief(np.zeros((1, 2, 2))).shape == (2, 2, 3)
+    assert colors.relief(np.zeros((1, 2, 2))).shape == (2, 2, 3)
 
 
 def test_enlarged_is_smooth_and_keeps_its_range() -> None:
     values = np.zeros((8, 8))
     values[4:] = 1
-    large = maps.enlarged(values, (64, 32))
+    large = colors.enlarged(values, (64, 32))
     assert large.shape == (64, 32)
     assert large.min() == 0
     assert large.max() == 1
     assert (np.diff(large[:, 5]) >= -1e-6).all()
     assert np.abs(np.diff(large[:, 5])).max() < 0.3  # an edge of 1 spreads over several px
-    assert maps.enlarged(values, (8, 8)) is values
+    assert colors.enlarged(values, (8, 8)) is values
 
 
 @pytest.mark.parametrize("name", PHOTOS)
 @pytest.mark.parametrize("signed", [False, True])
 def test_what_is_near_zero_shows_the_photograph_alone(name: str, signed: bool) -> None:
     photo = PHOTOS[name]
-    alone = maps.overlay(photo, np.zeros((40, 40)), 1.0, signed=signed)
+    alone = colors.overlay(photo, np.zeros((40, 40)), 1.0, signed=signed)
     assert (alone == alone[..., :1]).all()  # gray
     values = np.random.default_rng(0).uniform(-0.12, 0.12, (40, 40))
-    assert (maps.overlay(photo, values, 1.0, signed=signed) == alone).all()
+    assert (colors.overlay(photo, values, 1.0, signed=signed) == alone).all()
 
 
 @pytest.mark.parametrize("name", PHOTOS)
@@ -66,7 +67,7 @@ def test_what_is_strong_stands_out_on_dark_and_light_photographs(name: str, valu
     photo = PHOTOS[name]
     values = np.zeros((40, 40))
     values[10:30, 10:30] = value
-    shown = maps.overlay(photo, values, 1.0, signed=signed).astype(int)
+    shown = colors.overlay(photo, values, 1.0, signed=signed).astype(int)
     inside, outside = shown[12:28, 12:28], shown[:8]
     saturation = inside.max(-1) - inside.min(-1)
     assert saturation.min() > 60
@@ -77,20 +78,20 @@ def test_what_is_strong_stands_out_on_dark_and_light_photographs(name: str, valu
 
 
 def test_the_photograph_shines_through_a_strong_map() -> None:
-    shown = maps.overlay(PHOTOS["striped"], np.ones((40, 40)), 1.0).astype(int).sum(-1)
+    shown = colors.overlay(PHOTOS["striped"], np.ones((40, 40)), 1.0).astype(int).sum(-1)
     assert shown.max() - shown.min() > 80
 
 
 def test_an_unsigned_overlay_shows_nothing_below_zero() -> None:
     photo = PHOTOS["striped"]
-    alone = maps.overlay(photo, np.zeros((40, 40)))
-    assert (maps.overlay(photo, -np.ones((40, 40)), 1.0) == alone).all()
+    alone = colors.overlay(photo, np.zeros((40, 40)))
+    assert (colors.overlay(photo, -np.ones((40, 40)), 1.0) == alone).all()
 
 
 def test_an_overlay_enlarges_its_map() -> None:
     values = np.zeros((5, 5))
     values[0, 0] = 1
-    shown = maps.overlay(PHOTOS["dark"], values, 1.0).astype(int)
+    shown = colors.overlay(PHOTOS["dark"], values, 1.0).astype(int)
     assert shown.shape == (40, 40, 3)
     assert shown[2, 2, 0] - shown[2, 2, 2] > 60
     assert shown[30, 30].std() == 0
@@ -131,5 +132,5 @@ def test_bars_are_as_long_as_their_shares() -> None:
 
 def test_color_bars_are_the_scales_of_the_maps() -> None:
     signed, unsigned = sheet.color_bar(101, signed=True), sheet.color_bar(101, signed=False)
-    assert (signed[0, 50] == maps.diverging(np.zeros((1, 1)), 1.0)[0, 0]).all()
+    assert (signed[0, 50] == colors.diverging(np.zeros((1, 1)), 1.0)[0, 0]).all()
     assert (unsigned[0, -1] == heat(np.ones((1, 1)), 1.0)[0, 0]).all()

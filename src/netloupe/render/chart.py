@@ -5,27 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from netloupe.render.colors import INK, RULE, SOFT
 from netloupe.render.pictures import PAPER, Color, Picture
-
-INK: Color = (31, 28, 24)
-SOFT: Color = (100, 93, 83)
-RULE: Color = (223, 217, 205)
-
-COLORS: tuple[Color, ...] = (  # told apart with any color vision, readable on paper
-    (0, 90, 156),
-    (230, 159, 0),
-    (0, 158, 115),
-    (204, 82, 122),
-    (86, 180, 233),
-    (148, 62, 15),
-    (110, 70, 160),
-    (30, 40, 50),
-)
-GRAY: Color = (140, 134, 124)
 
 _FINE = 4  # lines are drawn at four times the size, then reduced
 _TEXT = 13  # px
@@ -123,6 +109,7 @@ def fits(texts: Sequence[str], width: int) -> bool:
     return max(font(12).getlength(text) for text in texts) + 4 <= width / max(1, len(texts) - 1)
 
 
+@cache
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
@@ -222,4 +209,15 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], widths: Seq
         for i, cell in enumerate(row):
             at, anchor = (0, "lm") if i == 0 else (int(ends[i]), "rm")
             draw.text((at, deep + 15 + 21 * j), cell, fill=INK, font=font(_TEXT), anchor=anchor)
+    return np.asarray(sheet)
+
+
+def legend(entries: list[tuple[Color, str]], height: int, width: int = 232) -> Picture:
+    """Lines of a color and what it stands for, top to bottom, on `height` px; those that find no room are left out."""
+    sheet = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for i, (color, text) in enumerate(entries[: max(1, (height - 22) // 20)]):
+        y = 22 + 20 * i
+        draw.rectangle((8, y, 22, y + 13), fill=color)
+        draw.text((30, y - 1), text, fill=(40, 38, 34), font_size=12)
     return np.asarray(sheet)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from netloupe.analysis.arrangement import Arrangement, arrange
-from netloupe.analysis.embedding import Embedding, check, embed_vectors
-from netloupe.analysis.map_figure import Drawn, dots, scatter, side_for, snapped
-from netloupe.analysis.map_quality import Quality, map_quality
+from netloupe.analysis.layout.arrangement import Arrangement, arrange
+from netloupe.analysis.layout.embedding import Embedding, check, embed_vectors
+from netloupe.analysis.layout.figure import Drawn, dots, scatter, side_for, snapped
+from netloupe.analysis.layout.quality import Quality, map_quality
 from netloupe.analysis.spaces import feature_space, features_of, pixel_space, pixels_of
 from netloupe.analysis.voting import Votes, vote
 from netloupe.core.errors import InputError

@@ -279,7 +279,7 @@ def test_what_cannot_be_seen_in_tiles_says_so() -> None:
         ({"objectives": [obj.logit(0)] * 3}, "3 objectives for 2 images"),
         ({"steps": -1}, "-1 steps"),
         ({"batch_size": 0}, "batch size 0"),
-        ({"parameterization": Fourier(), "projections": [constraints.Blur(1.0)]}, "only where the pixels themselves"),
+        ({"parameterization": Fourier(), "constraints": [constraints.Blur(1.0)]}, "only where the pixels themselves"),
     ],
 )
 def test_what_cannot_be_climbed(options: dict[str, Any], message: str) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from netloupe.core.errors import StoreError
 from netloupe.core.files import write_atomically
+from netloupe.core.identity import Identity
 from netloupe.data.sources import Skipped
 from netloupe.sweep.accumulator import Accumulator
 
@@ -31,14 +32,11 @@ class Progress:
 
 
 class Checkpoint:
-    """Where a sweep saves itself, and what sweep it is.
-
-    identity: whatever must be equal for a saved state to be taken up; plain JSON.
-    """
+    """Where a sweep saves itself, and what sweep it is."""
 
     def __init__(self, path: Path, identity: Mapping[str, Any], every: float) -> None:
         self._path = path
-        self._identity = json.loads(json.dumps({"format": _FORMAT, **identity}))
+        self._identity = Identity(format=_FORMAT, **identity)
         self._every = every
         self._saved = time.monotonic()
         self._cost = 0.0
@@ -56,13 +54,7 @@ class Checkpoint:
                 tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError, KeyError, ValueError):
             raise StoreError(f"{self._path}: is no saved sweep; delete it to start anew") from None
-        for key, wanted in self._identity.items():
-            if found["identity"].get(key) != wanted:
-                given = _short(found["identity"].get(key))
-                raise StoreError(
-                    f"{self._path}: the saved sweep is another one, its {key}: {given}, now: {_short(wanted)}; "
-                    "delete it to start anew"
-                )
+        self._identity.check(found["identity"], self._path, "sweep")
         for name, accumulator in accumulators.items():
             mark = f"{name}:"
             accumulator.load({k.removeprefix(mark): t for k, t in tensors.items() if k.startswith(mark)})
@@ -86,8 +78,3 @@ class Checkpoint:
         write_atomically(self._path, safetensors.torch.save(tensors, {"sweep": json.dumps(document)}))
         self._saved = time.monotonic()
         self._cost = self._saved - start
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

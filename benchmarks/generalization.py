@@ -19,7 +19,7 @@ from common import ROOT, publish
 from netloupe.cli.progress import Progress
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
-from netloupe.data.sources import open_source
+from netloupe.data.open import open_source
 from netloupe.studies.generalization import generalization
 from netloupe.studies.generalization_figure import percent
 from netloupe.zoo.load import load

@@ -21,7 +21,7 @@ from netloupe.core.errors import InputError, UnknownName
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.data.images import load_images
-from netloupe.data.sources import open_source
+from netloupe.data.open import open_source
 
 
 def test_filters_of_the_first_layer_are_color_images_on_0_to_255() -> None:

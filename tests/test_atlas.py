@@ -29,7 +29,7 @@ from netloupe.atlas.store import Store
 from netloupe.atlas.tables import selectivity, typical
 from netloupe.core.errors import InputError, StoreError, UnknownName
 from netloupe.data.images import load_images
-from netloupe.data.sources import open_source
+from netloupe.data.open import open_source
 
 
 def photos(folder: Path) -> Path:
@@ -198,7 +198,7 @@ import os, signal, sys
 from pathlib import Path
 from atlas_helpers import tiny_network
 from netloupe.atlas.build import build
-from netloupe.data.sources import open_source
+from netloupe.data.open import open_source
 stage, least = sys.argv[1].split(":")
 def progress(now, done, total):
     if now == stage and done >= int(least):

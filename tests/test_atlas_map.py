@@ -19,7 +19,7 @@ from netloupe.atlas.pages import Pages
 from netloupe.atlas.store import Store
 from netloupe.core.errors import InputError, UnknownName
 from netloupe.data.images import load_images
-from netloupe.data.sources import open_source
+from netloupe.data.open import open_source
 
 
 @pytest.fixture(scope="module")

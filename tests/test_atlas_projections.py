@@ -31,7 +31,7 @@ from netloupe.core.errors import UnknownName
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.data.images import load_images
-from netloupe.data.sources import open_source
+from netloupe.data.open import open_source
 from netloupe.render.colors import relief
 
 

@@ -29,7 +29,8 @@ from netloupe.cli.app import main
 from netloupe.core.errors import InputError, UnknownName
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
-from netloupe.data.sources import open_source, pixel_reader
+from netloupe.data.open import open_source
+from netloupe.data.sources import pixel_reader
 from netloupe.synthesis.visualize import visualize
 
 HOW = Synthesis(("conv1", "conv2"), facets=2, steps=6)
@@ -193,7 +194,7 @@ from pathlib import Path
 from atlas_helpers import tiny_network
 from netloupe.atlas.build import build
 from netloupe.atlas.synthesized import Synthesis
-from netloupe.data.sources import open_source
+from netloupe.data.open import open_source
 def progress(stage, done, total):
     if stage == "synthesis" and done >= 70:
         os.kill(os.getpid(), signal.SIGKILL)

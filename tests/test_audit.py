@@ -18,7 +18,8 @@ from netloupe.core.errors import InputError, NetworkError, UnknownName
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective
-from netloupe.data.sources import ImageSource, open_source
+from netloupe.data.open import open_source
+from netloupe.data.sources import ImageSource
 from netloupe.studies.audit import Audit, audit
 from netloupe.studies.audit_backgrounds import inside
 from netloupe.studies.audit_maps import log_odds

@@ -15,7 +15,7 @@ from atlas_helpers import tiny_network, write_photos
 from browser_helpers import all_of, chromium, needs_chromium, no_complaints, serving, until, webdriver
 from netloupe.atlas.build import build
 from netloupe.atlas.store import Store
-from netloupe.data.sources import open_source
+from netloupe.data.open import open_source
 
 pytestmark = needs_chromium
 

@@ -14,7 +14,8 @@ import torch
 from atlas_helpers import tiny_network, write_photos
 from browser_helpers import all_of, chromium, needs_chromium, serving, until, webdriver
 from netloupe.atlas.build import build
-from netloupe.data.sources import open_source, pixel_reader
+from netloupe.data.open import open_source
+from netloupe.data.sources import pixel_reader
 from netloupe.studies.correspondence import correspondence
 from netloupe.studies.points import read_points
 

@@ -19,8 +19,9 @@ from netloupe.core.errors import InputError, NetworkError, UnknownName
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.data.images import fit
+from netloupe.data.open import open_source
 from netloupe.data.photos import photos
-from netloupe.data.sources import ImageSource, open_source
+from netloupe.data.sources import ImageSource
 from netloupe.studies.correspondence import Correspondence, correspondence
 from netloupe.studies.faces import photo_faces
 from netloupe.studies.points import find_points, read_points

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pickle
 import random
 import threading
 import time
@@ -13,10 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_helpers import encoded, noise, shared, write_images
+from data_helpers import encoded, noise, shared, write_images, write_parquet
 from netloupe.core.errors import InputError
 from netloupe.data.images import fit
-from netloupe.data.sources import ImageSource, open_source, read_batches
+from netloupe.data.open import open_source, reopen, reopening
+from netloupe.data.sources import ImageSource, read_batches
 
 NAMES = ["b.png", "a.png", "sub/c.png", "sub/a.png", "Z.png", "ä.png", "10.png", "9.png"]
 
@@ -164,6 +167,52 @@ def test_first_and_open_know_their_bounds(tmp_path: Path) -> None:
             two.open(image_id)
     with pytest.raises(InputError, match="the first 0 images"):
         source.first(0)
+
+
+def test_a_subset_says_which_images_it_has(tmp_path: Path) -> None:
+    pixels = write_images(tmp_path, ["x/a.png", "x/b.png", "y/c.png", "y/d.png"])
+    source = open_source(tmp_path)
+    some = source.subset([3, 1])
+    assert (some.names, some.labels, some.classes) == (["y/d.png", "x/b.png"], [1, 0], ["x", "y"])
+    assert np.array_equal(np.asarray(some.open(0)), pixels["y/d.png"])
+    again = some.subset([1])
+    assert np.array_equal(np.asarray(again.open(0)), pixels["x/b.png"])
+    assert source.first(2).spec == f"{source.spec}[:2]" == source.subset([0, 1]).spec
+    specs = [s.spec for s in (source, source.first(2), some, source.subset([1, 3]), source.subset([2]), again)]
+    assert len(set(specs)) == 6
+    for wrong in ([], [4], [-1], [1, 1]):
+        with pytest.raises(InputError, match=r"accepted: 1 or more ids from 0 to 3, each once"):
+            source.subset(wrong)
+
+
+def _same(a: ImageSource, b: ImageSource) -> bool:
+    same = (a.spec, list(a.names), a.labels, a.classes) == (b.spec, list(b.names), b.labels, b.classes)
+    return same and all(np.array_equal(np.asarray(a.open(i)), np.asarray(b.open(i))) for i in (0, len(a) - 1))
+
+
+def test_every_kind_of_source_pickles_and_opens_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_images(tmp_path, ["in/x/a.png", "in/x/b.png", "in/y/c.png"])
+    (tmp_path / "list.txt").write_text("in/x/a.png\nin/y/c.png\n")
+    write_parquet(tmp_path / "t.parquet", {"image": [encoded(noise(4, 5, seed=i)) for i in range(9)]})
+    for spec in ("photos", "digits", "in", "in/*/*.png", "./in/x/../y/*.png", "list.txt", "t.parquet", "in/x/a.png"):
+        whole = open_source(spec)
+        for source in (whole, whole.subset([len(whole) - 1, 0]) if len(whole) > 1 else whole, whole.first(1)):
+            document = json.loads(json.dumps(reopening(source)))
+            assert len(json.dumps(document)) < 500
+            assert _same(pickle.loads(pickle.dumps(source)), source)
+            with monkeypatch.context() as elsewhere:
+                elsewhere.chdir("/")
+                again = reopen(document)
+                pixels = np.asarray(again.open(0))
+            assert np.array_equal(pixels, np.asarray(source.open(0)))
+            assert _same(again, source)
+    document = reopening(open_source("in"))
+    (tmp_path / "in" / "y" / "c.png").unlink()
+    with pytest.raises(InputError, match="'in' holds other images than it did"):
+        reopen(document)
+    with pytest.raises(InputError, match="can't be opened again"):
+        reopening(ImageSource("memory", ["a"], lambda _: Image.new("L", (1, 1))))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 8, 100])

@@ -8,7 +8,8 @@ from sklearn.datasets import load_digits
 
 from netloupe.core.errors import InputError
 from netloupe.data.labels import class_names, of_network, required
-from netloupe.data.sources import ImageSource, open_source
+from netloupe.data.open import open_source
+from netloupe.data.sources import ImageSource
 
 
 def source(labels: list[int | None] | None, classes: list[str] | None = None) -> ImageSource:

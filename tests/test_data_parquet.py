@@ -13,8 +13,9 @@ import pytest
 
 from data_helpers import encoded, noise, shared, write_images, write_parquet
 from netloupe.core.errors import InputError
+from netloupe.data.open import open_source
 from netloupe.data.parquet import _ImageBytes, from_parquet
-from netloupe.data.sources import open_source, read_batches
+from netloupe.data.sources import read_batches
 
 
 def rows(count: int, seed: int = 0) -> list[bytes]:

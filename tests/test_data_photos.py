@@ -18,8 +18,9 @@ from PIL import Image
 
 from netloupe.core.errors import InputError
 from netloupe.data import photos as module
+from netloupe.data.open import open_source
 from netloupe.data.photos import credits, photos
-from netloupe.data.sources import open_source, read_batches
+from netloupe.data.sources import read_batches
 
 SAME_NAME = [
     "astronaut",

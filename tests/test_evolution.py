@@ -20,7 +20,7 @@ from netloupe.cli.study.evolution import evolution as evolution_command
 from netloupe.core.errors import InputError, NetworkError, UnknownName
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
-from netloupe.data.sources import open_source
+from netloupe.data.open import open_source
 from netloupe.studies.evolution import Evolution, evolution
 from netloupe.studies.responses import Responses, ranked
 from netloupe.sweep.engine import sweep

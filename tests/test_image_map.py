@@ -19,7 +19,8 @@ from netloupe.cli.app import main
 from netloupe.core.errors import InputError, NetworkError, UnknownName
 from netloupe.core.network import Network
 from netloupe.data.images import load_images
-from netloupe.data.sources import ImageSource, open_source
+from netloupe.data.open import open_source
+from netloupe.data.sources import ImageSource
 from netloupe.render.pictures import PAPER
 
 

@@ -20,7 +20,8 @@ from netloupe.core.errors import InputError, NetworkError, UnknownName
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.data.images import fit, to_float
-from netloupe.data.sources import ImageSource, open_source
+from netloupe.data.open import open_source
+from netloupe.data.sources import ImageSource
 from netloupe.render.chart import Band, Line, axis, line_chart
 from netloupe.studies.invariance import Invariance, invariance, motions
 from netloupe.studies.invariance_numbers import amounts, by_amount, crossing, linearity, shown_places

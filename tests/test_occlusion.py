@@ -21,7 +21,7 @@ from netloupe.analysis.occlusion import occlusions
 from netloupe.analysis.occlusion_panels import occlusion_panels
 from netloupe.analysis.windows import Windows
 from netloupe.cli.app import main
-from netloupe.data.sources import open_source
+from netloupe.data.open import open_source
 
 IMAGES = torch.rand(2, 3, 24, 32, generator=torch.Generator().manual_seed(1))
 SCORE = obj.logit("dog")

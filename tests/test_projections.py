@@ -24,7 +24,8 @@ from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.core.rules import Rule
 from netloupe.data.images import load_images
-from netloupe.data.sources import open_source, pixel_reader
+from netloupe.data.open import open_source
+from netloupe.data.sources import pixel_reader
 from netloupe.render.colors import relief
 
 STD = (0.2, 0.25, 0.4)

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from netloupe.core.errors import InputError, NetworkError, StoreError
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
-from netloupe.data.sources import ImageSource, open_source
+from netloupe.data.open import open_source
+from netloupe.data.sources import ImageSource
 from netloupe.training import recorder as recording
 from netloupe.training.classifier import Recipe
 from netloupe.training.models import train_model

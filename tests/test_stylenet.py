@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from netloupe.core.errors import InputError, NetworkError, StoreError, UnknownName
-from netloupe.data.sources import from_files, open_source
+from netloupe.data.open import from_files, open_source
 from netloupe.stylenet.model import EMBEDDED, StyleModel, load_styles, save_styles
 from netloupe.stylenet.network import Enlargement, Norm, StyleNet, StyleNorm
 from netloupe.training.crops import crops, turns

@@ -14,7 +14,7 @@ from PIL import Image
 
 from netloupe.core.errors import InputError, UnknownName
 from netloupe.core.inputs import InputSpec
-from netloupe.data.sources import open_source
+from netloupe.data.open import open_source
 from netloupe.training.card import to_markdown
 from netloupe.training.classifier import Recipe
 from netloupe.training.labeled import read_labeled

@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from netloupe.core.errors import InputError
-from netloupe.data.sources import ImageSource, open_source
+from netloupe.data.open import open_source
+from netloupe.data.sources import ImageSource
 from netloupe.training.classifier import Recipe, _Session
 from netloupe.training.labeled import Images, random_crops, read_labeled
 from netloupe.training.score import score

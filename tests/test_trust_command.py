@@ -13,7 +13,8 @@ from data_helpers import encoded, noise, write_parquet
 from netloupe.cli import app as cli
 from netloupe.cli.study.trust import trust as trust_command
 from netloupe.core.errors import InputError
-from netloupe.data.sources import ImageSource, open_source
+from netloupe.data.open import open_source
+from netloupe.data.sources import ImageSource
 from netloupe.studies.boxes import read_boxes
 from netloupe.studies.trust import trust
 

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from netloupe.core.network import Network
     from netloupe.core.units import Unit
     from netloupe.data.images import load_image, load_images
+    from netloupe.data.open import open_source
     from netloupe.data.photos import photos
-    from netloupe.data.sources import open_source
     from netloupe.studies.audit import audit
     from netloupe.synthesis.dream import dream
     from netloupe.synthesis.facets import facets
@@ -101,7 +101,7 @@ _MODULES = {
     "locate_object": "analysis.objects",
     "neighbors": "analysis.neighbors",
     "occlusion": "analysis.occlusion",
-    "open_source": "data.sources",
+    "open_source": "data.open",
     "photos": "data.photos",
     "saliency": "analysis.gradients",
     "smooth_grad": "analysis.gradients",

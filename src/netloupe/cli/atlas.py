@@ -55,7 +55,7 @@ def build(
     from netloupe.atlas.build import build
     from netloupe.atlas.synthesized import Synthesis
     from netloupe.cli.progress import Progress
-    from netloupe.data.sources import open_source
+    from netloupe.data.open import open_source
 
     rule = None if project == "none" else named_rule(project, "none")
     net, source = network.load(), open_source(data).first(first)

@@ -41,7 +41,7 @@ def audit(
     """
     from netloupe.analysis.methods import pick_methods
     from netloupe.cli.progress import Progress
-    from netloupe.data.sources import open_source
+    from netloupe.data.open import open_source
     from netloupe.studies.audit import audit
     from netloupe.studies.boxes import read_boxes
 

@@ -39,7 +39,7 @@ def map_images(
     """
     from netloupe.analysis.layout.task import embed
     from netloupe.cli.progress import Progress
-    from netloupe.data.sources import open_source
+    from netloupe.data.open import open_source
 
     net, source = network.load(), open_source(data).first(first)
     new = read_images(net, place) if place else None

@@ -30,7 +30,7 @@ def neighbors(
     from netloupe.analysis.nearest import check
     from netloupe.analysis.neighbors import neighbors
     from netloupe.cli.progress import Progress
-    from netloupe.data.sources import open_source
+    from netloupe.data.open import open_source
 
     check(k, metric)
     net, source = network.load(), open_source(data)

@@ -62,7 +62,7 @@ def occlude(
     from netloupe.analysis.occlusion import occlusions
     from netloupe.analysis.occlusion_panels import occlusion_panels, usual_window
     from netloupe.cli.progress import Progress
-    from netloupe.data.sources import open_source
+    from netloupe.data.open import open_source
 
     if unit is not None and (class_name is not None or layer is not None):
         raise InputError("--unit was given with --class or --layer (accepted: --unit alone)")

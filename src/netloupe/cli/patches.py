@@ -41,7 +41,7 @@ def patches(
     from netloupe.analysis.patches import project_patches, top_patches
     from netloupe.analysis.unproject import named_rule, no_rectifier, rectifies
     from netloupe.cli.progress import Progress
-    from netloupe.data.sources import open_source
+    from netloupe.data.open import open_source
 
     if unit is not None and layer:
         raise InputError("--layer and --unit were given (accepted: one of them)")

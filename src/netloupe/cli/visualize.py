@@ -111,7 +111,7 @@ def visualize(
 
 def _facets(net: Network, addresses: list[str], data: str, count: int, **options: Any) -> Facets:
     from netloupe.cli.progress import Progress
-    from netloupe.data.sources import open_source
+    from netloupe.data.open import open_source
     from netloupe.synthesis.facets import facets
 
     source = open_source(data)

@@ -21,8 +21,19 @@ def digits() -> ImageSource:
     """
     from sklearn.datasets import load_digits
 
-    data = load_digits()
-    pixels = np.rint(data.images * (255 / _HIGHEST)).astype(np.uint8).repeat(_SCALE, 1).repeat(_SCALE, 2)
-    labels = [int(label) for label in data.target]
+    labels = [int(label) for label in load_digits().target]
     names = [f"digits/{i:04}-{label}" for i, label in enumerate(labels)]
-    return ImageSource("digits", names, lambda i: Image.fromarray(pixels[i]), labels, [str(i) for i in range(10)])
+    return ImageSource("digits", names, _opener, labels, [str(i) for i in range(10)], "digits")
+
+
+def _opener(i: int) -> Image.Image:
+    return Image.fromarray(_pixels()[i])
+
+
+@cache
+def _pixels() -> np.ndarray:
+    """(1797, 32, 32) uint8."""
+    from sklearn.datasets import load_digits
+
+    images: np.ndarray = load_digits().images
+    return np.rint(images * (255 / _HIGHEST)).astype(np.uint8).repeat(_SCALE, 1).repeat(_SCALE, 2)

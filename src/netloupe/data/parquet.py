@@ -7,6 +7,7 @@ import math
 import os
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
@@ -54,16 +55,23 @@ def from_parquet(files: Sequence[Path], spec: str) -> ImageSource:
         names += [f"{name}#{row}" for row in range(count)]
     if not names:
         raise InputError(f"{spec!r} holds no rows")
-    read = _ImageBytes(files, columns)
-
-    def opener(i: int) -> Image.Image:
-        encoded = read(i)
-        if encoded is None:
-            raise InputError(f"{names[i]}: no image in this row")
-        return open_image(encoded, names[i])
-
     indices, classes = _classes(labels, class_names, spec)
+    opener = _Rows(names, _ImageBytes(files, columns))
     return ImageSource(spec, names, opener, indices, hub_classes if hub_classes and indices else classes)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Opens the image in row i."""
+
+    names: Sequence[str]
+    read: _ImageBytes
+
+    def __call__(self, i: int) -> Image.Image:
+        encoded = self.read(i)
+        if encoded is None:
+            raise InputError(f"{self.names[i]}: no image in this row")
+        return open_image(encoded, self.names[i])
 
 
 class _ImageBytes:
@@ -80,6 +88,9 @@ class _ImageBytes:
             self._groups += [(f, g) for g in range(metadata.num_row_groups)]
             rows += [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
         self._starts = np.array([0, *accumulate(rows)])
+
+    def __reduce__(self) -> tuple[type[_ImageBytes], tuple[Sequence[Path], Sequence[str]]]:
+        return _ImageBytes, (self._files, self._columns)  # neither the lock nor what is held goes along
 
     def __call__(self, i: int) -> bytes | None:
         group = int(np.searchsorted(self._starts, i, side="right")) - 1

@@ -6,8 +6,8 @@ microscope phase images, the second view of the motorcycle, and the clock, which
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache, partial
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
@@ -84,8 +84,11 @@ def photos() -> ImageSource:
     crops = _crops({photo: image.size for photo, image in gray.items()})
     places = [_Place(photo) for photo in _PHOTOS]
     places += [crop for crop in crops if ImageStat.Stat(crop.cut(gray[crop.photo])).stddev[0] >= _BLANK]
-    names = [place.name() for place in places]
-    return ImageSource("photos", names, lambda i: places[i].cut(_decoded(places[i].photo)))
+    return ImageSource("photos", [place.name() for place in places], partial(_opened, places), opened="photos")
+
+
+def _opened(places: Sequence[_Place], i: int) -> Image.Image:
+    return places[i].cut(_decoded(places[i].photo))
 
 
 def credits() -> list[tuple[str, str, str]]:

@@ -72,7 +72,9 @@ def gather(
     """
     labels = None if predicted or class_names(source) is None else _labels(net, source)
     chosen = np.arange(len(source)) if labels is None else _first(labels, per_class)
-    part = _subset(source, chosen)
+    if not len(chosen):
+        raise InputError(f"no image of {source.spec!r} has a label (accepted: labels, or predictions: --predicted)")
+    part = source.subset(chosen.tolist())
     predictions, features = Predictions(), _features(net)
     readers: dict[str, Accumulator] = {"predictions": predictions}
     report = sweep(
@@ -136,13 +138,6 @@ def _first(labels: np.ndarray, per_class: int | None) -> np.ndarray:
             seen[label] += 1
             kept.append(i)
     return np.array(kept, dtype=np.int64)
-
-
-def _subset(source: ImageSource, ids: np.ndarray) -> ImageSource:
-    if not len(ids):
-        raise InputError(f"no image of {source.spec!r} has a label (accepted: labels, or predictions: --predicted)")
-    names, opener = [source.names[int(i)] for i in ids], source.opener
-    return ImageSource(source.spec, names, lambda i: opener(int(ids[i])))
 
 
 def _features(net: Network) -> Features | None:

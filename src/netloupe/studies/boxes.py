@@ -76,16 +76,20 @@ def by_image(entries: Mapping[str, Any], source: ImageSource) -> dict[int, Any]:
 
 def _names_in_parquet(source: ImageSource) -> list[str]:
     """The column `name` of a Parquet source's rows; empty without one."""
-    if "#" not in source.names[0]:
+    if source.opened is None or "#" not in source.names[0]:
         return []
     import pyarrow.parquet as pq
 
-    root = Path(source.spec)
+    root = Path(source.opened)
     files = dict.fromkeys(name.rpartition("#")[0] for name in source.names)
     paths = [root if root.is_file() else (root if root.is_dir() else root.parent) / file for file in files]
     if not all(path.is_file() and "name" in pq.read_schema(path).names for path in paths):
         return []
-    return [str(name) for path in paths for name in pq.read_table(path, columns=["name"]).column("name").to_pylist()]
+    columns = {
+        file: pq.read_table(path, columns=["name"]).column("name") for file, path in zip(files, paths, strict=True)
+    }
+    rows = [name.rpartition("#") for name in source.names]
+    return [str(columns[file][int(row)].as_py()) for file, _, row in rows]
 
 
 def _box(given: Any, where: str) -> tuple[float, float, float, float]:

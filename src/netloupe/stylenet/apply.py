@@ -16,7 +16,8 @@ import numpy as np
 from netloupe.core.errors import InputError
 from netloupe.core.files import write_atomically
 from netloupe.data.images import fit, plain, to_float
-from netloupe.data.sources import SUFFIXES, ImageSource, Skipped, open_source
+from netloupe.data.open import SUFFIXES, open_source
+from netloupe.data.sources import ImageSource, Skipped
 from netloupe.render.pictures import Picture, encode, from_pixels, resized
 from netloupe.stylenet.model import Style, StyleModel
 from netloupe.stylenet.video import VIDEO_SUFFIXES, Writer, camera, frames, pyav, record

@@ -12,7 +12,8 @@ from torch import nn
 from netloupe.core.errors import InputError, unknown
 from netloupe.core.files import write_atomically
 from netloupe.core.inputs import InputSpec
-from netloupe.data.sources import ImageSource, open_source
+from netloupe.data.open import open_source
+from netloupe.data.sources import ImageSource
 from netloupe.training.card import make_card, to_markdown
 from netloupe.training.classifier import Epoch, Recipe, train
 from netloupe.training.labeled import Images, read_labeled

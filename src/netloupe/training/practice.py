@@ -77,7 +77,7 @@ def practice(
     fewer images than a batch, NetworkError if the loss diverges, StoreError for a folder that can't be written.
     """
     labels = required(source, "training")
-    channels = 1 if source.spec == "digits" else 3
+    channels = 1 if source.opened == "digits" else 3
     images = read_labeled(source, SIZE, channels=channels)
     images.check(len(labels), "training")
     held = torch.arange(len(images.labels)) % HELD_OUT == HELD_OUT - 1

@@ -20,7 +20,8 @@ from netloupe.core.errors import InputError
 from netloupe.core.files import write_atomically
 from netloupe.core.network import Network
 from netloupe.data.images import fit, height_width, open_image, plain, to_float
-from netloupe.data.sources import SUFFIXES, ImageSource, open_source
+from netloupe.data.open import SUFFIXES, open_source
+from netloupe.data.sources import ImageSource
 from netloupe.render.pictures import encode
 from netloupe.stylenet.model import StyleModel, architecture, load_styles, save_styles
 from netloupe.stylenet.network import StyleNet

@@ -75,7 +75,7 @@ def _channels(
 ) -> None:
     from netloupe.cli.progress import Progress
     from netloupe.data.labels import of_network
-    from netloupe.data.sources import open_source
+    from netloupe.data.open import open_source
     from netloupe.studies.ablation import ablation
 
     source = open_source(data).first(first)
@@ -101,7 +101,7 @@ def _retrain(
     as_json: bool,
 ) -> None:
     from netloupe.cli.progress import Progress
-    from netloupe.data.sources import open_source
+    from netloupe.data.open import open_source
     from netloupe.studies.retraining import MINUTES, retraining
 
     source = open_source(data).first(first)

@@ -31,13 +31,14 @@ def correspondence(
 
     from netloupe.cli.progress import Progress
     from netloupe.core.errors import InputError
-    from netloupe.data.sources import open_source, pixel_reader
+    from netloupe.data.open import open_source
+    from netloupe.data.sources import pixel_reader
     from netloupe.studies.correspondence import correspondence
     from netloupe.studies.faces import NOTE, photo_faces
     from netloupe.studies.points import find_points, read_points
 
     net, source = network.load(), open_source(data)
-    if points is None and source.spec != "photos":
+    if points is None and source.opened != "photos":
         raise InputError(
             f"where the parts are in {data!r} is not known (fix: --points FILE; the atlas's #/points writes one)"
         )

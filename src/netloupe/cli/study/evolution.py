@@ -55,7 +55,7 @@ def evolution(
     """
     from netloupe.analysis.unproject import named_rule
     from netloupe.cli.progress import Progress
-    from netloupe.data.sources import open_source
+    from netloupe.data.open import open_source
     from netloupe.studies.evolution import check_choice, evolution
 
     if unit and layer:

@@ -27,7 +27,7 @@ def filters(
     Dead and duplicate channels, missing frequencies, aliasing.
     """
     from netloupe.cli.progress import Progress
-    from netloupe.data.sources import open_source
+    from netloupe.data.open import open_source
     from netloupe.studies.filters import diagnose
 
     net, source = network.load(), open_source(data).first(first)

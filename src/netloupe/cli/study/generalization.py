@@ -44,7 +44,7 @@ def generalization(
     By linear probes, beside the same network trained from scratch on the same images.
     """
     from netloupe.cli.progress import Progress
-    from netloupe.data.sources import open_source
+    from netloupe.data.open import open_source
     from netloupe.studies.generalization import PER_CLASS, generalization
     from netloupe.studies.probes import KINDS
 

@@ -37,7 +37,7 @@ def invariance(
 ) -> None:
     """Shift, scale and turn images; compare features and answer with the original's."""
     from netloupe.cli.progress import Progress
-    from netloupe.data.sources import open_source
+    from netloupe.data.open import open_source
     from netloupe.studies.invariance import invariance
 
     examples = None if images is None else _numbers(images)

@@ -38,7 +38,7 @@ def trust(
     from netloupe.analysis.methods import pick_methods
     from netloupe.cli.progress import Progress
     from netloupe.data.labels import of_network
-    from netloupe.data.sources import open_source
+    from netloupe.data.open import open_source
     from netloupe.studies.boxes import read_boxes
     from netloupe.studies.trust import trust
 

@@ -20,9 +20,9 @@ from netloupe.core.network import Network
 from netloupe.core.objectives import Objective
 from netloupe.data.open import open_source
 from netloupe.data.sources import ImageSource
-from netloupe.studies.audit import Audit, audit
-from netloupe.studies.audit_backgrounds import inside
-from netloupe.studies.audit_maps import log_odds
+from netloupe.studies.audit.backgrounds import inside
+from netloupe.studies.audit.maps import log_odds
+from netloupe.studies.audit.measure import Audit, audit
 
 TAGGED = 2
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from netloupe.cli import app as cli
 from netloupe.cli.audit import audit as command
-from netloupe.studies.audit import audit
+from netloupe.studies.audit.measure import audit
 
 FACTORY = """
 import torch

@@ -9,8 +9,10 @@ import pytest
 import torch
 from scipy import stats
 
-from netloupe.studies import audit_effects, audit_groups, audit_places
-from netloupe.studies.audit_backgrounds import hidden_sides
+from netloupe.studies.audit import effects as audit_effects
+from netloupe.studies.audit import groups as audit_groups
+from netloupe.studies.audit import places as audit_places
+from netloupe.studies.audit.backgrounds import hidden_sides
 
 
 def test_shares_are_of_the_positive_part() -> None:

@@ -16,7 +16,7 @@ from browser_helpers import all_of, chromium, needs_chromium, serving, until, we
 from netloupe.atlas.build import build
 from netloupe.data.open import open_source
 from netloupe.data.sources import pixel_reader
-from netloupe.studies.correspondence import correspondence
+from netloupe.studies.correspondence.measure import correspondence
 from netloupe.studies.points import read_points
 
 pytestmark = needs_chromium

@@ -21,7 +21,7 @@ from netloupe.core.errors import InputError, NetworkError, UnknownName
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.data.open import open_source
-from netloupe.studies.evolution import Evolution, evolution
+from netloupe.studies.evolution.measure import Evolution, evolution
 from netloupe.studies.responses import Responses, ranked
 from netloupe.sweep.engine import sweep
 from netloupe.training import practice as practicing

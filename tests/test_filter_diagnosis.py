@@ -20,8 +20,8 @@ from netloupe.cli.study.filters import filters as filters_command
 from netloupe.core.errors import InputError
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
-from netloupe.studies.filters import Diagnosis, diagnose
-from netloupe.studies.spectra import aliasing, filter_spectra, folded, strided
+from netloupe.studies.diagnosis.measure import Diagnosis, diagnose
+from netloupe.studies.diagnosis.spectra import aliasing, filter_spectra, folded, strided
 
 
 def waves(count: int, size: int = 32, seed: int = 0) -> Tensor:

@@ -14,9 +14,9 @@ from netloupe.core.errors import InputError, NetworkError, UnknownName
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.data.sources import ImageSource
-from netloupe.studies import retraining as retraining_module
-from netloupe.studies.retraining import error, retraining
-from netloupe.studies.surgery import changed, parse_changes
+from netloupe.studies.retraining import measure as retraining_module
+from netloupe.studies.retraining.measure import error, retraining
+from netloupe.studies.retraining.surgery import changed, parse_changes
 from netloupe.studies.training import fresh, usual_recipe
 from netloupe.zoo.lenslet import Lenslet, lenslet
 

@@ -16,7 +16,7 @@ from netloupe.core.errors import InputError
 from netloupe.data.open import open_source
 from netloupe.data.sources import ImageSource
 from netloupe.studies.boxes import read_boxes
-from netloupe.studies.trust import trust
+from netloupe.studies.trust.measure import trust
 
 # --- boxes from a file
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from netloupe.studies.trust_words import verdict
+from netloupe.studies.trust.words import verdict
 
 SCORES: dict[str, Any] = {"half_random": 0.3, "all_random": 0.1, "rival": 0.2, "other_image": 0.3, "pointing": None}
 SCORES["beats"] = {"random": ["deletion", "insertion"], "center": ["deletion", "insertion"]}

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from netloupe.data.images import load_image, load_images
     from netloupe.data.open import open_source
     from netloupe.data.photos import photos
-    from netloupe.studies.audit import audit
+    from netloupe.studies.audit.measure import audit
     from netloupe.synthesis.dream import dream
     from netloupe.synthesis.facets import facets
     from netloupe.synthesis.fool import fool
@@ -83,7 +83,7 @@ _MODULES = {
     "Network": "core.network",
     "Unit": "core.units",
     "activation_maps": "analysis.activations",
-    "audit": "studies.audit",
+    "audit": "studies.audit.measure",
     "dream": "synthesis.dream",
     "embed": "analysis.layout.task",
     "explain": "analysis.explain.task",

@@ -42,7 +42,7 @@ def audit(
     from netloupe.analysis.methods import pick_methods
     from netloupe.cli.progress import Progress
     from netloupe.data.open import open_source
-    from netloupe.studies.audit import audit
+    from netloupe.studies.audit.measure import audit
     from netloupe.studies.boxes import read_boxes
 
     pick_methods([method])
@@ -66,7 +66,7 @@ def audit(
 
 
 def _left_out(result: Any) -> list[str]:
-    from netloupe.studies.audit_words import left_out
+    from netloupe.studies.audit.words import left_out
 
     return left_out(result)
 

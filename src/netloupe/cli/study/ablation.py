@@ -76,7 +76,7 @@ def _channels(
     from netloupe.cli.progress import Progress
     from netloupe.data.labels import of_network
     from netloupe.data.open import open_source
-    from netloupe.studies.ablation import ablation
+    from netloupe.studies.ablation.measure import ablation
 
     source = open_source(data).first(first)
     ids, images = read_source(net, source)
@@ -102,7 +102,7 @@ def _retrain(
 ) -> None:
     from netloupe.cli.progress import Progress
     from netloupe.data.open import open_source
-    from netloupe.studies.retraining import MINUTES, retraining
+    from netloupe.studies.retraining.measure import MINUTES, retraining
 
     source = open_source(data).first(first)
     with Progress() as progress:

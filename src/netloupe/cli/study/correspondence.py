@@ -33,7 +33,7 @@ def correspondence(
     from netloupe.core.errors import InputError
     from netloupe.data.open import open_source
     from netloupe.data.sources import pixel_reader
-    from netloupe.studies.correspondence import correspondence
+    from netloupe.studies.correspondence.measure import correspondence
     from netloupe.studies.faces import NOTE, photo_faces
     from netloupe.studies.points import find_points, read_points
 

@@ -56,7 +56,7 @@ def evolution(
     from netloupe.analysis.unproject import named_rule
     from netloupe.cli.progress import Progress
     from netloupe.data.open import open_source
-    from netloupe.studies.evolution import check_choice, evolution
+    from netloupe.studies.evolution.measure import check_choice, evolution
 
     if unit and layer:
         raise InputError("--layer and --unit were given (accepted: one of them)")
@@ -111,7 +111,7 @@ def _check_named(source: ImageSource, layers: list[str] | None, units: list[str]
     from netloupe.core.inputs import InputSpec
     from netloupe.core.network import Network
     from netloupe.data.labels import required
-    from netloupe.studies.evolution import named_channels
+    from netloupe.studies.evolution.measure import named_channels
     from netloupe.training.practice import SIZE, small_network
 
     classes = len(required(source, "training"))

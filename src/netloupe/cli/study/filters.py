@@ -28,7 +28,7 @@ def filters(
     """
     from netloupe.cli.progress import Progress
     from netloupe.data.open import open_source
-    from netloupe.studies.filters import diagnose
+    from netloupe.studies.diagnosis.measure import diagnose
 
     net, source = network.load(), open_source(data).first(first)
     with Progress() as progress:

@@ -45,8 +45,8 @@ def generalization(
     """
     from netloupe.cli.progress import Progress
     from netloupe.data.open import open_source
-    from netloupe.studies.generalization import PER_CLASS, generalization
-    from netloupe.studies.probes import KINDS
+    from netloupe.studies.generalization.measure import PER_CLASS, generalization
+    from netloupe.studies.generalization.probes import KINDS
 
     net, source = network.load(), open_source(data)
     with Progress() as progress:
@@ -68,7 +68,7 @@ def generalization(
 
 
 def _text(found: dict[str, Any]) -> str:
-    from netloupe.studies.generalization_figure import percent
+    from netloupe.studies.generalization.figure import percent
 
     counts = found["per_class"]
     kinds = list(next(iter(next(iter(counts.values()))["probes"].values())))

@@ -38,7 +38,7 @@ def invariance(
     """Shift, scale and turn images; compare features and answer with the original's."""
     from netloupe.cli.progress import Progress
     from netloupe.data.open import open_source
-    from netloupe.studies.invariance import invariance
+    from netloupe.studies.invariance.measure import invariance
 
     examples = None if images is None else _numbers(images)
     net, source = network.load(), open_source(data).first(first)
@@ -70,7 +70,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _text(found: dict[str, Any]) -> str:
-    from netloupe.studies.invariance_numbers import amount
+    from netloupe.studies.invariance.numbers import amount
 
     def put(motion: str, value: float | None) -> str:
         return "never" if value is None else amount(motion, value)

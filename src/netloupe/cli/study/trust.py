@@ -40,7 +40,7 @@ def trust(
     from netloupe.data.labels import of_network
     from netloupe.data.open import open_source
     from netloupe.studies.boxes import read_boxes
-    from netloupe.studies.trust import trust
+    from netloupe.studies.trust.measure import trust
 
     names = [name.strip() for given in methods for name in given.split(",")] if methods else None
     pick_methods(names)

@@ -1,0 +1,314 @@
+"""What a network loses without a channel, or a whole layer: mean ablation, without training anew.
+
+A channel's map is replaced by its mean over the images, position by position, so that the next layer gets what it
+usually gets and nothing of this image. The removals of Zeiler & Fergus (2013, Table 3) are in `retraining`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from netloupe.core.errors import InputError, NetworkError
+from netloupe.core.network import Network
+from netloupe.core.provenance import provenance
+from netloupe.core.receptive_field import Box
+from netloupe.core.trace.after import Rest
+from netloupe.render.pictures import Picture
+from netloupe.render.result import Result
+from netloupe.studies.features import stage_ends
+from netloupe.studies.layers import chosen
+
+SHOWN = 8  # channels of a layer in summary and figure
+_BATCH = 32
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class LayerAblation:
+    """One layer of C channels, of N images; each channel c replaced by its mean in turn.
+
+    rise: (C, N), how much the loss (nats) of each image rises. right: (C, N) bool, whether the image's class is still
+    the most probable. divergence: (C, N), Kullback-Leibler divergence of the changed prediction from the clean one.
+    whole_rise, whole_right, whole_divergence: (N,), all channels replaced at once.
+    activity: (C,) mean activation. change: (C,) mean size of what is replaced: of the activation less its mean.
+    patches: (C, 5) where the channel is strongest: image, then top, left, bottom, right of what the neuron sees.
+    whole_passes: why every pass ran the whole network, or None where only the part after the layer was run.
+    """
+
+    name: str
+    rise: np.ndarray
+    right: np.ndarray
+    divergence: np.ndarray
+    whole_rise: np.ndarray
+    whole_right: np.ndarray
+    whole_divergence: np.ndarray
+    activity: np.ndarray
+    change: np.ndarray
+    patches: np.ndarray
+    whole_passes: str | None
+
+    @property
+    def loss(self) -> np.ndarray:
+        """(C,): the mean rise of the loss."""
+        return mean_and_error(self.rise)[0]
+
+    @property
+    def ranking(self) -> np.ndarray:
+        """(C,): the channels, the one the network needs most first; of equals the lower index."""
+        return np.argsort(-self.loss, kind="stable")
+
+    def summary(self, clean_right: np.ndarray) -> dict[str, Any]:
+        loss, error = mean_and_error(self.rise)
+        whole, whole_error = mean_and_error(self.whole_rise[None])
+        worst = [
+            {
+                "channel": int(c),
+                "loss": float(loss[c]),
+                "error": _number(error[c]),
+                "accuracy": float(self.right[c].mean() - clean_right.mean()),
+                "divergence": float(self.divergence[c].mean()),
+                "activity": float(self.activity[c]),
+            }
+            for c in self.ranking[:SHOWN]
+        ]
+        return {
+            "channels": len(loss),
+            "whole": {
+                "loss": float(whole[0]),
+                "error": _number(whole_error[0]),
+                "accuracy": float(self.whole_right.mean() - clean_right.mean()),
+                "divergence": float(self.whole_divergence.mean()),
+            },
+            "worst": worst,
+            "helps": int((loss < -2 * error).sum()),
+            "no_effect": int((self.rise == 0).all(1).sum()),
+            "half_of_the_loss": half_of(loss),
+            "activity": rank_correlation(loss, self.activity),
+            "change": rank_correlation(loss, self.change),
+        }
+
+
+@dataclass(frozen=True)
+class Ablation(Result):
+    """Mean ablation of every channel of some layers.
+
+    clean_loss: (N,) nats. clean_right: (N,) bool. labeled: judged by the images' labels; else by the class that the
+    unchanged network predicts. image: (N, C, H, W), for the patches.
+    """
+
+    layers: tuple[LayerAblation, ...]
+    clean_loss: np.ndarray
+    clean_right: np.ndarray
+    labeled: bool
+    images: np.ndarray = field(repr=False)
+    provenance: Mapping[str, Any] = field(repr=False)
+
+    def pictures(self) -> dict[str, Picture]:
+        from netloupe.studies.ablation.figure import ablation_figure
+
+        return {"ablation": ablation_figure(self)}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        found = {"clean-loss": self.clean_loss}
+        for layer in self.layers:
+            found |= {
+                f"rise-{layer.name}": layer.rise,
+                f"right-{layer.name}": layer.right,
+                f"divergence-{layer.name}": layer.divergence,
+                f"whole-rise-{layer.name}": layer.whole_rise,
+                f"activity-{layer.name}": layer.activity,
+                f"change-{layer.name}": layer.change,
+            }
+        return found
+
+    def summary(self) -> dict[str, Any]:
+        notes = [
+            f"{one.name}: every pass ran the whole network; {one.whole_passes}"
+            for one in self.layers
+            if one.whole_passes
+        ]
+        if len(self.clean_loss) == 1:
+            notes.append("one image is its own mean, so replacing a channel by it changes nothing")
+        return {
+            "images": len(self.clean_loss),
+            "judged_by": "judged by their labels" if self.labeled else "judged by the classes predicted before",
+            "clean": {
+                "loss": float(self.clean_loss.mean()),
+                "accuracy": float(self.clean_right.mean()) if self.labeled else None,
+            },
+            "layers": {one.name: one.summary(self.clean_right) for one in self.layers},
+            "notes": notes,
+        }
+
+
+def ablation(
+    net: Network,
+    images: Tensor,
+    labels: Sequence[int | None] | None = None,
+    *,
+    layers: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> Ablation:
+    """Replace each channel of `layers` by its mean over images (N, C, H, W) in [0, 1], in turn, and all at once.
+
+    labels: class indices, by which the loss is the cross-entropy; None takes the class that the network predicts.
+    layers: None for up to eight, see `stage_ends`. The network runs up to a layer once, then only what follows,
+    where that can be cut out (see `Rest`).
+
+    Raises UnknownName for a layer that is not there, InputError for images or labels that can't be used, NetworkError
+    for logits that are not finite.
+    """
+    net.inputs.check(images)
+    net.inputs.check_range(images)
+    if not len(images):
+        raise InputError("0 images (accepted: 1 or more)")
+    tell = progress if progress is not None else lambda _name, _done, _total: None
+    names = list(chosen(net, layers, stage_ends(net)))
+    parts = images.split(_BATCH)
+    targets, clean = _clean(net, parts, labels)
+    means = _means(net, parts, names)
+    found = [_Layer(net, name, means[name], parts, targets).run(tell) for name in names]
+    log_p = clean.gather(1, targets[:, None])[:, 0]
+    return Ablation(
+        layers=tuple(found),
+        clean_loss=-log_p.numpy(),
+        clean_right=(clean.argmax(1) == targets).numpy(),
+        labeled=labels is not None,
+        images=images.cpu().numpy(),
+        provenance=provenance(net, "study ablation", layers=names, images=len(images), labeled=labels is not None),
+    )
+
+
+def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of each row of (C, N) and its standard error, which is NaN for one image."""
+    count = values.shape[1]
+    spread = values.std(1, ddof=1) / count**0.5 if count > 1 else np.full(len(values), np.nan)
+    return values.mean(1), spread
+
+
+def half_of(loss: np.ndarray) -> int | None:
+    """How many channels, the strongest first, make up half of all that the loss rises; None where it does not."""
+    rises = np.sort(loss[loss > 0])[::-1]
+    return int(np.searchsorted(np.cumsum(rises), rises.sum() / 2) + 1) if len(rises) else None
+
+
+def rank_correlation(a: np.ndarray, b: np.ndarray) -> float | None:
+    """Spearman's; None where one is constant."""
+    from scipy.stats import spearmanr
+
+    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return None
+    return float(spearmanr(a, b).statistic)
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _log_softmax(logits: Tensor, what: str) -> Tensor:
+    if not bool(logits.isfinite().all()):
+        raise NetworkError(f"logits that are not finite {what}")
+    return logits.double().log_softmax(1).cpu()
+
+
+def _clean(net: Network, parts: Sequence[Tensor], labels: Sequence[int | None] | None) -> tuple[Tensor, Tensor]:
+    """(N,) the class that each image is judged by, and (N, classes) the log probabilities, float64."""
+    with torch.no_grad():
+        clean = torch.cat([_log_softmax(net(part), f"from {net.name}") for part in parts])
+    if labels is None:
+        return clean.argmax(1), clean
+    if len(labels) != len(clean):
+        raise InputError(f"{len(labels)} labels for {len(clean)} images (accepted: one for each)")
+    wrong = [label for label in labels if label is None or not 0 <= label < clean.shape[1]]
+    if wrong:
+        raise InputError(f"label {wrong[0]} (accepted: 0 to {clean.shape[1] - 1} for every image, or no labels at all)")
+    return torch.tensor([int(label) for label in labels if label is not None]), clean
+
+
+def _means(net: Network, parts: Sequence[Tensor], names: Sequence[str]) -> dict[str, Tensor]:
+    """Layer -> the mean of its output over all images, (C, H, W) or (C,), float64."""
+    sums: dict[str, Tensor] = {}
+    count = 0
+    for part in parts:
+        for name, output in net.activations(part, names).items():
+            total = output.double().sum(0)
+            sums[name] = total + sums[name] if name in sums else total
+        count += len(part)
+    return {name: total / count for name, total in sums.items()}
+
+
+class _Layer:
+    """All that is done to one layer."""
+
+    def __init__(self, net: Network, name: str, mean: Tensor, parts: Sequence[Tensor], targets: Tensor) -> None:
+        self._net, self._name, self._parts, self._targets = net, name, parts, targets
+        self._mean = mean
+        channels, images = mean.shape[0], len(targets)
+        self._rise, self._divergence = np.zeros((channels + 1, images)), np.zeros((channels + 1, images))
+        self._right = np.zeros((channels + 1, images), bool)
+        self._activity, self._change = torch.zeros(channels).double(), torch.zeros(channels).double()
+        self._peaks = torch.full((channels,), -torch.inf)
+        self._patches = np.zeros((channels, 5), np.int64)
+
+    def run(self, tell: Progress) -> LayerAblation:
+        rest = Rest(self._net, self._name)
+        channels = self._mean.shape[0]
+        total = (channels + 1) * len(self._targets)
+        start = 0
+        for part in self._parts:
+            span = slice(start, start + len(part))
+            output, logits = rest.record(part)
+            clean = _log_softmax(logits, f"from {self._net.name}")
+            self._take_in(output, start)
+            mean = self._mean.to(output.dtype)
+            for c in range(channels + 1):  # the last is the whole layer
+                changed = output.clone()
+                if c < channels:
+                    changed[:, c] = mean[c]
+                else:
+                    changed[:] = mean
+                self._compare(c, span, clean, _log_softmax(rest(changed), f"without {self._name}:{c}"))
+                tell(self._name, start * (channels + 1) + (c + 1) * len(part), total)
+            start += len(part)
+        count = len(self._targets) * (self._mean[0].numel())
+        return LayerAblation(
+            self._name,
+            self._rise[:-1],
+            self._right[:-1],
+            self._divergence[:-1],
+            self._rise[-1],
+            self._right[-1],
+            self._divergence[-1],
+            (self._activity / count).numpy(),
+            (self._change / count).numpy(),
+            self._patches,
+            rest.whole,
+        )
+
+    def _compare(self, row: int, span: slice, clean: Tensor, now: Tensor) -> None:
+        targets = self._targets[span, None]
+        self._rise[row, span] = (clean.gather(1, targets) - now.gather(1, targets))[:, 0].numpy()
+        self._right[row, span] = (now.argmax(1) == targets[:, 0]).numpy()
+        self._divergence[row, span] = (clean.exp() * (clean - now)).sum(1).numpy()
+
+    def _take_in(self, output: Tensor, start: int) -> None:
+        """Sums of the activations, and where each channel is strongest."""
+        flat = output.double().cpu().reshape(len(output), output.shape[1], -1)
+        self._activity += flat.sum((0, 2))
+        self._change += (flat - self._mean.cpu().reshape(1, output.shape[1], -1)).abs().sum((0, 2))
+        peaks, places = flat.transpose(0, 1).flatten(1).max(1)
+        for c in (peaks > self._peaks).nonzero()[:, 0].tolist():
+            self._peaks[c] = peaks[c]
+            image, place = divmod(int(places[c]), flat.shape[2])
+            self._patches[c] = (start + image, *self._box(*divmod(place, output.shape[3] if output.ndim == 4 else 1)))
+
+    def _box(self, y: int, x: int) -> Box:
+        height, width = self._parts[0].shape[2:]
+        return self._net.layers[self._name].receptive_field.box(y, x, (height, width))

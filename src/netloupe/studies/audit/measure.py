@@ -1,0 +1,215 @@
+"""Which classes a network recognizes by something beside the point: a mark at a fixed place, or the background.
+
+After Lapuschkin et al. (2019, "Unmasking Clever Hans predictors"), who cluster attribution maps and look. Here maps
+only propose: the places where a class's evidence lies and the other classes' does not are found on one half of its
+images, and on the other half it is tested what hiding the place, and carrying it into other images, does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from netloupe.analysis.methods import Method
+from netloupe.core.errors import InputError
+from netloupe.core.network import Network
+from netloupe.core.provenance import provenance
+from netloupe.data.sources import ImageSource
+from netloupe.render.pictures import Picture
+from netloupe.render.result import Result
+from netloupe.studies.audit.backgrounds import Background, backgrounds
+from netloupe.studies.audit.effects import Effects
+from netloupe.studies.audit.groups import Groups, find_groups
+from netloupe.studies.audit.images import LEAST, Pool, Progress, gather
+from netloupe.studies.audit.maps import explain_classes
+from netloupe.studies.audit.places import GRID, excess
+from netloupe.studies.audit.shown import Shown, show_background, show_place
+from netloupe.studies.audit.tests import Place, try_places
+from netloupe.studies.methods import quick_methods
+
+METHOD = "gradient"
+LEAST_EFFECT = 0.2  # of probability, below which nothing is a suspect
+TESTED = 20  # classes whose maps stand out most
+SHOWN = 6  # suspects with pictures
+
+
+@dataclass(frozen=True)
+class Audit(Result):
+    """What was found about the C classes that have enough images, `labels` (C,) by name.
+
+    places: the classes whose places were tested, suspects first, each by the lower bound of its effect.
+    backgrounds: the same by the objects' boxes, None without boxes.
+    maps: (C, 8, 8) the mean share of the attribution in each cell; excess: (C, 8, 8), how far that is above the other
+    classes', in standard errors. groups: by class, the groups of its maps and of its features.
+    shown: suspects with pictures, or the foremost class where there is no suspect.
+    images: audited; counts: of what was left out, and why. notes: in words.
+    """
+
+    labels: tuple[str, ...]
+    images: int
+    places: tuple[Place, ...]
+    backgrounds: tuple[Background, ...] | None
+    maps: np.ndarray
+    excess: np.ndarray
+    groups: tuple[Groups, ...]
+    shown: tuple[Shown, ...]
+    names: Mapping[int, str]
+    counts: Mapping[str, Any]
+    size: tuple[int, int]
+    provenance: Mapping[str, Any]
+
+    @property
+    def suspects(self) -> list[Place | Background]:
+        """All suspects, the surest and largest effect first."""
+        found: list[Place | Background] = [*self.places, *(self.backgrounds or ())]
+        return sorted((one for one in found if one.suspect), key=lambda one: -one.low)
+
+    def pictures(self) -> dict[str, Picture]:
+        from netloupe.studies.audit.figure import audit_figure
+
+        return {"audit": audit_figure(self)}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"maps": self.maps, "excess": self.excess}
+
+    def documents(self) -> dict[str, str]:
+        from netloupe.studies.audit.page import write_page
+
+        return {"audit.html": write_page(self)}
+
+    def summary(self) -> dict[str, Any]:
+        from netloupe.studies.audit.words import background_row, group_row, place_row, verdict, verdicts
+
+        return {
+            "verdict": verdict(self),
+            "suspects": verdicts(self),
+            "places": [place_row(self, one) for one in self.places],
+            "backgrounds": None if self.backgrounds is None else [background_row(self, o) for o in self.backgrounds],
+            "groups": [group_row(self, one) for one in self.groups],
+            "images": self.images,
+            "classes": len(self.labels),
+            **self.counts,
+        }
+
+
+def audit(
+    net: Network,
+    source: ImageSource,
+    *,
+    boxes: Tensor | None = None,
+    method: str | Method = METHOD,
+    per_class: int | None = None,
+    tested: int = TESTED,
+    predicted: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Audit:
+    """Look for classes that are recognized by a fixed place of the image, or by the background.
+
+    source: images labeled with the network's classes; where there are no labels, or with `predicted`, the network's
+    predictions stand for them. boxes: (N, 4) of the objects, by image id, as `read_boxes` gives them.
+    method: of attribution, at the settings of `quick_methods`. per_class: the first so many images of each class.
+    tested: how many classes to test, those whose maps stand out most. progress: called with (what, done, of all).
+    Raises UnknownName for a method that is not there, InputError for images, labels or boxes that can't be used,
+    NetworkError where the method can't explain the network.
+    """
+    for what, count, least in (("images per class", per_class, LEAST), ("classes to test", tested, 1)):
+        if count is not None and count < least:
+            raise InputError(f"{count} {what} (accepted: {least} or more)")
+    if boxes is not None and boxes.shape != (len(source), 4):
+        raise InputError(f"boxes of shape {tuple(boxes.shape)} for {len(source)} images (accepted: (N, 4))")
+    (chosen,) = quick_methods([method])
+    pool = gather(net, source, predicted=predicted, per_class=per_class, seed=seed, progress=progress)
+    found = explain_classes(net, pool, chosen, boxes, progress)
+    groups = find_groups(pool, found.cells, found.rows, seed, progress)
+    effects = Effects(net, pool, seed)
+    places = try_places(effects, pool, found, groups, tested, LEAST_EFFECT, progress)
+    by_boxes = None
+    if boxes is not None:
+        by_boxes = backgrounds(effects, pool, boxes, found.within, _mean_color(pool), LEAST_EFFECT, progress)
+    maps, above = _by_class(pool, found.cells, found.rows)
+    return Audit(
+        labels=tuple(net.label(c) for c in pool.classes),
+        images=len(pool.ids),
+        places=tuple(places),
+        backgrounds=None if by_boxes is None else tuple(by_boxes),
+        maps=maps,
+        excess=above,
+        groups=tuple(groups),
+        shown=tuple(_shown(net, effects, pool, chosen, places, by_boxes, boxes)),
+        names={c: net.label(c) for c in range(net.classes)},
+        counts=_counts(net, pool, found.blank, found.failed, by_boxes),
+        size=net.inputs.size,
+        provenance=provenance(
+            net,
+            "audit",
+            source=source.spec,
+            images=source.fingerprint(),
+            method=chosen.name,
+            per_class=per_class,
+            tested=tested,
+            labels="predictions" if pool.predicted else "labels",
+            seed=seed,
+        ),
+    )
+
+
+def _by_class(pool: Pool, cells: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(C, 8, 8) mean shares of the attribution, and how far they lie above the other classes'; NaN without maps."""
+    labels = pool.labels[rows]
+    maps, above = (np.full((len(pool.classes), GRID * GRID), np.nan) for _ in range(2))
+    for i, label in enumerate(pool.classes):
+        own = np.flatnonzero(labels == label)
+        if len(own):
+            maps[i], _, above[i] = excess(cells, labels, label, own)
+    return maps.reshape(-1, GRID, GRID), above.reshape(-1, GRID, GRID)
+
+
+def _mean_color(pool: Pool) -> Tensor:
+    """(C,) of up to 256 images, evenly spread."""
+    rows = np.linspace(0, len(pool.ids) - 1, min(256, len(pool.ids))).astype(int)
+    return torch.stack([pool.images([row])[0].mean((1, 2)) for row in rows]).mean(0)
+
+
+def _shown(
+    net: Network,
+    effects: Effects,
+    pool: Pool,
+    method: Method,
+    places: list[Place],
+    by_boxes: list[Background] | None,
+    boxes: Tensor | None,
+) -> list[Shown]:
+    """Pictures of the suspects; without any, of the foremost class of each kind."""
+    first: list[Place | Background] = [*places[:1], *(by_boxes or [])[:1]]
+    suspects: list[Place | Background] = [one for one in places if one.suspect]
+    suspects += [one for one in by_boxes or [] if one.suspect]
+    found = []
+    for one in sorted(suspects, key=lambda s: -s.low)[:SHOWN] or first:
+        if isinstance(one, Place):
+            found.append(show_place(net, effects, pool, method, one))
+        else:
+            assert boxes is not None
+            found.append(show_background(net, effects, pool, method, one, boxes, _mean_color(pool)))
+    return found
+
+
+def _counts(
+    net: Network, pool: Pool, blank: int, failed: list[str], by_boxes: list[Background] | None
+) -> dict[str, Any]:
+    """What was left out, and why."""
+    return {
+        "predicted": pool.predicted,
+        "unlabeled": pool.unlabeled,
+        "duplicates": pool.duplicates,
+        "too_few": {net.label(c): n for c, n in pool.small},
+        "unreadable": list(pool.unreadable),
+        "blank_maps": blank,
+        "failed_maps": failed,
+        "without_boxes": None if by_boxes is None else len(pool.classes) - len(by_boxes),
+    }

@@ -1,0 +1,135 @@
+"""The places that were proposed for a class, tested on the images that nobody looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from netloupe.studies.audit.effects import Change, Contrast, Effects, contrast, holm
+from netloupe.studies.audit.groups import Groups
+from netloupe.studies.audit.images import Pool, Progress
+from netloupe.studies.audit.maps import Explained
+from netloupe.studies.audit.places import Proposal, area, grown, in_boxes, propose
+
+PROPOSALS = 3  # of a class
+TRIED = 8  # images of the explored half, on which the place is chosen by its effect
+ENOUGH = 0.9  # share of the largest effect there at which a smaller box is preferred
+MOST = 40  # tested images of a class
+LEAST_GROUP = 0.2  # share of the class's maps that a group needs to propose a place
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Place:
+    """A class and a place (box in cells, with its excess of attribution) whose effect was tested on `images` of it.
+
+    hiding: of the fall of the class's probability when the place is hidden. carrying: of its rise in images of other
+    classes that get the place's content. turned, turned_elsewhere: the share of these that are then taken for the
+    class, by the place and by other places of the same size. p: of no effect in either, adjusted for both and for all
+    classes. effect, low: of the contrast with the larger lower bound. rows: the tested images, that with the largest
+    change first; changes: theirs.
+    """
+
+    label: int
+    proposal: Proposal
+    images: int
+    hiding: Contrast
+    carrying: Contrast
+    turned: float
+    turned_elsewhere: float
+    p: float
+    suspect: bool
+    rows: tuple[int, ...]
+    changes: tuple[Change, ...]
+
+    @property
+    def by_hiding(self) -> bool:
+        """Whether hiding shows more than carrying: the larger lower bound."""
+        return self.hiding.low >= self.carrying.low
+
+    @property
+    def effect(self) -> float:
+        return (self.hiding if self.by_hiding else self.carrying).effect
+
+    @property
+    def low(self) -> float:
+        return (self.hiding if self.by_hiding else self.carrying).low
+
+
+def try_places(
+    effects: Effects,
+    pool: Pool,
+    found: Explained,
+    groups: list[Groups],
+    tested: int,
+    least: float,
+    progress: Progress | None,
+) -> list[Place]:
+    """The places of the `tested` classes whose maps stand out most; suspects first, each by its lower bound.
+
+    A suspect has an effect of at least `least` with an adjusted p of at most ALPHA: in carrying, or in hiding where
+    carrying does more than carrying other places (by its lower bound). Hiding alone shows that the network looks there,
+    not that what lies there is the class's mark.
+    """
+    proposals = _proposals(pool, found, groups)
+    stand_out = sorted(proposals, key=lambda label: -proposals[label][0].z)[:tested]
+    places = []
+    for done, label in enumerate(stand_out, 1):
+        places.append(_place(effects, pool, label, proposals[label]))
+        if progress is not None:
+            progress("tests", done, len(stand_out))
+    ps = holm([one for place in places for one in (place.hiding.p, place.carrying.p)])
+    judged = []
+    for i, place in enumerate(places):
+        by_hiding, by_carrying = ps[2 * i], ps[2 * i + 1]
+        carries = by_carrying <= ALPHA and place.carrying.effect >= least
+        hides = by_hiding <= ALPHA and place.hiding.effect >= least and place.carrying.beyond > 0
+        judged.append(replace(place, p=min(by_hiding, by_carrying), suspect=carries or hides))
+    return sorted(judged, key=lambda one: (not one.suspect, -one.low))
+
+
+def _proposals(pool: Pool, found: Explained, groups: list[Groups]) -> dict[int, list[Proposal]]:
+    """By class, from all of its maps and from each group of them that is large enough."""
+    inside, labels = in_boxes(found.cells), pool.labels[found.rows]
+    place = {int(row): i for i, row in enumerate(found.rows)}
+    proposals = {}
+    for one in groups:
+        own = np.array([place[int(row)] for row in one.rows])
+        parts = [own[one.maps == g] for g in range(one.maps.max() + 1)]
+        parts = [part for part in parts if len(part) >= max(3, LEAST_GROUP * len(own)) and len(part) < len(own)]
+        proposals[one.label] = propose(inside, labels, one.label, [own, *parts], PROPOSALS)
+    return proposals
+
+
+def _place(effects: Effects, pool: Pool, label: int, proposals: list[Proposal]) -> Place:
+    looked_at = pool.rows(label, explored=True)[:TRIED]
+    tried = [replace(one, box=box) for one in proposals for box in dict.fromkeys((one.box, grown(one.box)))]
+    promises = [_promise(effects, looked_at, one) for one in tried]
+    enough = [one for one, promise in zip(tried, promises, strict=True) if promise >= ENOUGH * max(promises)]
+    proposal = min(enough or tried[:1], key=lambda one: area(one.box))
+    rows = pool.rows(label, explored=False)[:MOST]
+    own, far = effects.beyond(rows, proposal.box)
+    rest = effects.others[pool.labels[effects.others] != label]
+    there, away = effects.beyond(rest, proposal.box)
+    hiding, carrying = (contrast(own[:, i], far[:, i], (there - away)[:, i]) for i in (0, 1))
+    order = np.argsort(-(own[:, 0] if hiding.low >= carrying.low else own[:, 1]), kind="stable")
+    return Place(
+        label=label,
+        proposal=proposal,
+        images=len(rows),
+        hiding=hiding,
+        carrying=carrying,
+        turned=float(own[:, 2].mean()),
+        turned_elsewhere=float(far[:, 2].mean()),
+        p=1.0,
+        suspect=False,
+        rows=tuple(int(row) for row in rows[order]),
+        changes=tuple(Change(*map(float, own[i])) for i in order),
+    )
+
+
+def _promise(effects: Effects, rows: np.ndarray, proposal: Proposal) -> float:
+    """The mean changes by hiding and by carrying, together, beyond another box of the size."""
+    own, far = effects.beyond(rows, proposal.box, controls=1)
+    return float((own - far).mean(0)[:2].sum())

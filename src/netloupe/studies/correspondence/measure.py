@@ -1,0 +1,256 @@
+"""Whether a network changes its features alike where the same part is hidden in different images.
+
+Zeiler & Fergus 2013, section 4.4 and Table 1. x_i are the features of image i at a layer, x~_i those of the image with
+the part hidden, e_i = x_i - x~_i. Delta = sum over i != j of H(sign(e_i), sign(e_j)), H being the Hamming distance: low
+where hiding the part does the same to all images. Squares at random places are the control.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from netloupe.core.errors import InputError, NetworkError
+from netloupe.core.network import Network
+from netloupe.core.provenance import provenance
+from netloupe.render.pictures import Picture
+from netloupe.render.result import Result
+from netloupe.studies.correspondence.signs import by_chance, jackknife_error, pair_error, pair_mean, pair_values, unlike
+from netloupe.studies.layers import chosen, last_map
+
+SQUARE = 0.2  # of the shorter side of the input
+DRAWS = 10
+RANDOM = "random"
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Correspondence(Result):
+    """What was found of N images, P parts and R draws of random squares, at L layers.
+
+    differ, opposite, chance: (P + R, L, N, N), by `signs.unlike` and `signs.by_chance`; NaN for images that lack the
+    part. changed: (P + R, L, N), the share of features that hiding it changed at all. features: (L,), their count.
+    boxes: (P + R, N, 4), what was hidden, top, left, bottom, right in px of the input; NaN where nothing was.
+    images: (N, C, H, W). color: (C,), of the squares. notes: what was left out, and what else to know.
+    """
+
+    names: tuple[str, ...]
+    parts: tuple[str, ...]
+    layers: tuple[str, ...]
+    features: np.ndarray
+    differ: np.ndarray
+    opposite: np.ndarray
+    chance: np.ndarray
+    changed: np.ndarray
+    boxes: np.ndarray
+    images: np.ndarray
+    color: np.ndarray
+    notes: tuple[str, ...]
+    provenance: Mapping[str, Any]
+
+    def pictures(self) -> dict[str, Picture]:
+        from netloupe.studies.correspondence.figure import correspondence_figure
+
+        return {"correspondence": correspondence_figure(self)}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {
+            "differ": self.differ,
+            "opposite": self.opposite,
+            "chance": self.chance,
+            "changed": self.changed,
+            "boxes": self.boxes,
+        }
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "images": list(self.names),
+            "parts": list(self.parts),
+            "draws": len(self.differ) - len(self.parts),
+            "layers": {
+                layer: {"features": int(self.features[i]), "rows": self._rows(i)} for i, layer in enumerate(self.layers)
+            },
+            "notes": list(self.notes),
+        }
+
+    def _rows(self, layer: int) -> dict[str, Any]:
+        """Of each part, with how far it lies below the random squares on the same pairs of images; and of those."""
+        rows = {part: self._scores(slice(i, i + 1), layer) for i, part in enumerate(self.parts)}
+        for name, values in {"below_random": self.differ, "opposite_below_random": self.opposite}.items():
+            control = _over_draws(values[len(self.parts) :, layer])
+            for i, part in enumerate(self.parts):
+                gap = control - values[i, layer]
+                rows[part] |= {name: pair_mean(gap), f"{name}_error": jackknife_error(gap)}
+        return rows | {RANDOM: self._scores(slice(len(self.parts), None), layer)}
+
+    def _scores(self, which: slice, layer: int) -> dict[str, Any]:
+        """`delta`: the mean over pairs of the share of features whose signs differ. `error`: its standard error over
+        pairs; `jackknife`: over images. `sum`: the paper's Delta itself, over ordered pairs, features counted."""
+        differ = _over_draws(self.differ[which, layer])
+        mean = pair_mean(differ)
+        return {
+            "images": int(np.isfinite(np.diag(differ)).sum()),
+            "delta": mean,
+            "error": pair_error(differ),
+            "jackknife": jackknife_error(differ),
+            "chance": pair_mean(_over_draws(self.chance[which, layer])),
+            "sum": float(2 * pair_values(differ).sum() * self.features[layer]),
+            "opposite": pair_mean(_over_draws(self.opposite[which, layer])),
+            "opposite_jackknife": jackknife_error(_over_draws(self.opposite[which, layer])),
+            "changed": _mean(self.changed[which, layer]),
+        }
+
+
+def correspondence(
+    net: Network,
+    images: Tensor,
+    parts: Mapping[str, np.ndarray],
+    layers: Iterable[str] | None = None,
+    *,
+    names: Iterable[str] | None = None,
+    square: float = SQUARE,
+    draws: int = DRAWS,
+    seed: int = 0,
+    notes: Iterable[str] = (),
+    progress: Progress | None = None,
+) -> Correspondence:
+    """The signs of what hiding each part changes in images (N, C, H, W) in [0, 1], compared between images.
+
+    parts: name -> (N, 2), (y, x) in px of the input, NaN for an image without it.
+    layers: None for the last map over the image and the last features.
+    square: the side of what is hidden, as a share of the input's shorter side; at the edges it is cut off. It has the
+    data set's mean color. draws: random squares for each image, each wholly inside it, seeded.
+    A part that fewer than two images have is left out and noted. Each image goes through the network by itself, so that
+    features that can't see the square stay the same to the last bit.
+    Raises InputError for images, parts, square or draws that can't be used, and where no part is left; UnknownName for
+    a layer; NetworkError for features that are not finite.
+    """
+    net.inputs.check(images)
+    net.inputs.check_range(images)
+    wanted = chosen(net, None if layers is None else list(layers), ()) or tuple(
+        dict.fromkeys((last_map(net), net.feature_layer))
+    )
+    _check(images, parts, square, draws)
+    few = {part: int(np.isfinite(at).all(1).sum()) for part, at in parts.items() if np.isfinite(at).all(1).sum() < 2}
+    said = [
+        f"{part}: left out, {count} image{'s have' if count != 1 else ' has'} it (2 are needed)"
+        for part, count in few.items()
+    ]
+    kept = {part: at for part, at in parts.items() if part not in few}
+    if not kept:
+        raise InputError(f"no part is on two images or more ({'; '.join(said)})")
+    size = (images.shape[2], images.shape[3])
+    side = max(1, round(square * min(size)))
+    boxes = np.concatenate(
+        [_at_points(np.stack(list(kept.values())), side, size), _at_random(len(images), draws, side, size, seed)]
+    )
+    color = net.inputs.mean_color()
+    reader = _Signs(net, images, wanted, color)
+    found = []
+    for i, hidden in enumerate(boxes):
+        found.append(reader.compare(hidden))
+        if progress is not None:
+            progress(i + 1, len(boxes))
+    differ, opposite, chance, changed = (np.stack(each) for each in zip(*found, strict=True))
+    return Correspondence(
+        names=tuple(names) if names is not None else tuple(str(i) for i in range(len(images))),
+        parts=tuple(kept),
+        layers=wanted,
+        features=np.array(reader.features),
+        differ=differ,
+        opposite=opposite,
+        chance=chance,
+        changed=changed,
+        boxes=boxes,
+        images=images.cpu().numpy(),
+        color=color.numpy(),
+        notes=(*said, *notes),
+        provenance=provenance(
+            net, "study correspondence", layers=list(wanted), parts=list(kept), square=square, draws=draws, seed=seed
+        ),
+    )
+
+
+class _Signs:
+    """Reads the network with boxes of the images hidden, and compares the signs of what that changes."""
+
+    def __init__(self, net: Network, images: Tensor, layers: tuple[str, ...], color: Tensor) -> None:
+        self._net, self._images, self._layers, self._color = net, images, layers, color
+        self._originals = [self._read(image[None]) for image in images]
+        self.features = [each.size for each in self._originals[0]]
+
+    def compare(self, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """boxes (N, 4), NaN for an image where nothing is hidden -> three (L, N, N) and (L, N), NaN there."""
+        n, there = len(self._images), np.flatnonzero(np.isfinite(boxes).all(1))
+        signs = [self._signs(int(i), boxes[i]) for i in there]
+        found = [np.full((len(self._layers), n, n), np.nan) for _ in range(3)]
+        changed = np.full((len(self._layers), n), np.nan)
+        for layer in range(len(self._layers)):
+            rows = np.stack([each[layer] for each in signs])
+            for matrix, values in zip(found, (*unlike(rows), by_chance(rows)), strict=True):
+                matrix[layer][np.ix_(there, there)] = values
+            changed[layer, there] = (rows != 0).mean(1)
+        return found[0], found[1], found[2], changed
+
+    def _signs(self, i: int, box: np.ndarray) -> list[np.ndarray]:
+        top, left, bottom, right = map(int, box)
+        hidden = self._images[i : i + 1].clone()
+        hidden[0, :, top:bottom, left:right] = self._color.to(hidden).view(-1, 1, 1)
+        pairs = zip(self._originals[i], self._read(hidden), strict=True)
+        return [np.sign(original - without).astype(np.int8) for original, without in pairs]
+
+    def _read(self, image: Tensor) -> list[np.ndarray]:
+        """Each layer's output, flat."""
+        outputs = self._net.activations(image, self._layers)
+        for name, output in outputs.items():
+            if not bool(torch.isfinite(output).all()):
+                raise NetworkError(f"{self._net.name} gives {name} that is not finite")
+        return [outputs[name].flatten().cpu().numpy() for name in self._layers]
+
+
+def _check(images: Tensor, parts: Mapping[str, np.ndarray], square: float, draws: int) -> None:
+    if not parts or len(images) < 2:
+        raise InputError(f"{len(parts)} parts on {len(images)} images (accepted: 1 part or more, 2 images or more)")
+    if not 0 < square < 1 or draws < 1:
+        raise InputError(f"a square of {square:g}, {draws} draws (accepted: above 0 and below 1; 1 draw or more)")
+    if RANDOM in parts:
+        raise InputError(f"a part is named {RANDOM!r}, which is the control's name")
+    for part, at in parts.items():
+        if at.shape != (len(images), 2):
+            raise InputError(f"{part}: points of shape {at.shape} for {len(images)} images (accepted: (N, 2))")
+        there = at[np.isfinite(at).all(1)]
+        if ((there < 0) | (there > np.array(images.shape[2:]))).any():
+            raise InputError(f"{part}: a point outside of the image ({images.shape[2]} x {images.shape[3]} px)")
+
+
+def _at_points(places: np.ndarray, side: int, size: tuple[int, int]) -> np.ndarray:
+    """(P, N, 4): squares around (P, N, 2), cut off at the edges; one that has nothing left keeps the nearest pixel."""
+    start = np.floor(places - side / 2 + 0.5)
+    high = np.array(size)
+    low = np.clip(start, 0, high - 1)
+    return np.concatenate([low, np.maximum(np.clip(start + side, 0, high), low + 1)], axis=-1)
+
+
+def _at_random(count: int, draws: int, side: int, size: tuple[int, int], seed: int) -> np.ndarray:
+    """(draws, count, 4): squares anywhere inside the image."""
+    rng = np.random.default_rng(seed)
+    low = np.stack([rng.integers(0, size[axis] - side + 1, (draws, count)) for axis in (0, 1)], axis=-1)
+    return np.concatenate([low, low + side], axis=-1).astype(np.float64)
+
+
+def _over_draws(matrices: np.ndarray) -> np.ndarray:
+    """(N, N): the mean over the first axis of what is a number; NaN where none is."""
+    there = np.isfinite(matrices)
+    total = np.where(there, matrices, 0.0).sum(0)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(total / np.where(there.any(0), there.sum(0), np.nan))
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values[np.isfinite(values)].mean())

@@ -1,0 +1,330 @@
+"""The diagnosis that led to smaller filters and strides (Zeiler & Fergus 2013, section 4.1 and Figure 6).
+
+They looked at the first two layers of the network of Krizhevsky et al. (2012) and found filters of very high and very
+low frequencies with little between, dead features, and aliasing caused by the stride of 4. Here each is measured, in
+every layer where it can be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from netloupe.core.errors import InputError
+from netloupe.core.network import LOGITS, Network
+from netloupe.core.provenance import provenance
+from netloupe.core.taps import module_and_call
+from netloupe.data.images import to_float
+from netloupe.data.sources import ImageSource, Skipped, read_batches
+from netloupe.render.pictures import Picture
+from netloupe.render.result import Result
+from netloupe.studies.diagnosis.spectra import Aliasing, FilterSpectra, aliasing, filter_spectra, strided
+from netloupe.studies.responses import Responses, normed, places_for
+from netloupe.sweep.engine import check_any_read, sweep
+
+Progress = Callable[[str, int, int], None]
+
+DUPLICATE = 0.95  # size of a cosine above which two channels count as one
+SPECTRA = 32  # images whose maps are transformed
+_BLOCK = 8  # images whose maps are transformed together
+
+
+@dataclass(frozen=True)
+class LayerDiagnosis:
+    """One convolution of C channels.
+
+    dead: (C,) no response to any image. by_weights, by_responses: groups of channels that are alike, each sorted, the
+    first member standing for it; dead channels are in none. compared: whether any two of its filters read the same
+    input, so that their weights can be compared.
+    """
+
+    dead: np.ndarray
+    by_weights: tuple[tuple[int, ...], ...]
+    by_responses: tuple[tuple[int, ...], ...]
+    compared: bool
+
+    @property
+    def channels(self) -> int:
+        return len(self.dead)
+
+    @property
+    def dead_share(self) -> float:
+        return float(self.dead.mean())
+
+    def spare(self, how: str) -> float:
+        """The share of channels that another of their group could stand for; how: "weights" or "responses"."""
+        groups = self.by_weights if how == "weights" else self.by_responses
+        return sum(len(group) - 1 for group in groups) / self.channels
+
+
+@dataclass(frozen=True)
+class Diagnosis(Result):
+    """What `diagnose` found: `layers` by name, all convolutions; `aliasing` of the layers with a stride.
+
+    first: the first convolution, weights (F, C, kh, kw) its filters and spectra theirs. images: how many were shown,
+    `transformed` of them for aliasing. threshold: of duplicates. skipped: images that could not be read.
+    """
+
+    layers: Mapping[str, LayerDiagnosis]
+    first: str
+    weights: np.ndarray
+    spectra: FilterSpectra
+    aliasing: Mapping[str, Aliasing]
+    images: int
+    transformed: int
+    threshold: float
+    provenance: Mapping[str, Any]
+    skipped: tuple[Skipped, ...] = ()
+
+    def findings(self) -> list[dict[str, Any]]:
+        """Each measure of each kind with its limit and one sentence; see `filters_words`."""
+        from netloupe.studies.diagnosis.words import findings
+
+        return findings(self)
+
+    def verdict(self) -> str:
+        """What was found, in one sentence."""
+        from netloupe.studies.diagnosis.words import verdict
+
+        return verdict(self.findings())
+
+    def pictures(self) -> dict[str, Picture]:
+        from netloupe.studies.diagnosis.figure import diagnosis_sheet
+
+        return {"filters": diagnosis_sheet(self)}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        spectra = {
+            "filter-power": self.spectra.power,
+            "filter-shares": self.spectra.shares,
+            "filter-peaks": self.spectra.peak,
+            "filter-oriented": self.spectra.oriented,
+            "filter-directions": self.spectra.direction,
+        }
+        dead = {f"dead-{name}": layer.dead for name, layer in self.layers.items()}
+        folded = {f"aliasing-{name}": each.shares for name, each in self.aliasing.items()}
+        return spectra | dead | folded | {f"power-{name}": each.power for name, each in self.aliasing.items()}
+
+    def summary(self) -> dict[str, Any]:
+        bands = self.spectra.bands
+        return {
+            "images": self.images,
+            "transformed": self.transformed,
+            "skipped": {one.name: one.reason for one in self.skipped},
+            "threshold": self.threshold,
+            "first": {
+                "layer": self.first,
+                "filters": len(bands),
+                "size": list(self.weights.shape[2:]),
+                "bands": [int((bands == i).sum()) for i in range(3)],
+                "power": [_finite(v) for v in self.spectra.shares[bands >= 0].mean(0)] if (bands >= 0).any() else None,
+                "oriented": _finite(np.nanmean(self.spectra.oriented)) if (bands >= 0).any() else None,
+            },
+            "layers": {
+                name: {
+                    "channels": layer.channels,
+                    "dead": int(layer.dead.sum()),
+                    "alike_in_weights": [list(group) for group in layer.by_weights] if layer.compared else None,
+                    "alike_in_responses": [list(group) for group in layer.by_responses],
+                }
+                for name, layer in self.layers.items()
+            },
+            "aliasing": {
+                name: {"stride": list(each.stride), "share": _finite(each.mean), "white_noise": each.rest}
+                for name, each in self.aliasing.items()
+            },
+            "findings": self.findings(),
+            "verdict": self.verdict(),
+        }
+
+
+def diagnose(
+    net: Network,
+    images: ImageSource | Tensor,
+    *,
+    threshold: float = DUPLICATE,
+    batch_size: int = 32,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Diagnosis:
+    """Dead and duplicate channels, the frequencies of the first filters, and aliasing, over a data set.
+
+    images: a source, or a tensor (N, C, H, W) in [0, 1]; aliasing is measured on the first 32.
+    Dead is a channel that is constant over all images and positions, or never above zero where the logits don't
+    depend on it then, as before a ReLU however it is spelled; where a batch norm follows, its output counts.
+    Two channels are alike whose filters (of the same inputs) or whose responses (less their mean, at up to 16 random
+    places of each image, by `seed`) have a cosine of at least `threshold` in size; who is alike to one of a group is
+    in it.
+    progress: called with (what, done, of all). Raises InputError for a network without a convolution that leaves a
+    map, images that can't be used and a threshold outside (0, 1].
+    """
+    if not 0 < threshold <= 1:
+        raise InputError(f"threshold {threshold} (accepted: above 0, up to 1)")
+    named = _convolutions(net)
+    first = next(iter(named))
+    tell = progress if progress is not None else lambda _what, _done, _all: None
+    read_at = {name: _read_at(net, name) for name in named}
+    width = sum(net.layer(name).channels for name in read_at.values())
+    responses = Responses(places_for(len(images), width), seed)
+    layers = list(dict.fromkeys(read_at.values()))
+    report = sweep(
+        net,
+        images,
+        {"responses": responses},
+        layers=layers,
+        batch_size=batch_size,
+        progress=lambda done, total: tell("images", done, total),
+    )
+    check_any_read(report, images)
+    found = responses.result()
+    sample = next(_batches(net, images, _BLOCK))
+    suspects = [n for n in layers if ((found[n].high <= 0) & (found[n].low < found[n].high)).any()]
+    unread = _without_gradient(net, sample, suspects)
+    diagnosed: dict[str, LayerDiagnosis] = {}
+    for done, (name, module) in enumerate(named.items(), 1):
+        one = found[read_at[name]]
+        silent = (one.high <= 0) & unread.get(read_at[name], np.zeros(len(one.high), dtype=bool))
+        dead = silent | (one.low == one.high)
+        weights = _comparable(module)
+        by_weights = () if weights is None else _groups(weights, ~dead, threshold)
+        diagnosed[name] = LayerDiagnosis(
+            dead, by_weights, _groups(normed(one.values).T, ~dead, threshold), weights is not None
+        )
+        tell("layers", done, len(named))
+    folds, transformed = _aliasing(net, images, tell)
+    filters = named[first].weight.detach().float().cpu().numpy()
+    return Diagnosis(
+        diagnosed,
+        first,
+        filters,
+        filter_spectra(filters),
+        folds,
+        report.images,
+        transformed,
+        threshold,
+        provenance(
+            net,
+            "study filters",
+            images="tensor" if isinstance(images, Tensor) else images.spec,
+            threshold=threshold,
+            places=responses.places,
+            seed=seed,
+        ),
+        report.skipped,
+    )
+
+
+def _convolutions(net: Network) -> dict[str, nn.Conv2d]:
+    """The convolutions that leave a map; a reused one counts once, by its first call."""
+    found: dict[str, nn.Conv2d] = {}
+    for name, layer in net.layers.items():
+        module = net.module.get_submodule(module_and_call(name)[0])
+        if isinstance(module, nn.Conv2d) and layer.spatial and module_and_call(name)[1] == 1:
+            found[name] = module
+    if not found:
+        raise InputError(f"{net.name} has no two-dimensional convolution, so no filters to diagnose")
+    return found
+
+
+def _read_at(net: Network, layer: str) -> str:
+    """Where a convolution's responses are read: at the batch norm right after it, else at itself."""
+    names = list(net.layers)
+    after = names[names.index(layer) + 1 : names.index(layer) + 2]
+    for name in after:
+        module = net.module.get_submodule(module_and_call(name)[0])
+        if isinstance(module, nn.BatchNorm2d) and net.layers[name].shape == net.layers[layer].shape:
+            return name
+    return layer
+
+
+def _without_gradient(net: Network, images: Tensor, layers: Sequence[str]) -> dict[str, np.ndarray]:
+    """{layer: (C,) whether nothing of the logits depends on a channel's present values, for any of the images}."""
+    if not layers:
+        return {}
+    with torch.inference_mode(False), torch.enable_grad():
+        pixels = images.to(net.device).clone().requires_grad_()
+        reading = net.reading(pixels, [*layers, LOGITS])
+        outputs = [reading.outputs[name] for name in layers]
+        logits = reading.outputs[LOGITS]
+        weights = torch.rand(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits) + 0.5
+        slopes = torch.autograd.grad((logits * weights).sum(), outputs, allow_unused=True)
+    return {
+        name: np.ones(output.shape[1], dtype=bool)
+        if slope is None
+        else (slope.abs().amax((0, 2, 3)) == 0).cpu().numpy()
+        for name, output, slope in zip(layers, outputs, slopes, strict=True)
+    }
+
+
+def _comparable(module: nn.Conv2d) -> np.ndarray | None:
+    """(C, groups * n) rows of length 1 whose products are the cosines of filters that read the same input.
+
+    Filters of different groups read different channels, so theirs are 0. None where no two filters share an input.
+    """
+    weights = module.weight.detach().flatten(1).double().cpu().numpy()
+    each = len(weights) // module.groups
+    if each < 2:
+        return None
+    lengths = np.linalg.norm(weights, axis=1, keepdims=True)
+    rows = np.zeros((len(weights), module.groups, weights.shape[1]))
+    rows[np.arange(len(weights)), np.arange(len(weights)) // each] = weights / np.where(lengths > 0, lengths, np.nan)
+    return rows.reshape(len(weights), -1)
+
+
+def _groups(rows: np.ndarray, alive: np.ndarray, threshold: float) -> tuple[tuple[int, ...], ...]:
+    """The channels that are alike, directly or through others: groups of two and more, sorted.
+
+    rows: (C, n) of length 1; rows with NaN are alike to none.
+    """
+    usable = np.flatnonzero(alive & np.isfinite(rows).all(1))
+    cosines = np.abs(rows[usable] @ rows[usable].T)
+    near = [np.flatnonzero(row >= threshold - 1e-9) for row in cosines]
+    found, seen = [], np.zeros(len(usable), dtype=bool)
+    for start in range(len(usable)):
+        if seen[start]:
+            continue
+        waiting, group = [start], []
+        seen[start] = True
+        while waiting:
+            i = waiting.pop()
+            group.append(int(usable[i]))
+            fresh = near[i][~seen[near[i]]]
+            seen[fresh] = True
+            waiting += fresh.tolist()
+        if len(group) > 1:
+            found.append(tuple(sorted(group)))
+    return tuple(found)
+
+
+def _aliasing(net: Network, images: ImageSource | Tensor, tell: Progress) -> tuple[dict[str, Aliasing], int]:
+    """The aliasing of every layer with a stride, and on how many images it was measured."""
+    layers, count = strided(net), 0
+
+    def counted() -> Iterator[Tensor]:
+        nonlocal count
+        for batch in _batches(net, images, _BLOCK):
+            yield batch[: SPECTRA - count]
+            count += len(batch[: SPECTRA - count])
+            tell("spectra", count, min(SPECTRA, len(images)))
+            if count >= SPECTRA:
+                return
+
+    return (aliasing(net, counted(), layers), count) if layers else ({}, 0)
+
+
+def _batches(net: Network, images: ImageSource | Tensor, size: int) -> Iterator[Tensor]:
+    if isinstance(images, Tensor):
+        yield from images.split(size)
+        return
+    for batch in read_batches(images, net.inputs.size, net.inputs.channels, batch_size=size):
+        if len(batch.ids):
+            yield to_float(batch.pixels)
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,356 @@
+"""How a network's features evolve while it is trained (Zeiler & Fergus 2013, section 4 and Figure 4).
+
+At a series of epochs: which image excites a channel most, that response projected to the pixels, and how like the
+channel's responses are to those that it will end with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from netloupe.analysis.display import as_seen
+from netloupe.analysis.unproject import no_rectifier, project, rectifies
+from netloupe.core.errors import InputError, NetworkError, UnknownName, unknown
+from netloupe.core.network import Network
+from netloupe.core.provenance import provenance
+from netloupe.core.receptive_field import Box
+from netloupe.core.rules import Rule
+from netloupe.core.taps import module_and_call
+from netloupe.core.units import Unit
+from netloupe.data.sources import ImageSource, Skipped, pixel_reader
+from netloupe.render.pictures import Picture, from_pixels
+from netloupe.render.result import Result
+from netloupe.studies.responses import Responses, likeness, places_for, ranked
+from netloupe.sweep.accumulators import Top, TopPatches
+from netloupe.sweep.engine import check_any_read, sweep
+
+Choice = Literal["strongest", "random"]
+Progress = Callable[[int, int], None]
+
+SETTLED = 0.9  # mean likeness to the last snapshot from which on a layer counts as settled
+LAYERS = 8  # shown where none are named
+CHANNELS = 4  # of each layer
+_TOGETHER = 8  # images that are projected together
+
+
+@dataclass(frozen=True)
+class LayerEvolution:
+    """One layer over E epochs: its C channels, and K of them shown.
+
+    likeness: (E, C) rank correlation of each channel's responses with those at the last epoch; NaN for a channel that
+    is constant in the end, 0 where it was so before. weights: (E, C) cosine of each filter to the last; None for a
+    layer without weights of its own. values (E, C): the strongest response, images (E, C) the ids that caused it.
+    positions (E, C, 2): where (y, x) in the map. channels: (K,) those shown, projections (K, E, colors, H, W) of the
+    strongest response of each to the pixels, signed and raw, zero where nothing is above zero. boxes: [k][e], what
+    the neuron sees.
+    """
+
+    likeness: np.ndarray
+    weights: np.ndarray | None
+    values: np.ndarray
+    images: np.ndarray
+    positions: np.ndarray
+    channels: tuple[int, ...]
+    projections: np.ndarray
+    boxes: tuple[tuple[Box, ...], ...]
+
+    @property
+    def final_image(self) -> np.ndarray:
+        """(E,): the share of channels whose strongest image is already that of the last epoch."""
+        return np.asarray((self.images == self.images[-1]).mean(1))
+
+    @property
+    def mean(self) -> np.ndarray:
+        """(E,): the mean likeness over channels, NaN where all are constant."""
+        known = self.likeness[:, np.isfinite(self.likeness[-1])]
+        return known.mean(1) if known.shape[1] else np.full(len(self.likeness), np.nan)
+
+    def quartiles(self) -> np.ndarray:
+        """(2, E): the likeness that a quarter and three quarters of the channels do not exceed."""
+        known = self.likeness[:, np.isfinite(self.likeness[-1])]
+        return np.quantile(known, (0.25, 0.75), axis=1) if known.shape[1] else np.full((2, len(known)), np.nan)
+
+
+@dataclass(frozen=True)
+class Evolution(Result):
+    """What `evolution` found: `layers` by name, over `epochs`.
+
+    photo: an image by its id, as the network sees it. skipped: images that could not be read.
+    """
+
+    epochs: tuple[int, ...]
+    layers: Mapping[str, LayerEvolution]
+    size: tuple[int, int]
+    images: int
+    photo: Callable[[int], Picture]
+    provenance: Mapping[str, Any]
+    skipped: tuple[Skipped, ...] = ()
+
+    def settled(self, layer: str) -> int | None:
+        """The epoch from which on the layer's mean likeness stays at `SETTLED` or above; None if it has none."""
+        mean = self.layers[layer].mean
+        if not np.isfinite(mean).all():
+            return None
+        below = np.flatnonzero(mean < SETTLED)
+        return self.epochs[below[-1] + 1 if len(below) else 0]
+
+    def pictures(self) -> dict[str, Picture]:
+        from netloupe.studies.evolution.figure import convergence_sheet, evolution_figure
+
+        return {"evolution": evolution_figure(self), "convergence": convergence_sheet(self)}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        found: dict[str, np.ndarray] = {"epochs": np.array(self.epochs)}
+        for name, layer in self.layers.items():
+            found |= {
+                f"{part}-{name}": np.asarray(getattr(layer, part))
+                for part in ("likeness", "weights", "values", "images", "positions", "channels", "projections")
+                if getattr(layer, part) is not None
+            }
+        return found
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "images": self.images,
+            "skipped": {one.name: one.reason for one in self.skipped},
+            "epochs": list(self.epochs),
+            "layers": {
+                name: {
+                    "channels": layer.likeness.shape[1],
+                    "shown": list(layer.channels),
+                    "constant": int(np.isnan(layer.likeness[-1]).sum()),
+                    "likeness": _numbers(layer.mean),
+                    "quartiles": [_numbers(row) for row in layer.quartiles()],
+                    "final_image": _numbers(layer.final_image),
+                    "weights": None if layer.weights is None else _numbers(layer.weights.mean(1)),
+                    "settled": self.settled(name),
+                }
+                for name, layer in self.layers.items()
+            },
+            "verdict": self.verdict(),
+        }
+
+    def verdict(self) -> str:
+        """One sentence: which layer settled first, and which last."""
+        known = {name: epoch for name in self.layers if (epoch := self.settled(name)) is not None}
+        if not known:
+            return "All channels are constant over these images, so nothing can be said of when they settled."
+        limit = f"a mean rank correlation of {SETTLED} with the last snapshot"
+        low, high = min(known.values()), max(known.values())
+        if low == high:
+            return f"All layers reached {limit} by the same of the recorded epochs, {low}."
+        first, last = (", ".join(name for name in known if known[name] == epoch) for epoch in (low, high))
+        return f"First to reach {limit}: {first}, by epoch {low}; last: {last}, by epoch {high}."
+
+
+def evolution(
+    snapshots: Mapping[int, Callable[[], Network]],
+    images: ImageSource | Tensor,
+    layers: Sequence[str] | None = None,
+    units: Sequence[str | Unit] | None = None,
+    *,
+    channels: int = CHANNELS,
+    choose: Choice = "strongest",
+    rule: Rule = "deconvnet",
+    batch_size: int = 32,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Evolution:
+    """Channels of a network at the epochs of its snapshots, over a data set.
+
+    snapshots: {epoch: what gives the network as it then was}, as `training.recorder.networks` makes it; one network is
+    held at a time. images: a source, or a tensor (N, C, H, W) in [0, 1].
+    layers: by default the convolutions, 8 of them evenly spread from first to last where there are more. Each shows
+    `channels` of its channels, chosen at the last snapshot: those whose strongest response is highest, or, as in the
+    paper, random ones by `seed`. units: the channels to show instead, as in "conv3:17"; then only their layers count.
+    rule: of the projections. progress: called with (snapshots done, of all).
+
+    Raises InputError for fewer than two snapshots or images that can't be used, UnknownName for a layer, channel or
+    choice that is not there, NetworkError for a network without ReLU and for snapshots of different networks.
+    """
+    epochs = sorted(snapshots)
+    if len(epochs) < 2:
+        raise InputError(f"{len(epochs)} snapshots (accepted: 2 or more)")
+    check_choice(choose)
+    if channels < 1:
+        raise InputError(f"{channels} channels of each layer (accepted: 1 or more)")
+    last = snapshots[epochs[-1]]()
+    named = named_channels(last, layers, units)
+    if not rectifies(last):
+        raise no_rectifier(last, rule)
+    study = _Study(last, images, list(named), rule, batch_size, seed)
+    study.take(epochs[-1], last)
+    shown = {n: chosen or study.choose(n, channels, choose) for n, chosen in named.items()}
+    study.project(epochs[-1], last, shown)
+    where = provenance(last, "study evolution", images=study.spec, epochs=epochs, layers=list(named), rule=rule)
+    for done, epoch in enumerate(reversed(epochs[:-1]), 1):
+        if progress is not None:
+            progress(done, len(epochs))
+        net = snapshots[epoch]()
+        study.take(epoch, net)
+        study.project(epoch, net, shown)
+    if progress is not None:
+        progress(len(epochs), len(epochs))
+    found = {name: study.result(name, shown[name], epochs) for name in named}
+    where["parameters"] |= {"channels": {n: list(c) for n, c in shown.items()}, "choose": choose, "seed": seed}
+    return Evolution(tuple(epochs), found, study.size, study.count, study.photo, where, study.skipped)
+
+
+def check_choice(choose: str) -> None:
+    """Raises UnknownName for a way to choose channels that there is not."""
+    if choose not in get_args(Choice):
+        raise unknown("choice of channels", choose, get_args(Choice))
+
+
+def named_channels(
+    net: Network, layers: Sequence[str] | None, units: Sequence[str | Unit] | None
+) -> dict[str, tuple[int, ...]]:
+    """{layer: channels to show}, no channels where they are still to be chosen. Raises as `evolution` does."""
+    return _channels_of(net, units) if units else dict.fromkeys(_layers_of(net, layers), ())
+
+
+class _Study:
+    """What is kept while the snapshots are gone through, the last one first."""
+
+    def __init__(
+        self, last: Network, images: ImageSource | Tensor, layers: Sequence[str], rule: Rule, batch: int, seed: int
+    ) -> None:
+        self.images, self.layers, self.rule, self.batch, self.seed = images, layers, rule, batch, seed
+        self.places = places_for(len(images), sum(last.layer(name).channels for name in layers))
+        self.spec = "tensor" if isinstance(images, Tensor) else images.spec
+        self.size = last.inputs.size
+        if isinstance(images, Tensor):
+            self.size = int(images.shape[2]), int(images.shape[3])
+            self.read: Callable[[int], Tensor] = images.detach().cpu().__getitem__
+        else:
+            self.read = pixel_reader(images, self.size, last.inputs.channels)
+        self._shapes = {name: last.layer(name).shape for name in layers}
+        self._final: dict[str, np.ndarray] = {}
+        self._filters = {name: _filters(last, name) for name in layers}
+        self._tops: dict[int, dict[str, Top]] = {}
+        self._likeness: dict[int, dict[str, np.ndarray]] = {}
+        self._weights: dict[int, dict[str, np.ndarray | None]] = {}
+        self._projections: dict[int, dict[str, tuple[np.ndarray, tuple[Box, ...]]]] = {}
+        self.count = 0
+        self.skipped: tuple[Skipped, ...] = ()
+
+    def photo(self, image: int) -> Picture:
+        if isinstance(self.images, Tensor):
+            return as_seen(Image.fromarray(from_pixels(self.read(image).numpy())), self.size)
+        return as_seen(self.images.open(image), self.size)
+
+    def take(self, epoch: int, net: Network) -> None:
+        """One pass over the data; the first call is the last epoch, to which the others are compared."""
+        for name, shape in self._shapes.items():
+            if name not in net.layers or net.layers[name].shape != shape:
+                raise NetworkError(f"the snapshot of epoch {epoch} has no layer {name!r} of shape {shape}")
+        top, responses = TopPatches(1), Responses(self.places, self.seed)
+        feeds = {"top": top, "responses": responses}
+        report = sweep(net, self.images, feeds, layers=self.layers, batch_size=self.batch)
+        check_any_read(report, self.images)
+        self.count, self.skipped = report.images, report.skipped
+        found = {name: ranked(each.values) for name, each in responses.result().items()}
+        self._final = self._final or found
+        self._tops[epoch] = top.result()
+        self._likeness[epoch] = {name: _likeness(found[name], self._final[name]) for name in self.layers}
+        self._weights[epoch] = {name: _cosines(_filters(net, name), self._filters[name]) for name in self.layers}
+
+    def choose(self, layer: str, count: int, how: Choice) -> tuple[int, ...]:
+        (tops,) = self._tops.values()
+        values = tops[layer].values[:, 0].numpy()
+        if how == "random":
+            order = np.random.default_rng(self.seed).permutation(len(values))[:count]
+            return tuple(sorted(int(c) for c in order))
+        return tuple(int(c) for c in np.argsort(-values, kind="stable")[:count])
+
+    def project(self, epoch: int, net: Network, shown: Mapping[str, Sequence[int]]) -> None:
+        """The strongest response of each channel shown, to the pixels."""
+        self._projections[epoch] = {}
+        for layer, channels in shown.items():
+            top, field = self._tops[epoch][layer], net.layer(layer).receptive_field
+            at = [tuple(int(v) for v in top.positions[c, 0]) for c in channels]
+            found = np.zeros((len(channels), net.inputs.channels, *self.size), dtype=np.float32)
+            for part in _parts([k for k, c in enumerate(channels) if float(top.values[c, 0]) > 0]):
+                pixels = torch.stack([self.read(int(top.images[channels[k], 0])) for k in part])
+                done = project(net, pixels, layer, [channels[k] for k in part], [at[k] for k in part], self.rule)
+                found[part] = done.cpu().numpy()
+            boxes = tuple(field.box(y, x, self.size) for y, x in at)
+            self._projections[epoch][layer] = found, boxes
+
+    def result(self, layer: str, channels: Sequence[int], epochs: Sequence[int]) -> LayerEvolution:
+        tops = [self._tops[epoch][layer] for epoch in epochs]
+        weights = [self._weights[epoch][layer] for epoch in epochs]
+        drawn = [self._projections[epoch][layer] for epoch in epochs]
+        return LayerEvolution(
+            likeness=np.stack([self._likeness[epoch][layer] for epoch in epochs]),
+            weights=None if weights[0] is None else np.stack([each for each in weights if each is not None]),
+            values=np.stack([top.values[:, 0].numpy() for top in tops]),
+            images=np.stack([top.images[:, 0].numpy() for top in tops]),
+            positions=np.stack([top.positions[:, 0].numpy() for top in tops]),
+            channels=tuple(channels),
+            projections=np.stack([pixels for pixels, _ in drawn], axis=1),
+            boxes=tuple(tuple(boxes[k] for _, boxes in drawn) for k in range(len(channels))),
+        )
+
+
+def _layers_of(net: Network, given: Sequence[str] | None) -> list[str]:
+    if given:
+        return list(dict.fromkeys(net.layer(name).name for name in given))
+    found = [n for n in net.layers if isinstance(net.module.get_submodule(module_and_call(n)[0]), nn.Conv2d)]
+    if not found:
+        raise InputError(f"{net.name} has no two-dimensional convolution; name the layers to follow")
+    places = np.linspace(0, len(found) - 1, min(LAYERS, len(found))).round().astype(int)
+    return [found[i] for i in places]
+
+
+def _channels_of(net: Network, units: Sequence[str | Unit]) -> dict[str, tuple[int, ...]]:
+    """{layer: channels}, in the order of execution."""
+    found: dict[str, list[int]] = {}
+    for given in units:
+        unit = given if isinstance(given, Unit) else Unit.parse(given)
+        if unit.channel is None or unit.position is not None:
+            raise InputError(f"{str(given)!r} is no channel (accepted: layer:channel as in conv3:17)")
+        count = net.layer(unit.layer).channels
+        if unit.channel >= count:
+            raise UnknownName(f"no channel {unit.channel} in layer {unit.layer!r} (accepted: 0 to {count - 1})")
+        found.setdefault(unit.layer, []).append(unit.channel)
+    return {name: tuple(dict.fromkeys(found[name])) for name in net.layers if name in found}
+
+
+def _likeness(ranks: np.ndarray, final: np.ndarray) -> np.ndarray:
+    """(C,): see `LayerEvolution.likeness`."""
+    found = likeness(ranks, final)
+    changing = np.ptp(final, axis=0) > 0
+    return np.where(changing, np.nan_to_num(found), np.nan)
+
+
+def _filters(net: Network, layer: str) -> np.ndarray | None:
+    """(C, ...) float64: the weights of each channel of a layer; None where it has none of its own."""
+    weight = getattr(net.module.get_submodule(module_and_call(layer)[0]), "weight", None)
+    if not isinstance(weight, Tensor) or weight.ndim < 2 or len(weight) != net.layer(layer).channels:
+        return None
+    return weight.detach().flatten(1).double().cpu().numpy()
+
+
+def _cosines(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray | None:
+    if one is None or other is None:
+        return None
+    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    return np.asarray((one * other).sum(1) / np.where(lengths > 0, lengths, 1))
+
+
+def _parts(items: Sequence[int]) -> Iterator[list[int]]:
+    """Parts of a size that `batch_size` has no say in, since the last bits of a projection depend on it."""
+    for first in range(0, len(items), _TOGETHER):
+        yield list(items[first : first + _TOGETHER])
+
+
+def _numbers(values: np.ndarray) -> list[float | None]:
+    return [float(v) if np.isfinite(v) else None for v in values]

@@ -1,0 +1,279 @@
+"""What a network's features are worth on other classes: linear probes of every layer with few images per class.
+
+Beside them stands the same network trained from scratch on the same images (Zeiler & Fergus 2013, Tables 4, 5 and 7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from netloupe.core.errors import InputError, NetloupeError, unknown
+from netloupe.core.network import Network
+from netloupe.core.provenance import provenance
+from netloupe.data.labels import check_same, required
+from netloupe.data.sources import ImageSource
+from netloupe.render.pictures import Picture
+from netloupe.render.result import Result
+from netloupe.studies.features import DIMENSIONS, LayerFeatures, check_dimensions, read_features, stage_ends
+from netloupe.studies.folds import Folds, class_accuracy, draw_folds
+from netloupe.studies.generalization.probes import KINDS, Kind, probe
+from netloupe.studies.generalization.scratch import Scratch
+from netloupe.studies.layers import chosen
+
+PER_CLASS = (5, 15)
+FOLDS = 5
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Generalization(Result):
+    """Mean accuracy per class, in [0, 1], of L layers, 2 kinds of probe, P numbers of images per class, F folds.
+
+    accuracy: (L, kinds, P, F). penalty: the same shape, what each probe chose. NaN where there are fewer folds.
+    scratch: (P, S), of the same network trained from scratch in the first S folds; NaN where it was not.
+    trained: (P, S), its accuracy on the images it was trained on. dimensions: (L,) numbers of a layer's vector.
+    classes: how many take part for each P. images: (P, 2) of the first fold, to train and to test.
+    left_out: what was not computed and why, by layer, number of images per class, class or "scratch".
+    """
+
+    layers: tuple[str, ...]
+    kinds: tuple[Kind, ...]
+    per_class: tuple[int, ...]
+    accuracy: np.ndarray
+    penalty: np.ndarray
+    scratch: np.ndarray
+    trained: np.ndarray
+    dimensions: tuple[int, ...]
+    grids: tuple[int, ...]
+    classes: tuple[int, ...]
+    images: np.ndarray
+    left_out: Mapping[str, str]
+    provenance: Mapping[str, Any] = field(repr=False)
+
+    def pictures(self) -> dict[str, Picture]:
+        from netloupe.studies.generalization.figure import generalization_figure
+
+        return {"generalization": generalization_figure(self)}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {
+            "accuracy": self.accuracy,
+            "penalty": self.penalty,
+            "scratch": self.scratch,
+            "scratch-on-its-training-images": self.trained,
+        }
+
+    def summary(self) -> dict[str, Any]:
+        found = {}
+        for p, count in enumerate(self.per_class):
+            probes = {
+                layer: {kind: spread(self.accuracy[i, j, p]) for j, kind in enumerate(self.kinds)}
+                for i, layer in enumerate(self.layers)
+            }
+            layer, kind = self.best(p)
+            scratch = spread(self.scratch[p])
+            own = self.accuracy[self.layers.index(layer), self.kinds.index(kind), p]
+            found[str(count)] = {
+                "classes": self.classes[p],
+                "chance": 1 / self.classes[p],
+                "training_images": int(self.images[p, 0]),
+                "test_images": int(self.images[p, 1]),
+                "folds": int(np.isfinite(own).sum()),
+                "probes": probes,
+                "best": {"layer": layer, "kind": kind, **probes[layer][kind]},
+                "scratch": scratch if scratch["folds"] else None,
+                "ahead": ahead(own, self.scratch[p]),
+            }
+        return {"layers": list(self.layers), "per_class": found, "left_out": dict(self.left_out)}
+
+    def best(self, place: int) -> tuple[str, Kind]:
+        """The layer and the kind of probe with the highest mean over folds, for the number of images at `place`."""
+        means = np.nanmean(self.accuracy[:, :, place], axis=2)
+        i, j = np.unravel_index(int(means.argmax()), means.shape)
+        return self.layers[int(i)], self.kinds[int(j)]
+
+
+def spread(values: np.ndarray) -> dict[str, Any]:
+    """Mean, standard deviation (of a sample; None for fewer than two) and number of the finite values."""
+    finite = values[np.isfinite(values)]
+    return {
+        "mean": float(finite.mean()) if len(finite) else None,
+        "deviation": float(finite.std(ddof=1)) if len(finite) > 1 else None,
+        "folds": len(finite),
+    }
+
+
+def ahead(probes: np.ndarray, scratch: np.ndarray) -> float | None:
+    """The mean lead of a probe over the network from scratch, in the folds in which both were tried."""
+    count = min(len(probes), len(scratch))
+    leads = probes[:count] - scratch[:count]
+    leads = leads[np.isfinite(leads)]
+    return float(leads.mean()) if len(leads) else None
+
+
+def generalization(
+    net: Network,
+    source: ImageSource,
+    test: ImageSource | None = None,
+    *,
+    layers: Sequence[str] | None = None,
+    per_class: Sequence[int] = PER_CLASS,
+    folds: int = FOLDS,
+    kinds: Sequence[str] = KINDS,
+    dimensions: int = DIMENSIONS,
+    scratch: int = 1,
+    epochs: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Generalization:
+    """Probe `layers` (None: up to eight, see `stage_ends`) with so many training images per class, in random folds.
+
+    source: labeled images, which need not be of the network's classes. test: other images of the same classes, to be
+    tested on in every fold; None tests on what a fold does not train on, up to 50 of each class.
+    kinds: "logistic", "svm". dimensions: the most numbers of a layer's vector, see `grid_of`.
+    scratch: in how many folds the same network is trained from random weights, for `epochs` (None: see `usual_epochs`);
+    0 for none.
+
+    Classes with too few images, layers whose features are not finite and a network that can't be trained are left
+    out and named. Raises InputError for a source without labels or numbers that can't be used, UnknownName for a
+    layer or kind of probe that is not there.
+    """
+    tell = progress if progress is not None else lambda _name, _done, _total: None
+    required(source, "the study")
+    probed = _kinds(kinds)
+    numbers = (
+        ("images per class", min(per_class, default=None), 1),
+        ("folds", folds, 1),
+        ("folds from scratch", scratch, 0),
+        ("epochs", epochs, 1),
+    )
+    for what, value, least in numbers:
+        if value is not None and value < least:
+            raise InputError(f"{value} {what} (accepted: {least} or more)")
+    check_dimensions(dimensions)
+    counts = tuple(sorted(set(per_class)))
+    names = list(chosen(net, layers, stage_ends(net)))
+    if test is not None:
+        required(test, "the study")
+        check_same(source, test)
+    _draw([_labels(one) for one in (source, test) if one is not None], counts, folds, seed)  # mistakes show now
+    found = [
+        read_features(net, one, names, dimensions=dimensions, progress=lambda done, of: tell("features", done, of))
+        for one in (source, *([] if test is None else [test]))
+    ]
+    draws, left_out = _draw([one.labels for one in found], counts, folds, seed)
+    if (broken := sum(len(one.skipped) for one in found)) > 0:
+        first = next(skipped for one in found for skipped in one.skipped)
+        left_out["images"] = f"{broken} can't be read, such as {first.name}: {first.reason}"
+    for one in found:
+        left_out |= {f"layer {name}": reason for name, reason in one.left_out.items()}
+    names = [name for name in names if all(name in one.vectors for one in found)]
+    accuracy, penalty = _probes(found, names, draws, probed, folds, tell)
+    own, trained = np.full((len(draws), scratch), np.nan), np.full((len(draws), scratch), np.nan)
+    if scratch:
+        try:
+            teacher = Scratch(net, source, test, found, epochs, seed, tell)
+            for p, drawn in enumerate(draws):
+                for i, fold in enumerate(drawn.folds[:scratch]):
+                    own[p, i], trained[p, i] = teacher.accuracy(drawn, fold)
+        except NetloupeError as error:
+            left_out["scratch"] = str(error)
+    return Generalization(
+        layers=tuple(names),
+        kinds=probed,
+        per_class=tuple(one.per_class for one in draws),
+        accuracy=accuracy,
+        penalty=penalty,
+        scratch=own,
+        trained=trained,
+        dimensions=tuple(found[0].vectors[name].shape[1] for name in names),
+        grids=tuple(found[0].grids[name] for name in names),
+        classes=tuple(len(one.classes) for one in draws),
+        images=np.array([(len(one.folds[0].train), len(one.folds[0].test)) for one in draws]),
+        left_out=left_out,
+        provenance=provenance(
+            net,
+            "study generalization",
+            source=source.fingerprint(),
+            test=None if test is None else test.fingerprint(),
+            per_class=list(counts),
+            folds=folds,
+            dimensions=dimensions,
+            scratch=scratch,
+            epochs=epochs,
+            seed=seed,
+        ),
+    )
+
+
+def _kinds(given: Sequence[str]) -> tuple[Kind, ...]:
+    wrong = [kind for kind in given if kind not in KINDS]
+    if wrong:
+        raise unknown("kind of probe", wrong[0], KINDS)
+    if not given:
+        raise InputError(f"no kind of probe (accepted: {', '.join(KINDS)})")
+    return tuple(kind for kind in KINDS if kind in given)
+
+
+def _labels(source: ImageSource) -> np.ndarray:
+    given = source.labels if source.labels is not None else [None] * len(source)
+    return np.array([-1 if label is None else label for label in given], dtype=np.int64)
+
+
+def _draw(
+    labels: Sequence[np.ndarray], counts: Sequence[int], folds: int, seed: int
+) -> tuple[list[Folds], dict[str, str]]:
+    """The folds for each number of images per class that allows some; and why not, for the others and for classes."""
+    draws: list[Folds] = []
+    left_out: dict[str, str] = {}
+    error: InputError | None = None
+    for count in counts:
+        try:
+            one = draw_folds(labels[0], count, folds, test_labels=labels[1] if len(labels) > 1 else None, seed=seed)
+        except InputError as reason:
+            error = reason
+            left_out[f"{count} per class"] = str(reason)
+            continue
+        draws.append(one)
+        if one.short:
+            few = ", ".join(f"{c} ({n} images)" for c, n in list(one.short.items())[:5])
+            more = ", ..." if len(one.short) > 5 else ""
+            left_out[f"classes at {count} per class"] = f"{len(one.short)} have too few images: {few}{more}"
+        if one.same:
+            left_out[f"folds at {count} per class"] = "every fold would train on the same images, so there is one"
+    if not draws:
+        raise error if error is not None else InputError("no number of images per class (accepted: 1 or more)")
+    return draws, left_out
+
+
+def _probes(
+    found: Sequence[LayerFeatures],
+    names: Sequence[str],
+    draws: Sequence[Folds],
+    kinds: Sequence[Kind],
+    folds: int,
+    tell: Progress,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Accuracies and penalties, (L, kinds, P, F) each."""
+    accuracy = np.full((len(names), len(kinds), len(draws), folds), np.nan)
+    penalty = accuracy.copy()
+    total = len(names) * len(kinds) * sum(len(one.folds) for one in draws)
+    done = 0
+    for p, one in enumerate(draws):
+        for f, fold in enumerate(one.folds):
+            truth = np.searchsorted(one.classes, found[0].labels[fold.train])
+            asked = np.searchsorted(one.classes, found[-1].labels[fold.test])
+            for i, name in enumerate(names):
+                for j, kind in enumerate(kinds):
+                    tell("probes", done, total)
+                    now = probe(found[0].vectors[name][fold.train], truth, found[-1].vectors[name][fold.test], kind)
+                    accuracy[i, j, p, f] = class_accuracy(asked, now.predicted)
+                    penalty[i, j, p, f] = now.penalty
+                    done += 1
+    tell("probes", total, total)
+    return accuracy, penalty

@@ -1,0 +1,282 @@
+"""What shifting, scaling and turning images does to features and answer (Zeiler & Fergus 2013, Figure 5)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from netloupe.core.errors import InputError, NetworkError
+from netloupe.core.network import LOGITS, Network
+from netloupe.core.provenance import provenance
+from netloupe.data.labels import of_network
+from netloupe.data.sources import ImageSource, Skipped
+from netloupe.render.pictures import Picture
+from netloupe.render.result import Result
+from netloupe.studies.invariance.numbers import MOTIONS, claims, scores, shown_places
+from netloupe.studies.layers import chosen, first_features
+from netloupe.studies.motions import Held, Motion
+
+SHIFT = 60 / 224  # the paper's: 60 px of an input of 224
+SCALE = 1.8
+STEPS = 8
+EXAMPLES = 5
+
+_BLOCK = 16  # images a pass, always: the last bits of a convolution depend on how many there are
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Invariance(Result):
+    """What was found of N images, L layers and the S values of each motion.
+
+    steps: motion -> (S,): "shift" down as a share of the input's height, "scale" as a ratio, "rotation" in degrees
+    counterclockwise. distances: motion -> (N, L, S), Euclidean, to the features of the untouched image. unit: (L,), the
+    root mean square distance between the features of different untouched images, by which pictures and summary
+    divide. probabilities: motion -> (N, S), of the class in `classes`. filled: motion -> (N, S), the share of the input
+    that lies beyond the photograph's edges. examples: places in `names` of those shown; strips: motion ->
+    (E, 5, C, H, W), their pictures at values spread over the range. labeled: whether classes are the images' labels,
+    else each image's most probable class. skipped: what could not be read.
+    """
+
+    layers: tuple[str, ...]
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    labeled: bool
+    steps: Mapping[str, np.ndarray]
+    distances: Mapping[str, np.ndarray]
+    unit: np.ndarray
+    probabilities: Mapping[str, np.ndarray]
+    filled: Mapping[str, np.ndarray]
+    examples: tuple[int, ...]
+    strips: Mapping[str, np.ndarray]
+    skipped: tuple[Skipped, ...]
+    provenance: Mapping[str, Any]
+
+    def pictures(self) -> dict[str, Picture]:
+        from netloupe.studies.invariance.figure import invariance_figure
+
+        return {"invariance": invariance_figure(self)}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        found = {"unit": self.unit}
+        for motion in MOTIONS:
+            found[motion] = self.steps[motion]
+            found[f"{motion}-distances"] = self.distances[motion]
+            found[f"{motion}-probabilities"] = self.probabilities[motion]
+            found[f"{motion}-filled"] = self.filled[motion]
+        return found
+
+    def normalized(self, motion: str) -> np.ndarray:
+        """(N, L, S): distances, where 1 is how far different images lie from each other."""
+        found: np.ndarray = self.distances[motion] / self.unit[:, None]
+        return found
+
+    def summary(self) -> dict[str, Any]:
+        rows = {
+            motion: scores(motion, self.steps[motion], self.normalized(motion), self.probabilities[motion], self.layers)
+            | {"filled": float(self.filled[motion].mean())}
+            for motion in MOTIONS
+        }
+        return {
+            "images": len(self.names),
+            "layers": list(self.layers),
+            "class": "the image's label" if self.labeled else "the most probable class of the untouched image",
+            "probability": float(self.probabilities["scale"][:, 0].mean()),
+            "unit": dict(zip(self.layers, map(float, self.unit), strict=True)),
+            "motions": rows,
+            "claims": claims(rows, self.layers),
+            "examples": [{"name": self.names[i], "class": self.classes[i]} for i in self.examples],
+            "skipped": {one.name: one.reason for one in self.skipped},
+        }
+
+
+def motions(
+    shift: float = SHIFT, scale: float = SCALE, steps: int = STEPS
+) -> dict[str, tuple[np.ndarray, list[Motion]]]:
+    """Motion -> its values and the motions: 2 steps + 1 shifts from -shift to shift, steps + 1 scales from 1 to scale,
+    3 steps rotations around the circle. Each has one that leaves the image as it is. Raises InputError."""
+    if not (0 < shift <= 1 and 1 < scale <= 8 and steps >= 2):
+        raise InputError(
+            f"shift {shift}, scale {scale}, {steps} steps (accepted: shift above 0 up to 1, scale above 1 up to 8, "
+            "2 steps or more)"
+        )
+    shifts = shift * np.arange(-steps, steps + 1) / steps
+    scales = 1 + (scale - 1) * np.arange(steps + 1) / steps
+    angles = 360.0 * np.arange(3 * steps) / (3 * steps)
+    return {
+        "shift": (shifts, [Motion(shift=float(v)) for v in shifts]),
+        "scale": (scales, [Motion(scale=float(v)) for v in scales]),
+        "rotation": (angles, [Motion(rotation=float(v)) for v in angles]),
+    }
+
+
+def invariance(
+    net: Network,
+    source: ImageSource,
+    layers: Iterable[str] | None = None,
+    *,
+    examples: Sequence[int] | None = None,
+    shift: float = SHIFT,
+    scale: float = SCALE,
+    steps: int = STEPS,
+    window: float = 1.0,
+    fill: str = "reflection",
+    progress: Progress | None = None,
+) -> Invariance:
+    """Distances and probabilities of every image of a source under `motions(shift, scale, steps)`.
+
+    layers: None for the first and the last features: what the second convolution reads, and what the classifier reads.
+    examples: ids of the images shown by themselves; None for the first five.
+    window: the share of the image's middle that the network sees of the untouched image; below 1 there is more of the
+    photograph around it to move into view.
+    fill: beyond the photograph's edges its "reflection", or the data set's "mean" color.
+    The probability is of an image's label where the source is labeled with the network's classes, else of the most
+    probable class of the untouched image. An image that can't be read is left out and named. Raises UnknownName for a
+    layer that is not there, InputError for ranges, images or examples that can't be used, and for images that are all
+    alike; NetworkError for features that are not finite.
+    """
+    names = chosen(net, None if layers is None else list(layers), ()) or (first_features(net), net.feature_layer)
+    given = motions(shift, scale, steps)
+    labeled = of_network(source, [net.label(i) for i in range(net.classes)])
+    wanted = list(range(min(EXAMPLES, len(source)))) if examples is None else list(dict.fromkeys(examples))
+    for i in wanted:
+        if not 0 <= i < len(source):
+            raise InputError(f"no image {i} among {len(source)} (accepted: 0 to {len(source) - 1})")
+    reader = _Reader(net, names, given, fill)
+    rows: dict[int, _Row] = {}
+    skipped = []
+    for i in range(len(source)):
+        try:
+            image = source.open(i)
+        except InputError as error:
+            skipped.append(Skipped(i, source.names[i], str(error)))
+        else:
+            held = Held(image, net.inputs.size, net.inputs.channels, window)
+            rows[i] = reader.row(held, source.label(i) if labeled else None, i in wanted)
+        if progress is not None:
+            progress(i + 1, len(source))
+    if len(rows) < 2:
+        reason = f": {skipped[0].reason}" if skipped else ""
+        raise InputError(f"{len(rows)} images of {source.spec!r} can be read (accepted: 2 or more){reason}")
+    ids, found = list(rows), list(rows.values())
+    shown = [i for i in wanted if i in rows]
+    return Invariance(
+        layers=names,
+        names=tuple(source.names[i] for i in ids),
+        classes=tuple(net.label(row.index) for row in found),
+        labeled=labeled,
+        steps={motion: values for motion, (values, _) in given.items()},
+        distances={motion: np.stack([row.distances[motion] for row in found]) for motion in MOTIONS},
+        unit=reader.unit(),
+        probabilities={motion: np.stack([row.probabilities[motion] for row in found]) for motion in MOTIONS},
+        filled={motion: np.stack([row.filled[motion] for row in found]) for motion in MOTIONS},
+        examples=tuple(ids.index(i) for i in shown),
+        strips={motion: _strips([rows[i].strips[motion] for i in shown]) for motion in MOTIONS},
+        skipped=tuple(skipped),
+        provenance=provenance(
+            net, "study invariance", source=source.title, images=len(ids), layers=list(names), shift=shift, scale=scale,
+            steps=steps, window=window, fill=fill,
+        ),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One image."""
+
+    index: int  # of the class
+    distances: dict[str, np.ndarray]  # (L, S)
+    probabilities: dict[str, np.ndarray]  # (S,)
+    filled: dict[str, np.ndarray]
+    strips: dict[str, np.ndarray]  # (5, C, H, W), of an example
+
+
+class _Reader:
+    """Moves images and reads the network; sums up the untouched images' features as they pass."""
+
+    def __init__(
+        self,
+        net: Network,
+        layers: tuple[str, ...],
+        given: Mapping[str, tuple[np.ndarray, list[Motion]]],
+        fill: str,
+    ) -> None:
+        self._net, self._layers, self._given, self._fill = net, layers, given, fill
+        self._count = 0
+        self._sum: list[Tensor | float] = [0.0] * len(layers)
+        self._squares = [0.0] * len(layers)
+
+    def row(self, held: Held, label: int | None, shown: bool) -> _Row:
+        distinct = list(dict.fromkeys([Motion(), *(one for _, some in self._given.values() for one in some)]))
+        far, probabilities, images = self._read(held, distinct)
+        at = {
+            motion: [0 if one.nothing else distinct.index(one) for one in some]
+            for motion, (_, some) in self._given.items()
+        }
+        index = int(probabilities[0].argmax()) if label is None else label
+        return _Row(
+            index,
+            {motion: far[:, places] for motion, places in at.items()},
+            {motion: probabilities[places, index] for motion, places in at.items()},
+            {motion: held.filled(some) for motion, (_, some) in self._given.items()},
+            {motion: images[np.array(places)[shown_places(motion, len(places))]] for motion, places in at.items()}
+            if shown
+            else {},
+        )
+
+    def _read(self, held: Held, some: list[Motion]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Distances (L, M) to the first, probabilities (M, classes) and images (M, C, H, W), in passes of one size."""
+        originals: list[Tensor] = []
+        parts = []
+        for start in range(0, len(some), _BLOCK):
+            part = some[start : start + _BLOCK]
+            images = self._moved(held, part + [Motion()] * (_BLOCK - len(part)))
+            outputs = self._outputs(images, len(part))
+            if not originals:
+                originals = [outputs[name][0].double() for name in self._layers]
+                self._take(originals)
+            far = [
+                [float((row.double() - original).norm()) for row in outputs[name]]
+                for name, original in zip(self._layers, originals, strict=True)
+            ]
+            parts.append((np.array(far), outputs[LOGITS].double().softmax(1).numpy(), images[: len(part)].numpy()))
+        fars, probabilities, pictures = zip(*parts, strict=True)
+        return np.concatenate(fars, 1), np.concatenate(probabilities), np.concatenate(pictures)
+
+    def _moved(self, held: Held, some: Sequence[Motion]) -> Tensor:
+        return held.moved(some, self._fill, self._net.inputs.mean_color())
+
+    def _outputs(self, images: Tensor, count: int) -> dict[str, Tensor]:
+        """The layers' outputs and the logits of the first `count` images."""
+        found = self._net.activations(images, [*self._layers, LOGITS])
+        for name, output in found.items():
+            if not bool(output[:count].isfinite().all()):
+                raise NetworkError(f"{self._net.name} gives {name or 'logits'} that are not finite")
+        return {name: output[:count].cpu() for name, output in found.items()}
+
+    def _take(self, original: Sequence[Tensor]) -> None:
+        self._count += 1
+        for i, features in enumerate(original):
+            self._sum[i] = self._sum[i] + features
+            self._squares[i] += float(features.square().sum())
+
+    def unit(self) -> np.ndarray:
+        """(L,): root mean square over all pairs. Sum over ordered pairs of |f - g|^2 = 2 (N sum |f|^2 - |sum f|^2)."""
+        n, found = self._count, []
+        for name, total, squares in zip(self._layers, self._sum, self._squares, strict=True):
+            assert isinstance(total, Tensor)
+            spread = n * squares - float(total.square().sum())
+            if spread <= 1e-9 * n * squares:
+                raise InputError(f"all {n} images are alike at {name} (accepted: images that differ)")
+            found.append(math.sqrt(2 * spread / (n * (n - 1))))
+        return np.array(found)
+
+
+def _strips(found: Sequence[np.ndarray]) -> np.ndarray:
+    return np.stack(found) if found else np.empty((0,))

@@ -1,0 +1,242 @@
+"""Removing or resizing layers and training anew (Zeiler & Fergus 2013, Table 3)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from netloupe.core.errors import InputError
+from netloupe.core.network import Network
+from netloupe.core.provenance import provenance
+from netloupe.data.labels import check_same, required
+from netloupe.data.sources import ImageSource
+from netloupe.render.chart import text_table
+from netloupe.render.colors import SOFT
+from netloupe.render.pictures import Picture, stacked
+from netloupe.render.result import Result
+from netloupe.render.sheet import framed, paragraph
+from netloupe.studies.generalization.scratch import logits
+from netloupe.studies.retraining.surgery import changed, parse_changes
+from netloupe.studies.training import fitted, fresh, trained, usual_recipe
+from netloupe.training.classifier import Recipe
+from netloupe.training.labeled import Images, read_labeled
+
+UNCHANGED = "unchanged"
+MINUTES = 2.0
+MOST_EPOCHS = 100
+HELD_OUT = 5  # without images to validate on, every fifth of each class
+_TRIAL = 3  # batches, to measure how long an epoch takes
+_MARGIN = 0.85  # of the budget is for the epochs, the rest for what is around them
+
+PAPER = (  # Table 3: what was changed, errors in % on ImageNet 2012: train top-1, val top-1, val top-5
+    ("their replication of Krizhevsky et al. (2012)", 35.1, 40.5, 18.1),
+    ("  without layers 3, 4", 41.8, 45.4, 22.1),
+    ("  without layer 7", 27.4, 40.0, 18.4),
+    ("  without layers 6, 7", 27.4, 44.8, 22.4),
+    ("  without layers 3, 4, 6, 7", 71.1, 71.3, 50.1),
+)
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Retraining(Result):
+    """Networks trained alike, the first without changes.
+
+    titles, parameters: of each. errors: (networks, 3) shares in [0, 1]: top-1 on the images trained on, top-1 and
+    top-5 on the others. seconds: of training each. images: how many to train and to validate on.
+    """
+
+    titles: tuple[str, ...]
+    parameters: tuple[int, ...]
+    errors: np.ndarray
+    seconds: tuple[float, ...]
+    images: tuple[int, int]
+    epochs: int
+    classes: int
+    notes: tuple[str, ...]
+    provenance: Mapping[str, Any] = field(repr=False)
+
+    def pictures(self) -> dict[str, Picture]:
+        return {"retraining": _figure(self)}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"errors": self.errors}
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "images": self.images[0],
+            "val_images": self.images[1],
+            "classes": self.classes,
+            "epochs": self.epochs,
+            "networks": [
+                {
+                    "title": title,
+                    "parameters": count,
+                    "train": float(errors[0]),
+                    "val": float(errors[1]),
+                    "val_top5": float(errors[2]),
+                    "seconds": seconds,
+                }
+                for title, count, errors, seconds in zip(
+                    self.titles, self.parameters, self.errors, self.seconds, strict=True
+                )
+            ],
+            "notes": list(self.notes),
+        }
+
+
+def retraining(
+    net: Network,
+    source: ImageSource,
+    changes: Sequence[str],
+    val: ImageSource | None = None,
+    *,
+    minutes: float = MINUTES,
+    epochs: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Retraining:
+    """Train the network's architecture from random weights on labeled images, unchanged and with each of `changes`.
+
+    changes: as "remove conv3 conv4" or "remove conv3, resize conv4 0.5", see `changed`. val: labeled images of the same
+    classes; None holds out a fifth of each class. All networks have the same recipe (see `usual_recipe`), images, order
+    and seed. minutes: for all trainings together, from which the epochs follow by a trial of each network, so they
+    depend on the machine; epochs: that many instead.
+
+    Raises InputError for images without labels, changes that can't be read and a budget that allows no epoch,
+    UnknownName for layers that are not there, NetworkError for changes that don't fit the network.
+    """
+    tell = progress if progress is not None else lambda _name, _done, _total: None
+    if not changes:
+        raise InputError("no changes (accepted: one or more, such as 'remove conv3')")
+    if not minutes > 0 or (epochs is not None and epochs < 1):
+        raise InputError(f"a budget of {minutes} minutes or {epochs} epochs (accepted: above 0)")
+    parsed = {text: parse_changes(text) for text in changes}
+    classes = len(required(source, "training"))
+    if val is not None:
+        required(val, "validation")
+        check_same(source, val)
+    side, channels = min(net.inputs.size), net.inputs.channels
+    modules = {UNCHANGED: fresh(net, classes, seed)}
+    for text, parts in parsed.items():
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            modules[text] = changed(fresh(net, classes, seed), parts, (channels, side, side))
+    every = read_labeled(source, side, lambda done, of: tell("reading images", done, of), channels=channels)
+    train, held = _split(every, seed) if val is None else (every, read_labeled(val, side, channels=channels))
+    train.check(classes, "training")
+    held.check(classes, "validation")
+    if epochs is None:
+        epochs = _affordable(net, modules, train, classes, minutes * 60, seed)
+    errors, seconds, counts = [], [], []
+    for title, module in modules.items():
+        counts.append(sum(p.numel() for p in module.parameters()))
+        recipe = usual_recipe(net, module, len(train.labels), epochs=epochs, seed=seed)
+        start = time.monotonic()
+        found = trained(net, module, train, classes, recipe, _telling(tell, title, recipe, len(train.labels)))
+        seconds.append(time.monotonic() - start)
+        errors.append(_errors(found, train, held))
+    notes = [] if every.left_out == 0 else [f"{every.left_out} images are left out: broken, or without a label"]
+    return Retraining(
+        titles=tuple(modules),
+        parameters=tuple(counts),
+        errors=np.array(errors),
+        seconds=tuple(seconds),
+        images=(len(train.labels), len(held.labels)),
+        epochs=epochs,
+        classes=classes,
+        notes=tuple(notes),
+        provenance=provenance(
+            net,
+            "study ablation --retrain",
+            source=source.fingerprint(),
+            val=None if val is None else val.fingerprint(),
+            changes=list(changes),
+            epochs=epochs,
+            seed=seed,
+        ),
+    )
+
+
+def _telling(tell: Progress, title: str, recipe: Recipe, count: int) -> Callable[[int, int, float], None]:
+    return lambda epoch, seen, _loss: tell(f"training: {title}", epoch * count + seen, recipe.epochs * count)
+
+
+def _split(images: Images, seed: int) -> tuple[Images, Images]:
+    """A fifth of each class held out, at least one image of a class with two or more."""
+    labels = images.labels.numpy()
+    held = np.zeros(len(labels), bool)
+    for c in np.unique(labels):
+        places = np.random.default_rng([seed, int(c)]).permutation(np.flatnonzero(labels == c))
+        held[places[: max(1, len(places) // HELD_OUT) if len(places) > 1 else 0]] = True
+    parts = [torch.from_numpy(np.flatnonzero(one)) for one in (~held, held)]
+    train, val = (Images(images.pixels[part], images.labels[part]) for part in parts)
+    return train, val
+
+
+def _affordable(
+    net: Network, modules: Mapping[str, nn.Module], train: Images, classes: int, budget: float, seed: int
+) -> int:
+    """How many epochs of all networks fit in `budget` seconds."""
+    import copy
+
+    total = 0.0
+    for module in modules.values():
+        recipe = usual_recipe(net, module, len(train.labels), epochs=MOST_EPOCHS, seed=seed)
+        count = min(len(train.labels), _TRIAL * recipe.batch)
+        trial = Images(train.pixels[:count], train.labels[:count])
+        short = replace(recipe, sizes=((recipe.size, 1),), finish=0)
+        first = Images(trial.pixels[: recipe.batch], trial.labels[: recipe.batch])
+        fitted(net, copy.deepcopy(module), first, classes, short)
+        start = time.monotonic()
+        fitted(net, copy.deepcopy(module), trial, classes, short)
+        each = (time.monotonic() - start) / (count // recipe.batch)  # seconds a step at the full side
+        areas = [(side / recipe.size) ** 2 * epochs for side, epochs in recipe.sizes] + [recipe.finish]
+        total += each * (len(train.labels) // recipe.batch) * sum(areas) / recipe.epochs
+    found = int(min(budget * _MARGIN / total, MOST_EPOCHS))  # a budget may be endless
+    if found < 1:
+        needed = total / _MARGIN / 60
+        raise InputError(
+            f"a budget of {budget / 60:g} minutes allows no epoch of {len(modules)} networks on {len(train.labels)} "
+            f"images (accepted: {needed:.2g} or more, or fewer images)"
+        )
+    return found
+
+
+def _errors(net: Network, train: Images, val: Images) -> tuple[float, float, float]:
+    own, other = logits(net, train.pixels), logits(net, val.pixels)
+    return (error(own, train.labels, 1), error(other, val.labels, 1), error(other, val.labels, 5))
+
+
+def error(found: Tensor, labels: Tensor, top: int) -> float:
+    """The share of images whose label is not among the `top` most probable classes."""
+    best = found.topk(min(top, found.shape[1]), dim=1).indices
+    return float((best != labels[:, None]).all(1).double().mean())
+
+
+def _figure(r: Retraining) -> Picture:
+    """Our table, and below it the paper's."""
+    width = 860
+    name = r.provenance["network"]["name"]
+    head = f"{name} trained on {r.images[0]:,} images of {r.classes} classes, {r.epochs} epochs each"
+    header = ["network", "parameters", "train\nerror", "val\nerror", "val top-5\nerror"]
+    rows = [
+        [title, f"{count:,}", *(f"{100 * value:.1f} %" for value in errors)]
+        for title, count, errors in zip(r.titles, r.parameters, r.errors, strict=True)
+    ]
+    paper = [[title, "", *(f"{value:.1f} %" for value in values)] for title, *values in PAPER]
+    note = (
+        "Every network was trained from random weights by the same recipe on the same images. Below, Table 3 of "
+        "Zeiler & Fergus (2013), on ImageNet 2012."
+    )
+    widths = [440, 120, 90, 90, 110]
+    parts = [paragraph(head, width, 16), text_table(header, rows, widths), paragraph(note, width, 12, SOFT)]
+    parts += [text_table(["network", "", *header[2:]], paper, widths)]
+    return framed(stacked([*parts, *(paragraph(one, width) for one in r.notes)], gap=16), 20)

@@ -19,7 +19,7 @@ from netloupe.core.objectives import Objective, as_objective
 from netloupe.core.provenance import provenance
 from netloupe.core.receptive_field import Span
 from netloupe.render.colors import diverging, enlarged, overlay
-from netloupe.render.pictures import Picture, beside, captioned, from_pixels, resized
+from netloupe.render.pictures import Picture, beside, captioned, fitted, from_pixels, resized
 from netloupe.render.result import Result
 
 SIDE = 288  # px of a panel's longer side
@@ -66,14 +66,11 @@ class Occlusion(Result):
         return {"occlusion": shown["occlusion-0"]} if len(shown) == 1 else shown
 
     def _row(self, i: int) -> Picture:
-        factor = SIDE / max(self.windows.image)
-        size = tuple(max(1, round(side * factor)) for side in self.windows.image)
-        photo = resized(from_pixels(self.images[i]), (size[0], size[1]))
+        size = fitted(self.windows.image, SIDE)
+        photo = resized(from_pixels(self.images[i]), size)
         high = float(np.abs(self.drops[i]).max())
-        drops = resized(
-            diverging(self.drops[i][np.ix_(*self.windows.nearest())], high), (size[0], size[1]), smooth=False
-        )
-        over = overlay(photo, enlarged(self.heat()[i], (size[0], size[1])), signed=True)
+        drops = resized(diverging(self.drops[i][np.ix_(*self.windows.nearest())], high), size, smooth=False)
+        over = overlay(photo, enlarged(self.heat()[i], size), signed=True)
         return beside(
             [
                 captioned(photo, f"score {float(self.clean[i]):.3g}"),

@@ -26,7 +26,7 @@ from netloupe.core.units import Unit
 from netloupe.data.sources import ImageSource
 from netloupe.render.chart import legend
 from netloupe.render.colors import heat, palette, relief
-from netloupe.render.pictures import Picture, beside, captioned, cropped, from_pixels, grid, resized, stacked
+from netloupe.render.pictures import Picture, beside, captioned, cropped, fitted, from_pixels, grid, resized, stacked
 from netloupe.render.result import Result
 
 SIDE = 288  # px of a panel's longer side
@@ -73,7 +73,7 @@ class OcclusionPanels(Result):
         return {"occlusion": stacked([self._head(), *(self._row(one) for one in self.grids)], gap=14)}
 
     def _head(self) -> Picture:
-        size = _panel(self.image.shape[1:])
+        size = fitted(self.image.shape[1:], SIDE)
         photo = resized(from_pixels(self.image), size)
         projected = resized(relief(self.projection), size)
         parts = [
@@ -91,7 +91,7 @@ class OcclusionPanels(Result):
 
     def _others(self, best: TopPatches) -> Picture:
         assert self.unit.channel is not None
-        side = (_panel(self.image.shape[1:])[0] - 6) // 2
+        side = (fitted(self.image.shape[1:], SIDE)[0] - 6) // 2
         keys = [(self.unit.layer, self.unit.channel, r) for r in range(int((best[self.unit.layer].images >= 0).sum()))]
         patches = [best.patch(*key, side) for key in keys]
         found = [] if best.projected is None else [best.projected.tiles[key] for key in keys]
@@ -99,7 +99,7 @@ class OcclusionPanels(Result):
         return grid([*patches, *tiles], max(1, len(keys)))
 
     def _row(self, one: Grid) -> Picture:
-        size = _panel(self.image.shape[1:])
+        size = fitted(self.image.shape[1:], SIDE)
         rows, columns = one.windows.nearest()
         at = np.ix_(rows, columns)
 
@@ -259,11 +259,6 @@ def _best(net: Network, others: ImageSource, unit: Unit, rule: Rule) -> TopPatch
     assert unit.channel is not None
     best = top_patches(net, others, [unit.layer], OTHERS).only(unit.layer, unit.channel)
     return best if rule == "plain" else project_patches(net, best, rule)
-
-
-def _panel(image: tuple[int, ...]) -> tuple[int, int]:
-    scale = SIDE / max(image)
-    return max(1, round(image[0] * scale)), max(1, round(image[1] * scale))
 
 
 def _by_frequency(classes: np.ndarray) -> list[int]:

@@ -26,7 +26,7 @@ from netloupe.core.receptive_field import Box
 from netloupe.core.rules import Rule
 from netloupe.data.sources import ImageSource, ReadPixels, pixel_reader
 from netloupe.render.colors import relief
-from netloupe.render.pictures import PAPER, Picture, captioned, cropped, from_pixels, grid, resized
+from netloupe.render.pictures import PAPER, Picture, captioned, cropped, fitted, from_pixels, grid, resized
 from netloupe.render.result import Result
 from netloupe.sweep.accumulators import TopPatches as TopAccumulator
 from netloupe.sweep.engine import check_any_read, sweep
@@ -96,9 +96,7 @@ class TopPatches(Result, Mapping[str, LayerPatches]):
         """One patch, cut from its photograph in the photograph's own resolution."""
         entry = self.found[layer]
         photo = self.open_image(int(entry.images[channel - entry.first, rank]))
-        scale = photo.shape[0] / self.size[0], photo.shape[1] / self.size[1]
-        top, left, bottom, right = self.box(layer, channel, rank)
-        return cropped(photo, (top * scale[0], left * scale[1], bottom * scale[0], right * scale[1]), side)
+        return cropped(photo, self.box(layer, channel, rank), side, of=self.size)
 
     def projection(self, layer: str, channel: int, rank: int, side: int = PATCH_SIDE) -> Picture:
         """What `project_patches` found for one patch, in the same frame."""
@@ -256,11 +254,8 @@ def tile_of(pixels: np.ndarray, box: Box, side: int) -> Picture:
     """The part of a projection (C, H, W) that lies in the box, gray at zero, on its own scale; at most `side` px."""
     top, left, bottom, right = box
     picture = relief(pixels[:, top:bottom, left:right])
-    height, width = picture.shape[:2]
-    if max(height, width) <= side:
-        return picture
-    scale = side / max(height, width)
-    return resized(picture, (max(1, round(height * scale)), max(1, round(width * scale))))
+    size = picture.shape[:2]
+    return picture if max(size) <= side else resized(picture, fitted(size, side))
 
 
 def _shown(values: Tensor) -> str:

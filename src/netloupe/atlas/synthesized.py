@@ -21,7 +21,7 @@ from netloupe.core.errors import DeadUnit, InputError
 from netloupe.core.network import Network
 from netloupe.core.units import Unit
 from netloupe.data.sources import ReadPixels
-from netloupe.render.pictures import Picture, cropped, encode, from_pixels, resized
+from netloupe.render.pictures import Picture, cropped, encode, fitted, from_pixels, resized
 from netloupe.sweep.top import Top
 from netloupe.synthesis.facets import Group, Ranked, excited, grouped, highest, judged
 from netloupe.synthesis.presets import recipe
@@ -249,8 +249,7 @@ def _path(found: Likeness) -> dict[str, Any]:
 
 def _small(image: np.ndarray) -> Picture:
     picture = from_pixels(image)
-    scale = min(1.0, _SIDE / max(picture.shape[:2]))
-    return resized(picture, (round(picture.shape[0] * scale), round(picture.shape[1] * scale)))
+    return resized(picture, fitted(picture.shape[:2], min(_SIDE, max(picture.shape[:2]))))
 
 
 def _sheet(images: Sequence[np.ndarray | None]) -> Picture:

@@ -136,9 +136,8 @@ def tile_rows(
 
 
 def _crop(photo: Picture, patch: Mapping[str, Any], size: tuple[int, int]) -> Picture:
-    sy, sx = photo.shape[0] / size[0], photo.shape[1] / size[1]
-    box = patch["top"] * sy, patch["left"] * sx, patch["bottom"] * sy, patch["right"] * sx
-    return cropped(photo, box, _PATCH, background=DARK)
+    box = patch["top"], patch["left"], patch["bottom"], patch["right"]
+    return cropped(photo, box, _PATCH, of=size, background=DARK)
 
 
 def neighbor_rows(space: str, ids: np.ndarray, vectors: np.ndarray) -> pa.Table:

@@ -24,12 +24,27 @@ def resized(picture: Picture, size: tuple[int, int], *, smooth: bool = True) -> 
     return np.asarray(Image.fromarray(picture).resize((size[1], size[0]), how))
 
 
-def cropped(picture: Picture, box: Sequence[float], side: int, *, background: Color = PAPER) -> Picture:
-    """The part in `box` (top, left, bottom, right, in the picture's pixels) on a square of `side` px.
+def fitted(size: Sequence[int], side: float) -> tuple[int, int]:
+    """(height, width) in the proportions of `size` (height, width), the longer of them at `side` px."""
+    scale = side / max(size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
-    The aspect ratio is kept; what the box does not fill is `background`.
+
+def cropped(
+    picture: Picture,
+    box: Sequence[float],
+    side: int,
+    *,
+    of: tuple[int, int] | None = None,
+    background: Color = PAPER,
+) -> Picture:
+    """The part in `box` (top, left, bottom, right) on a square of `side` px.
+
+    of: the (height, width) whose pixels the box counts, where that is the same image at another size; else those of
+    the picture. The aspect ratio is kept; what the box does not fill is `background`.
     """
-    top, left, bottom, right = box
+    down, across = (1.0, 1.0) if of is None else (picture.shape[0] / of[0], picture.shape[1] / of[1])
+    top, left, bottom, right = box[0] * down, box[1] * across, box[2] * down, box[3] * across
     height, width = max(bottom - top, 1e-6), max(right - left, 1e-6)
     scale = side / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))

@@ -1,17 +1,54 @@
-"""Pictures with words: paragraphs, bars and color bars, to be put beside and below one another."""
+"""Pictures with words: sheets of paper, and the paragraphs, bars and color bars on them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from netloupe.render.chart import font
+from netloupe.render.chart import font, text_table
 from netloupe.render.colors import INK, RULE, SOFT, diverging, heat
-from netloupe.render.pictures import PAPER, Color, Picture
+from netloupe.render.pictures import PAPER, Color, Picture, beside, stacked
 
 BAR: Color = (156, 54, 32)
+
+
+class Sheet:
+    """A figure: its parts one below the other, flush left, `gap` px apart, with `margin` px of paper around them.
+
+    Every method adds one part and gives the sheet back: `Sheet(title, 940).add(chart).table(...).notes(...).picture()`.
+    Words run over `width` px. A sheet without a title begins with its first part.
+    """
+
+    def __init__(self, title: str, width: int, *, gap: int = 18, margin: int = 20) -> None:
+        self._width, self._gap, self._margin = width, gap, margin
+        self._parts: list[Picture] = []
+        self.say(title, size=16) if title else None
+
+    def add(self, *pictures: Picture, gap: int = 20) -> Self:
+        """Pictures side by side; none is no part."""
+        self._parts += [beside(pictures, gap=gap)] if pictures else []
+        return self
+
+    def say(self, *texts: str, size: int = 13, color: Color = INK, gap: int = 4) -> Self:
+        """Paragraphs below one another; none is no part."""
+        self._parts += (
+            [stacked([paragraph(text, self._width, size, color) for text in texts], gap=gap)] if texts else []
+        )
+        return self
+
+    def notes(self, *texts: str) -> Self:
+        """What one has to know to read the sheet, small."""
+        return self.say(*texts, size=12, color=SOFT, gap=2)
+
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int]) -> Self:
+        """As `text_table`."""
+        return self.add(text_table(header, rows, widths))
+
+    def picture(self) -> Picture:
+        return framed(stacked(self._parts, gap=self._gap), self._margin)
 
 
 def lines_of(text: str, width: int, size: int) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from netloupe.core.errors import InputError, unknown
-from netloupe.render.pictures import Picture, captioned, from_pixels, grid, resized
+from netloupe.render.pictures import Picture, captioned, fitted, from_pixels, grid, resized
 from netloupe.render.result import Result
 
 _CELL = 160  # px of a picture, at least
@@ -43,8 +43,7 @@ class Contact(Result):
         for i in range(len(self.results[0].images)):
             for value, result in zip(self.values, self.results, strict=True):
                 image = from_pixels(result.images[i])
-                factor = max(largest, _CELL) / max(image.shape[:2])
-                size = round(image.shape[0] * factor), round(image.shape[1] * factor)
+                size = fitted(image.shape[:2], max(largest, _CELL))
                 cells.append(captioned(resized(image, size), f"{self.name} {value}"))
         return {"sweep": grid(cells, len(self.values), gap=6)}
 

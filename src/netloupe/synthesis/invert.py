@@ -13,7 +13,7 @@ from netloupe.core.errors import InputError
 from netloupe.core.network import Network
 from netloupe.core.objectives import match_features, norm, total_variation
 from netloupe.core.provenance import provenance
-from netloupe.render.pictures import Picture, beside, captioned, from_pixels, resized, stacked
+from netloupe.render.pictures import Picture, beside, captioned, fitted, from_pixels, resized, stacked
 from netloupe.render.result import Result
 from netloupe.synthesis.climb import BATCH, Progress, climb
 from netloupe.synthesis.optimizers import Adam, Optimizer
@@ -51,8 +51,8 @@ class Inversion(Result):
         return {"inversion": stacked([self._row(i) for i in range(len(self.originals))])}
 
     def _row(self, i: int) -> Picture:
-        factor = max(1.0, _CELL / max(self.images.shape[2:]))
-        size = round(self.images.shape[2] * factor), round(self.images.shape[3] * factor)
+        shape = self.images.shape[2:]
+        size = fitted(shape, max(_CELL, *shape))
         cells = [captioned(resized(from_pixels(self.originals[i]), size), "original")]
         for at, layer in enumerate(self.layers):
             text = f"{layer}  {self.errors[at, i]:.1%}  {self.psnr[at, i]:.1f} dB"

@@ -9,8 +9,8 @@ import numpy as np
 from netloupe.analysis.explain.evidence import Curves, ExplainedBy
 from netloupe.analysis.explain.words import NOTES, likeness, on_curves, on_random, on_rival, score
 from netloupe.render.colors import SOFT, diverging, enlarged, heat, overlay, relief
-from netloupe.render.pictures import Picture, beside, resized, stacked
-from netloupe.render.sheet import bars, color_bar, framed, paragraph
+from netloupe.render.pictures import Picture, beside, fitted, resized, stacked
+from netloupe.render.sheet import Sheet, bars, color_bar, paragraph
 
 if TYPE_CHECKING:
     from netloupe.analysis.explain.task import Explanation
@@ -40,23 +40,19 @@ def color_picture(one: ExplainedBy, size: tuple[int, int]) -> Picture | None:
     return relief(np.stack([enlarged(color, size) for color in raw]))
 
 
-def fitted(photo: Picture, side: int) -> tuple[int, int]:
-    """(height, width) of the photo with its longer side at `side` px."""
-    scale = side / max(photo.shape[:2])
-    return max(1, round(photo.shape[0] * scale)), max(1, round(photo.shape[1] * scale))
-
-
 def draw_figure(e: Explanation) -> Picture:
     """The photo with its object, the predictions, and each method: its map, the overlay, its colors, its figures."""
     cells = [_cell(e, one) for one in e.maps.values()]
     rows = [beside(cells[i : i + 2], gap=4 * _GAP) for i in range(0, len(cells), 2)]
     notes = [*NOTES, *(f"Left out: {name}. {reason}" for name, reason in e.skipped.items())]
-    last = stacked([paragraph(note, _WIDTH, 12, SOFT) for note in notes], gap=2)
-    return framed(stacked([_head(e), *rows, last], gap=3 * _GAP), 20)
+    sheet = Sheet("", _WIDTH, gap=3 * _GAP).add(_head(e))
+    for row in rows:
+        sheet.add(row)
+    return sheet.notes(*notes).picture()
 
 
 def _head(e: Explanation) -> Picture:
-    size = fitted(e.photo, 256)
+    size = fitted(e.photo.shape[:2], 256)
     photo = resized(e.photo, size)
     located = photo if e.object is None else e.object.drawn(photo)
     said = e.no_object or "The object, by the colors of the gradient's strongest pixels"
@@ -86,7 +82,7 @@ def _legend() -> Picture:
 
 
 def _cell(e: Explanation, one: ExplainedBy) -> Picture:
-    size = fitted(e.photo, _SIDE)
+    size = fitted(e.photo.shape[:2], _SIDE)
     photo = resized(e.photo, size)
     colors = color_picture(one, size)
     shown = [map_picture(one, size), overlay_picture(one, photo), *([] if colors is None else [colors])]

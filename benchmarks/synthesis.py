@@ -112,7 +112,7 @@ def fooled(net: Network, pairs: int) -> list[dict[str, object]]:
     source, _ = load_data()
     draw = np.random.default_rng(0)
     pixels = np.concatenate([batch.pixels for batch in read_batches(source, net.inputs.size)])
-    ids, targets = draw.integers(len(pixels), size=pairs), draw.integers(net.classes, size=pairs)
+    ids, targets = draw.integers(len(pixels), size=pairs), draw.integers(net.head.count, size=pairs)
     images = to_float(pixels[ids])
 
     def find(method: str) -> dict[str, object]:

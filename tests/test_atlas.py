@@ -28,6 +28,7 @@ from netloupe.atlas.server import application
 from netloupe.atlas.store import Store
 from netloupe.atlas.tables import selectivity, typical
 from netloupe.core.errors import InputError, StoreError, UnknownName
+from netloupe.core.network import Network
 from netloupe.data.images import load_images
 from netloupe.data.open import open_source
 
@@ -254,7 +255,7 @@ def test_accuracy_where_the_labels_are_the_networks_classes(tmp_path: Path) -> N
     net = tiny_network()
     for label in net.labels or ():
         write_photos(tmp_path / "p" / label.replace("/", "_"), 2, seed=hash(label) % 100)
-    net.labels = tuple(sorted(p.name for p in (tmp_path / "p").iterdir()))
+    net = Network(net.module, net.inputs, sorted(p.name for p in (tmp_path / "p").iterdir()))
     source = open_source(tmp_path / "p")
     build(net, source, tmp_path / "out", layers=["conv1"])
     images = load_images([tmp_path / "p" / n for n in source.names], (24, 32))

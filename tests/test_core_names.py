@@ -68,14 +68,14 @@ def test_torchscript_is_left_out_and_named() -> None:
         (lambda n: n("cat.jpg"), InputError, "images are a str"),
         (lambda n: n(IMAGES[..., :2]), NetworkError, r"Sequential failed on input of shape \(2, 3, 9, 2\)"),
         (lambda n: n.predict(IMAGES, top=0), InputError, r"top 0 \(accepted: 1 or more\)"),
-        (lambda n: n.class_index(3), UnknownName, r"no class 3 \(accepted: 0 to 2\)"),
-        (lambda n: n.class_index("-1"), UnknownName, "no class -1"),
-        (lambda n: n.class_index("kat"), UnknownName, "no class 'kat'; did you mean 'cat'"),
-        (lambda n: n.class_index("dog"), InputError, "2 classes are named 'dog'; give the index: 1, 2"),
+        (lambda n: n.head.index(3), UnknownName, r"no class 3 \(accepted: 0 to 2\)"),
+        (lambda n: n.head.index("-1"), UnknownName, "no class -1"),
+        (lambda n: n.head.index("kat"), UnknownName, "no class 'kat'; did you mean 'cat'"),
+        (lambda n: n.head.index("dog"), InputError, "2 classes are named 'dog'; give the index: 1, 2"),
         (lambda n: Network(n.module, n.inputs, ["a"])(IMAGES), NetworkError, "3 classes, but 1 labels"),
         (lambda n: Network("resnet"), InputError, r"the network is a str \(accepted: an nn.Module\)"),
         (lambda n: Network(nn.LazyLinear(3)), InputError, "run it once on an image"),
-        (lambda n: Network(n.module[:1], n.inputs)(IMAGES), NetworkError, r"returns \(2, 2, 7, 7\), no logits"),
+        (lambda n: Network(n.module[:1], n.inputs)(IMAGES), NetworkError, r"gives \(N, 2, 7, 7\), no logits"),
     ],
 )  # fmt: skip
 def test_mistakes_are_named(call: Any, error: type[Exception], match: str) -> None:
@@ -85,16 +85,16 @@ def test_mistakes_are_named(call: Any, error: type[Exception], match: str) -> No
 
 def test_classes_by_name_and_index() -> None:
     net = small(labels=["cat", "dog", "7"])
-    assert [net.class_index(name) for name in ("CAT", "dog", "7", 1, "1", torch.tensor(2))] == [0, 1, 2, 1, 1, 2]
-    assert [net.label(i) for i in range(3)] == ["cat", "dog", "7"]
-    assert (small().classes, small().label(2), net.classes) == (3, "2", 3)
+    assert [net.head.index(name) for name in ("CAT", "dog", "7", 1, "1", torch.tensor(2))] == [0, 1, 2, 1, 1, 2]
+    assert [net.head.label(i) for i in range(3)] == ["cat", "dog", "7"]
+    assert (small().head.count, small().head.label(2), net.head.count) == (3, "2", 3)
 
 
 def test_predict_is_the_softmax_in_order() -> None:
     net = small(labels=["cat", "dog", "bird"])
     probabilities = net(IMAGES).softmax(1)
     for row, found in zip(probabilities, net.predict(IMAGES, top=9), strict=True):
-        assert [label for label, _ in found] == [net.label(int(i)) for i in row.argsort(descending=True)]
+        assert [label for label, _ in found] == [net.head.label(int(i)) for i in row.argsort(descending=True)]
         assert [p for _, p in found] == pytest.approx(sorted(row.tolist(), reverse=True))
     assert [len(row) for row in net.predict(IMAGES, top=2)] == [2, 2]
     with torch.no_grad():

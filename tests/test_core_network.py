@@ -276,4 +276,4 @@ def test_a_module_without_parameters() -> None:
     net = Network(nn.Sequential(nn.AvgPool2d(2), nn.AdaptiveMaxPool2d(1), nn.Flatten()), InputSpec(size=9))
     images = torch.rand(2, 3, 9, 9)
     same(net(images), F.avg_pool2d(images, 2).amax((2, 3)))
-    assert (net.device.type, net.dtype, net.classes) == ("cpu", torch.float32, 3)
+    assert (net.device.type, net.dtype, net.head.count) == ("cpu", torch.float32, 3)

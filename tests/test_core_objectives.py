@@ -147,7 +147,7 @@ def test_the_gradient_of_energy_is_the_output_itself() -> None:
     found: list[Tensor] = []
     network = net()
     outputs = network.activations(IMAGES, ["maps"])["maps"].requires_grad_()
-    score = obj.energy("maps").score(obj.Reading(network, lambda: IMAGES, {"maps": outputs}))
+    score = obj.energy("maps").score(obj.Reading(None, lambda: IMAGES, {"maps": outputs}))
     found.extend(torch.autograd.grad(score.sum(), outputs))
     torch.testing.assert_close(found[0], outputs.detach())
 

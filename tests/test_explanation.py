@@ -122,7 +122,7 @@ def test_the_rival_of_a_class(given: Any, title: str, rival: Any, kind: str, ima
     found = find_target(net, image[None], given)
     assert (found.title, found.kind) == (title, kind)
     assert repr(found.rival) == repr(rival(order[0]))
-    assert found.rival_title == net.label(order[0])
+    assert found.rival_title == net.head.label(order[0])
     expected = float(net(image[None]).softmax(1)[0, 1].detach())
     assert float(net.read(image[None], found.curve).detach()) == pytest.approx(expected)
 

@@ -90,7 +90,7 @@ def test_the_photographs_that_excite_most_are_found(lenslet: Network, source: Im
     channel, class_ = rank(lenslet, asked, source, 12)
     maps = torch.cat([lenslet.activations(part, ["conv5"])["conv5"] for part in pixels.split(50)])[:, 17]
     with torch.no_grad():
-        logits = torch.cat([lenslet(part) for part in pixels.split(50)])[:, lenslet.class_index("espresso")]
+        logits = torch.cat([lenslet(part) for part in pixels.split(50)])[:, lenslet.head.index("espresso")]
     for found, values in ((channel, maps.flatten(1).amax(1)), (class_, logits)):
         best = values.sort(descending=True, stable=True)
         np.testing.assert_allclose(found.responses, best.values[:12], rtol=1e-4)

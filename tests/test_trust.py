@@ -258,7 +258,7 @@ def test_the_baselines_look_at_no_image() -> None:
 def test_targets() -> None:
     net, images = deep(), some_images()
     with torch.no_grad():
-        top = [net.label(i) for i in net(images).argmax(1).tolist()]
+        top = [net.head.label(i) for i in net(images).argmax(1).tolist()]
     assert trust(net, images, methods=[EDGES], count=1, steps=1).targets == tuple(top)
     assert trust(net, images, "class:b", methods=[EDGES], count=1, steps=1).targets == ("b",) * 3
     mixed = trust(net, images, [None, 3, "2:5"], methods=[EDGES], count=9, steps=1)

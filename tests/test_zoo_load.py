@@ -257,7 +257,7 @@ def test_missing_embedded_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setattr(load_module, "EMBEDDED", tmp_path / "absent.safetensors")
     with pytest.raises(NetworkError, match="lacks the weights of lenslet"):
         load()
-    assert load(weights="random").classes == 200
+    assert load(weights="random").head.count == 200
 
 
 @pytest.mark.skipif(not load_module.EMBEDDED.is_file(), reason="the embedded weights are not there yet")
@@ -276,7 +276,7 @@ def test_zfnet_wants_weights(tmp_path: Path) -> None:
     spec = InputSpec((64, 64), mean=(0.5,), std=(0.5,))
     save_weights(module, tmp_path / "z.safetensors", header(("a", "b", "c", "d"), spec, {}))
     net = load("zfnet", weights=tmp_path / "z.safetensors")
-    assert (net.inputs, net.classes, net.layers["pool5"].shape) == (spec, 4, (256, 1, 1))
+    assert (net.inputs, net.head.count, net.layers["pool5"].shape) == (spec, 4, (256, 1, 1))
     with pytest.raises(NetworkError, match=r"fc6.weight \(4096x256 in the file, 4096x9216"):
         load("zfnet", weights=tmp_path / "z.safetensors", inputs=InputSpec((224, 224)))
 
@@ -284,7 +284,7 @@ def test_zfnet_wants_weights(tmp_path: Path) -> None:
 def test_labels_must_be_as_many_as_classes(tiny: tuple[str, dict[str, torch.Tensor]], tmp_path: Path) -> None:
     assert load(tiny[0], labels=list("abcde")).labels == tuple("abcde")
     (tmp_path / "labels.txt").write_text("a\nb\n")
-    with pytest.raises(NetworkError, match=r"2 labels for the 5 classes of tiny.py:tiny"):
+    with pytest.raises(NetworkError, match=r"5 classes, but 2 labels were given"):
         load(tiny[0], labels=tmp_path / "labels.txt")
 
 

@@ -186,6 +186,7 @@ def occlusion_panels(
     side = int(image.shape[2]), int(image.shape[3])
     sizes = windows if windows else {usual_window(side): max(1, usual_window(side) // 2)}
     grids = [Windows(pair(window), pair(stride), side) for window, stride in sizes.items()]
+    classes = net.head.classes("a study of what hiding does to the prediction", 2)
     layer = cam_layer(net, logit(0)) if layer is None else layer
     if not net.layer(layer).spatial:
         raise InputError(f"layer {layer!r} of shape {net.layer(layer).shape} has no feature maps (accepted: (C, H, W))")
@@ -195,9 +196,9 @@ def occlusion_panels(
     with torch.no_grad():
         sliding = Sliding(net, image, cover, [layer, LOGITS], growth=growth, bfloat16=bfloat16)
         clean = sliding.clean()
-        totals, probabilities = clean.layer(layer)[0].sum((1, 2)), clean.logits[0].softmax(0)
+        totals, probabilities = clean.layer(layer)[0].sum((1, 2)), classes.probabilities(clean.logits)[0]
         channel = int(totals.argmax())
-        index = int(probabilities.argmax()) if target is None else net.class_index(target)
+        index = int(probabilities.argmax()) if target is None else classes.index(target)
         count = Counter(progress, sum(one.grid[0] * one.grid[1] for one in grids))
         found = tuple(_slide(sliding, one, Unit(layer, channel), index, count) for one in grids)
         errors = [
@@ -216,7 +217,7 @@ def occlusion_panels(
         found,
         unit,
         index,
-        {c: net.label(c) for c in named},
+        {c: classes.label(c) for c in named},
         whole,
         gradient(net, image, energy(layer, channel), rule)[0].cpu().numpy(),
         rule,
@@ -227,7 +228,7 @@ def occlusion_panels(
             net,
             "occlusion_panels",
             layer=layer,
-            target=net.label(index),
+            target=classes.label(index),
             windows=[[*one.size, *one.stride] for one in grids],
             baseline=name_baseline(baseline),
             growth=growth,
@@ -248,7 +249,7 @@ def _slide(sliding: Sliding, windows: Windows, unit: Unit, index: int, count: Co
     classes = np.zeros(windows.grid, dtype=np.int64)
     for places, reading in sliding.readings(*windows.spans, progress=count):
         at = tuple(np.array(places).T)
-        probabilities = reading.logits.softmax(1)
+        probabilities = reading.classes.probabilities(reading.logits)
         activation[at] = reading.channel(unit.layer, unit.channel).sum((1, 2)).cpu().numpy()
         sure[at] = probabilities[:, index].cpu().numpy()
         classes[at] = probabilities.argmax(1).cpu().numpy()

@@ -154,7 +154,7 @@ class Sliding:
         """The whole image."""
         if self._incremental is None:
             return self.net.reading(self.image, self.layers)
-        return Reading(self.net, lambda: self.image, _readable(self._incremental.clean()))
+        return self.net.reading_of(lambda: self.image, _readable(self._incremental.clean()))
 
     def readings(
         self,
@@ -173,7 +173,7 @@ class Sliding:
                     name: output if output.dtype == torch.float64 else output.float()
                     for name, output in outputs.items()
                 }
-                yield some, Reading(self.net, partial(self.occluded, boxes), found)
+                yield some, self.net.reading_of(partial(self.occluded, boxes), found)
             return
         for start in range(0, len(places), batch_size):
             some = places[start : start + batch_size]

@@ -85,6 +85,7 @@ def build(
     if layers is None:
         layers = [n for n, layer in net.layers.items() if layer.same_as is None]
     layers = list(dict.fromkeys(net.layer(n).name for n in layers))
+    net.head.classes("an atlas", 2)
     how = (synthesize if synthesize is not None else Synthesis()).checked(net)
     if missing := [name for name in how.layers if name not in layers]:
         raise InputError(f"images of layer {missing[0]!r}, which the atlas leaves out (accepted: {', '.join(layers)})")

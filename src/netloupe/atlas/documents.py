@@ -44,7 +44,7 @@ def network_document(
     mapped: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """`data/network.json`; see docs/architecture.md."""
-    labels = [net.label(i) for i in range(net.classes)]
+    labels = list(net.head.labels)
     own = None if of_network(source, labels) else class_names(source)
     return {
         "format": FORMAT,

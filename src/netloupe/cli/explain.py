@@ -68,13 +68,17 @@ def _objective(net: Network, class_: str | None, unit: str | None) -> Objective 
     from netloupe.core import objectives
 
     if class_ is not None:
-        return objectives.logit(net.class_index(class_))
+        return objectives.logit(net.head.classes("--class").index(class_))
     return None if unit is None else objectives.unit(unit)
 
 
 def _text(found: dict[str, Any]) -> str:
     shares = (f"{one['label']} {one['probability']:.1%}" for one in found["predictions"])
-    lines = [f"explained: {found['target']}", f"predictions: {', '.join(shares)}", f"object: {_place(found['object'])}"]
+    lines = [
+        f"explained: {found['target']}",
+        f"predictions: {', '.join(shares) or 'none, there is no choice of classes'}",
+        f"object: {_place(found['object'])}",
+    ]
     header = ("method", "peak", f"like {found['rival'] or 'a rival'}", "like random", "deletion", "insertion")
     rows = [_row(name, one) for name, one in found["methods"].items()]
     rows.append(_row("random order", found["by_chance"]))

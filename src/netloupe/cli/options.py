@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
@@ -56,7 +56,7 @@ ImagePaths = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Imag
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """Which network to look at, and on which device. `size` to `output` replace what its makers say of it."""
+    """Which network to look at, and on which device. `size` to `head` replace what its makers say of it."""
 
     model: Annotated[
         str, typer.Option(metavar="NAME", help="lenslet, zfnet, torchvision:NAME, timm:NAME or FILE.py:FACTORY.")
@@ -80,6 +80,9 @@ class NetworkOptions:
         Path | None, typer.Option(metavar="FILE", help="Names of the classes: .txt, one a line, or .json.")
     ] = None
     output: Annotated[str | None, typer.Option(metavar="KEY", help="Where a dict or tuple holds the logits.")] = None
+    head: Annotated[
+        Literal["none"] | None, typer.Option(metavar="none", help="none: what it gives is no class logits.")
+    ] = None
 
     def load(self) -> Network:
         """The network, on its device."""
@@ -97,6 +100,7 @@ class NetworkOptions:
             inputs=lambda base: parse_inputs(self.size, self.mean, self.std, self.channels, self.range, base=base),
             labels=self.labels,
             classes=self.classes,
+            head=self.head,
             output=int(output) if output is not None and output.isdecimal() else output,
         )
 

@@ -1,19 +1,20 @@
-"""A network to look at: any module, what it wants as input, and the names of its classes."""
+"""A network to look at: any module, what it wants as input, and what it answers."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from netloupe.core.errors import InputError, NetloupeError, NetworkError, UnknownName, unknown
+from netloupe.core.head import Classes, Head, NoHead, find_head
 from netloupe.core.inputs import InputSpec
 from netloupe.core.layers import Layer, list_layers
 from netloupe.core.objectives import Objective, Reading, as_objective
@@ -21,14 +22,16 @@ from netloupe.core.taps import LOGITS, Reader, evaluating, placement, tapped
 
 
 class Network:
-    """Any `nn.Module` plus its `InputSpec` plus class labels.
+    """Any `nn.Module` plus its `InputSpec` plus its head, which says what it answers.
 
     Takes images (N, C, H, W), float in [0, 1]; normalization lives inside. The module is never changed: it runs in
     eval mode and gets back its modes, hooks, gradients and the random state, after an exception too.
 
-    module: maps normalized images to logits (N, classes), or to a dict, dataclass or tuple that holds them.
+    module: maps normalized images to logits (N, classes), to a dict, dataclass or tuple that holds them, or to
+    anything else; then all works but what needs classes.
     output: the key or index of the logits where the module does not return a tensor.
-    labels: class names by index. name: for provenance and titles.
+    labels: class names by index. head: what the network answers, or "none" where that is no class logits; by default
+    found in what it returns (see `find_head`). name: for provenance and titles.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class Network:
         labels: Sequence[str] | None = None,
         *,
         output: str | int | None = None,
+        head: Head | Literal["none"] | None = None,
         name: str | None = None,
     ) -> None:
         if not isinstance(module, nn.Module):
@@ -46,8 +50,8 @@ class Network:
             raise InputError(f"{type(module).__name__} has parameters without a shape yet; run it once on an image")
         self.module = module
         self.inputs = inputs if inputs is not None else InputSpec()
-        self.labels = None if labels is None else tuple(str(label) for label in labels)
-        self.output = output
+        self._head = _stated(head, labels, output)
+        self.output = self._head.output if isinstance(self._head, Classes) else output
         self.name = name if name is not None else type(module).__name__
 
     def __repr__(self) -> str:
@@ -80,7 +84,7 @@ class Network:
         with evaluating(self.module), tapped(self.module, hooked, stop=LOGITS not in readers) as waiting:
             result = self._forward(x)
             if LOGITS in readers:
-                readers[LOGITS](self._pick_logits(result))
+                readers[LOGITS](self._learn(result).pick(result))
         if waiting:
             missed = ", ".join(repr(layer) for layer in hooked if layer in waiting)
             raise NetworkError(f"{self.name} did not reach layer {missed} on input of shape {tuple(x.shape)}")
@@ -94,22 +98,28 @@ class Network:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise NetworkError(f"{self.name} failed on input of shape {tuple(x.shape)}: {reason}") from error
 
-    def _pick_logits(self, result: Any) -> Tensor:
-        holds = _entries(result)
-        if self.output is not None:
-            if self.output not in holds:
-                raise unknown("output", self.output, [str(key) for key in holds])
-            result = holds[self.output]
-        if not isinstance(result, Tensor):
-            names = ", ".join(repr(key) for key in holds) or "none"
-            raise NetworkError(
-                f"{self.name} returns a {type(result).__name__}, not logits; name the entry: output=... ({names})"
-            )
-        if result.ndim != 2:
-            raise NetworkError(f"{self.name} returns {tuple(result.shape)}, no logits (accepted: (N, classes))")
-        if self.labels is not None and len(self.labels) != result.shape[1]:
-            raise NetworkError(f"{self.name} has {result.shape[1]} classes, but {len(self.labels)} labels were given")
-        return result
+    @property
+    def labels(self) -> Sequence[str] | None:
+        """The names of the classes by index, where they were given."""
+        return self._head.names if isinstance(self._head, Classes) else None
+
+    def _learn(self, result: Any) -> Head:
+        """The head, found in what the module returned if it was not known."""
+        if self._head is None:
+            self._head = find_head(result, self.output)
+        return self._head
+
+    def _answer(self, layout: torch.memory_format = torch.contiguous_format) -> Any:
+        """What the module returns for two blank images that lie in memory so."""
+        blank = torch.zeros(2, self.inputs.channels, *self.inputs.size).contiguous(memory_format=layout)
+        x = self.inputs.normalize(blank.to(self.device)).to(self.dtype)
+        with torch.no_grad(), evaluating(self.module):
+            return self._forward(x)
+
+    @property
+    def head(self) -> Head:
+        """What the network answers: classes or none; found by a pass unless it is known."""
+        return self._learn(self._answer()) if self._head is None else self._head
 
     def __call__(self, images: Tensor) -> Tensor:
         """The logits (N, classes) of images (N, C, H, W) in [0, 1]; differentiable.
@@ -156,24 +166,41 @@ class Network:
         readers = {layer: keep(layer) for layer in layers}
         if readers:
             self.run(images, readers)
-        return Reading(self, lambda: images, found)
+        return self.reading_of(lambda: images, found)
+
+    def reading_of(self, images: Callable[[], Tensor], outputs: Mapping[str, Tensor]) -> Reading:
+        """The outputs of layers, found in whatever way, as an objective sees them."""
+        return Reading(self.head if LOGITS in outputs else None, images, outputs)
 
     def read(self, images: Tensor, objective: Objective | str) -> Tensor:
         """The objective's score of each image, (N,); differentiable with respect to `images`."""
         objective = as_objective(objective)
         return objective.score(self.reading(images, objective.layers))
 
+    @torch.no_grad()
+    def probabilities(self, images: Tensor, batch_size: int | None = None) -> Tensor:
+        """(N, classes) the probabilities of every class, on the CPU; at most `batch_size` images in a pass.
+
+        Raises NetworkError for a network without classes, or whose logits are not finite.
+        """
+        parts = images.split(batch_size) if batch_size else (images,)
+        found = torch.cat([self._likely(self(part)).cpu() for part in parts])
+        if not bool(found.isfinite().all()):
+            raise NetworkError(f"{self.name} returns logits that are not finite")
+        return found
+
+    def _likely(self, logits: Tensor) -> Tensor:
+        return self.head.classes("a probability").probabilities(logits)
+
     def predict(self, images: Tensor, top: int = 5) -> list[list[tuple[str, float]]]:
         """The `top` most probable classes of each image, best first: [[(label, probability), ...], ...]."""
         if top < 1:
             raise InputError(f"top {top} (accepted: 1 or more)")
-        with torch.no_grad():
-            probabilities = self(images).softmax(1)
-        if not bool(probabilities.isfinite().all()):
-            raise NetworkError(f"{self.name} returns logits that are not finite")
+        labels = self.head.classes("a prediction").labels
+        probabilities = self.probabilities(images)
         best = probabilities.topk(min(top, probabilities.shape[1]), dim=1)
         return [
-            [(self.label(i), p) for i, p in zip(indices, values, strict=True)]
+            [(labels[i], p) for i, p in zip(indices, values, strict=True)]
             for indices, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ]
 
@@ -194,7 +221,7 @@ class Network:
 
         Raises InputError where there is none.
         """
-        logits = [n for n, layer in self.layers.items() if layer.shape == (self.classes,)]
+        logits = [n for n, layer in self.layers.items() if layer.shape == (self.head.count,)]
         end = list(self.layers).index(logits[0]) if logits else len(self.layers)
         before = list(self.layers)[:end]
         if not before:
@@ -207,11 +234,10 @@ class Network:
 
         Convolutions are faster then; `view` on what lies in that order fails.
         """
-        images = torch.zeros(2, self.inputs.channels, *self.inputs.size).contiguous(memory_format=torch.channels_last)
         try:
-            with torch.no_grad():
-                self.run(images, {LOGITS: lambda _: None})
+            self._answer(torch.channels_last)
         except NetworkError:
+            self._answer()  # what fails in any order has another reason, which is raised
             return False
         return True
 
@@ -228,38 +254,6 @@ class Network:
         return UnknownName(
             f"{name!r} is no layer: it is not called, or does not give one tensor (N, C, H, W) or (N, C)"
         )
-
-    @cached_property
-    def classes(self) -> int:
-        """The number of classes."""
-        if self.labels is not None:
-            return len(self.labels)
-        with torch.no_grad():
-            return int(self(torch.zeros(1, self.inputs.channels, *self.inputs.size)).shape[1])
-
-    def label(self, index: int) -> str:
-        """The name of a class; its number where it has none."""
-        return self.labels[index] if self.labels is not None and index < len(self.labels) else str(index)
-
-    def class_index(self, name: str | int) -> int:
-        """The index of a class given by index or by name (case does not matter).
-
-        A name of digits is an index unless a class bears it.
-        Raises UnknownName if it is not there, InputError if several classes bear the name.
-        """
-        if isinstance(name, str):
-            matches = [i for i, label in enumerate(self.labels or ()) if label.lower() == name.lower()]
-            if len(matches) > 1:
-                among = ", ".join(map(str, matches))
-                raise InputError(f"{len(matches)} classes are named {name!r}; give the index: {among}")
-            if matches:
-                return matches[0]
-            if not name.removeprefix("-").isdecimal():
-                raise unknown("class", name, self.labels or ())
-        index = int(name)
-        if not 0 <= index < self.classes:
-            raise UnknownName(f"no class {index} (accepted: 0 to {self.classes - 1})")
-        return index
 
     def fingerprint(self) -> str:
         """A hash of structure, weights, input spec and output choice, for provenance and resuming.
@@ -284,16 +278,17 @@ def _readable(output: Tensor) -> Tensor:
     return output if output.dtype == torch.float64 else output.float()
 
 
-def _entries(result: Any) -> dict[str | int, Any]:
-    """What a module's output holds, by key or index."""
-    if isinstance(result, Mapping):
-        return dict(result)
-    if isinstance(result, tuple | list):
-        named = result._asdict() if hasattr(result, "_asdict") else {}
-        return {**named, **dict(enumerate(result))}
-    if is_dataclass(result):
-        return {field.name: getattr(result, field.name) for field in fields(result)}
-    return {} if isinstance(result, Tensor) else dict(getattr(result, "__dict__", {}))
+def _stated(head: Head | Literal["none"] | None, labels: Sequence[str] | None, output: str | int | None) -> Head | None:
+    """What was said of the head; None where nothing was."""
+    if labels is not None:
+        if head is not None:
+            raise InputError("labels and a head were given (accepted: one of them; Classes(names) is a head)")
+        return Classes(labels, output=output)
+    if isinstance(head, str):
+        if head != "none":
+            raise unknown("head", head, ("none", "Classes(...)"))
+        return NoHead()
+    return replace(head, output=output) if isinstance(head, Classes) and output is not None else head
 
 
 __all__ = ["LOGITS", "Network"]

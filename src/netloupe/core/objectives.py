@@ -12,25 +12,25 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from netloupe.core.errors import InputError, UnknownName
+from netloupe.core.head import Classes, Head
 from netloupe.core.moments import covariance, gram, neighborhoods, relative_distance
 from netloupe.core.taps import LOGITS
 from netloupe.core.units import Unit
 
-if TYPE_CHECKING:
-    from netloupe.core.network import Network
-
 
 @dataclass(frozen=True)
 class Reading:
-    """What an objective sees: the outputs of the layers it named, and the images (N, C, H, W) if it asks for them."""
+    """What an objective sees: the outputs of the layers it named, and the images (N, C, H, W) if it asks for them.
 
-    net: Network
+    head: what the network answers, where the logits are among the outputs.
+    """
+
+    head: Head | None
     make_images: Callable[[], Tensor]
     outputs: Mapping[str, Tensor]
 
@@ -44,6 +44,11 @@ class Reading:
     @property
     def logits(self) -> Tensor:
         return self.outputs[LOGITS]
+
+    @property
+    def classes(self) -> Classes:
+        assert self.head is not None, "the logits were not read"
+        return self.head.classes("the score of a class")
 
     def channel(self, layer: str, channel: int) -> Tensor:
         """One channel's output: (N, H, W) or (N,). Raises UnknownName if the layer has fewer channels."""
@@ -92,20 +97,22 @@ class Objective:
 def logit(name: str | int) -> Objective:
     """The unnormalized score of a class, by name or index (Simonyan et al. 2013)."""
     key = name if isinstance(name, str) else int(name)
-    return Objective((LOGITS,), lambda r: r.logits[:, r.net.class_index(key)], f"logit({key!r})")
+    return Objective((LOGITS,), lambda r: r.logits[:, r.classes.index(key)], f"logit({key!r})")
 
 
 def probability(name: str | int) -> Objective:
     """The softmax probability of a class, in [0, 1]."""
     key = name if isinstance(name, str) else int(name)
-    return Objective((LOGITS,), lambda r: r.logits.softmax(1)[:, r.net.class_index(key)], f"probability({key!r})")
+    return Objective(
+        (LOGITS,), lambda r: r.classes.probabilities(r.logits)[:, r.classes.index(key)], f"probability({key!r})"
+    )
 
 
 def log_probability(name: str | int) -> Objective:
     """The logarithm of the softmax probability of a class; minus the cross-entropy."""
     key = name if isinstance(name, str) else int(name)
     return Objective(
-        (LOGITS,), lambda r: r.logits.log_softmax(1)[:, r.net.class_index(key)], f"log_probability({key!r})"
+        (LOGITS,), lambda r: r.classes.log_probabilities(r.logits)[:, r.classes.index(key)], f"log_probability({key!r})"
     )
 
 

@@ -17,7 +17,7 @@ def provenance(net: Network, technique: str, **parameters: Any) -> dict[str, Any
     return {
         "technique": technique,
         "parameters": parameters,
-        "network": {"name": net.name, "hash": net.fingerprint(), "device": str(net.device)},
+        "network": {"name": net.name, "hash": net.fingerprint(), "device": str(net.device), "head": str(net.head)},
         "input": {
             "size": list(spec.size),
             "channels": spec.channels,

@@ -10,8 +10,9 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from netloupe.analysis.fidelity import randomized
 from netloupe.core.errors import NetloupeError, NetworkError
+from netloupe.core.head import Classes
 from netloupe.core.inputs import InputSpec
-from netloupe.core.network import Network, _entries
+from netloupe.core.network import Network
 from netloupe.core.taps import module_and_call
 from netloupe.training.classifier import Recipe, fit
 from netloupe.training.labeled import Images
@@ -51,15 +52,14 @@ def fresh(net: Network, classes: int, seed: int = 0) -> nn.Module:
 
 def _head(net: Network) -> str:
     """The module whose output is the logits: linear, or a convolution of 1x1."""
-    shapes = (net.classes,), (net.classes, 1, 1)
+    count = net.head.classes("training for other classes").count
+    shapes = (count,), (count, 1, 1)
     found = [module_and_call(layer.name)[0] for layer in net.layers.values() if layer.shape in shapes]
     for name in reversed(found):
         module = net.module.get_submodule(name)
         if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1)):
             return name
-    raise NetworkError(
-        f"{net.name} has no linear layer that gives its {net.classes} logits, to be made for other classes"
-    )
+    raise NetworkError(f"{net.name} has no linear layer that gives its {count} logits, to be made for other classes")
 
 
 def usual_epochs(count: int) -> int:
@@ -108,13 +108,12 @@ def _takes(net: Network, module: nn.Module, side: int) -> bool:
 class _Picked(nn.Module):
     """A module that returns several things, as one that returns its logits."""
 
-    def __init__(self, module: nn.Module, output: str | int) -> None:
+    def __init__(self, module: nn.Module, head: Classes) -> None:
         super().__init__()
-        self.module, self._output = module, output
+        self.module, self._head = module, head
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = _entries(self.module(x))[self._output]
-        return logits
+        return self._head.pick(self.module(x))
 
 
 def fitted(
@@ -128,7 +127,14 @@ def fitted(
     """`fit` for the architecture of `net`, on its device: `module` returns the logits where that of `net` does."""
     if net.output is None:
         return fit(module, images, classes, recipe, device=net.device, on_step=on_step)
-    fit(_Picked(module, net.output), images, classes, recipe, device=net.device, on_step=on_step)
+    fit(
+        _Picked(module, Classes(count=classes, output=net.output)),
+        images,
+        classes,
+        recipe,
+        device=net.device,
+        on_step=on_step,
+    )
     return module
 
 

@@ -245,7 +245,7 @@ class _Run:
         around = partial(self._around, rule, not exact and self.dtype != self.net.dtype == torch.float32)
         reading = read(self.net, seen, layers, self.tile, around)
         outputs = {name: output[: len(images)] for name, output in reading.outputs.items()}
-        reading = Reading(self.net, partial(_itself, images.to(self.net.device)), outputs)
+        reading = replace(reading, make_images=partial(_itself, images.to(self.net.device)), outputs=outputs)
         parts = _split(reading, len(self.objectives))
         with backward_rule(rule):  # objectives rectify too
             scores = torch.cat([o.score(part) for o, part in zip(self.objectives, parts, strict=True)])

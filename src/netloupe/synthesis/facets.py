@@ -218,7 +218,10 @@ def rank(
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Ranked]:
     """For each unit the `count` photographs that bring it highest; see `excited`."""
-    places = [(LOGITS, net.class_index(u.class_name)) if u.class_name is not None else _place(net, u) for u in units]
+    places = [
+        (LOGITS, net.head.classes(str(u)).index(u.class_name)) if u.class_name is not None else _place(net, u)
+        for u in units
+    ]
     top = TopPatches(count, of=list(dict.fromkeys(layer for layer, _ in places)))
     layers = [layer for layer, _ in places if layer != LOGITS]
     report = sweep(net, source, {"patches": top}, layers=layers, progress=progress)
@@ -363,6 +366,6 @@ def judged(net: Network, images: Tensor, unit: Unit, groups: Sequence[Group]) ->
 def highest(net: Network, images: Tensor, unit: Unit) -> np.ndarray:
     """(n,) the unit's highest response over all positions; a class's logit."""
     layer = LOGITS if unit.class_name is not None else unit.layer
-    index = net.class_index(unit.class_name) if unit.class_name is not None else unit.channel
+    index = net.head.classes(str(unit)).index(unit.class_name) if unit.class_name is not None else unit.channel
     maps = net.activations(images, [layer])[layer][:, index]
     return np.asarray(maps.reshape(len(maps), -1).amax(1).cpu())

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from netloupe.core.errors import InputError, unknown
 from netloupe.core.network import Network
-from netloupe.core.objectives import LOGITS, Reading, log_probability
+from netloupe.core.objectives import Reading, log_probability
 from netloupe.core.provenance import provenance
 from netloupe.render.pictures import Picture, beside, captioned, from_pixels, resized, stacked
 from netloupe.render.result import Result
@@ -190,7 +190,8 @@ def fool(
     given = [target] * len(images) if isinstance(target, str | int) else list(target)
     if len(given) != len(images):
         raise InputError(f"{len(given)} targets for {len(images)} images (accepted: one, or one for each)")
-    targets = torch.tensor([net.class_index(one) for one in given])
+    classes = net.head.classes("fool", 2)
+    targets = torch.tensor([classes.index(one) for one in given])
     originals = rounded(images.detach().clamp(0, 1)).to(net.device)
     numbers = originals[0].numel()
     reach = math.inf if method == "ascent" else (8 / LEVELS if norm == "linf" else 0.05 * numbers**0.5)
@@ -200,7 +201,7 @@ def fool(
 
     def reached(reading: Reading, ids: list[int]) -> Tensor:
         aims = targets[ids].to(reading.logits.device)
-        return reading.logits.detach().softmax(1).gather(1, aims[:, None])[:, 0] >= sure
+        return classes.probabilities(reading.logits.detach()).gather(1, aims[:, None])[:, 0] >= sure
 
     found = climb(
         net,
@@ -214,7 +215,7 @@ def fool(
         batch_size=batch_size,
         progress=progress,
     )
-    after, before = (_probabilities(net, some, batch_size) for some in (found.images, originals))
+    after, before = (net.probabilities(some, batch_size) for some in (found.images, originals))
     rows = torch.arange(len(targets))
     return Fooled(
         found.images.cpu().numpy(),
@@ -226,7 +227,7 @@ def fool(
         before[rows, targets].numpy(),
         found.taken.cpu().numpy(),
         found.history.cpu().numpy(),
-        tuple(net.label(i) for i in range(net.classes)),
+        classes.labels,
         provenance(
             net,
             "fool",
@@ -254,8 +255,3 @@ def _steps(
     if norm == "linf":
         far = max(far, min(per_number, 1 / LEVELS))
     return count, Normalized(far if lr is None else lr, "sign" if norm == "linf" else "l2")
-
-
-@torch.no_grad()
-def _probabilities(net: Network, images: Tensor, batch_size: int) -> Tensor:
-    return torch.cat([net.reading(some, [LOGITS]).logits.softmax(1).cpu() for some in images.split(batch_size)])

@@ -69,7 +69,7 @@ def read(
             named = dict(zip(layers, found, strict=True))
             seen.append({name: _own(named[name], row, column, strides.get(name)) for name in layers})
         strips.append(_joined(seen, maps, 3))
-    return Reading(net, lambda: images, _joined(strips, maps, 2))
+    return net.reading_of(lambda: images, _joined(strips, maps, 2))
 
 
 def _checkpointed(outputs: Callable[[Tensor], tuple[Tensor, ...]], part: Tensor) -> tuple[Tensor, ...]:

@@ -169,7 +169,7 @@ def networks(folder: str | Path, net: Network) -> dict[int, Callable[[], Network
             except Exception as error:  # whatever a module that can't be copied raises
                 raise NetworkError(f"{net.name} can't be copied ({first_line(error)})") from None
             fill(module, read_state(path), net.name)
-            return Network(module, net.inputs, net.labels, output=net.output, name=net.name)
+            return Network(module, net.inputs, head=net.head, name=net.name)
 
         return read
 

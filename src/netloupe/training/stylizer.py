@@ -193,7 +193,7 @@ def _step(
         painted = network(photos.contiguous(memory_format=torch.channels_last), blend)
     painted = painted.float()
     content, style = judge(painted, photos, chosen)
-    reading = Reading(judge.net, partial(_itself, painted), {})
+    reading = Reading(None, partial(_itself, painted), {})
     rough = total_variation().score(reading) / painted[0].numel()
     loss = (judge.recipe.content * content + style + judge.recipe.smoothness * rough).mean()
     if not math.isfinite(float(loss.detach())):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
 
 from netloupe.core.errors import InputError, NetworkError, UnknownName, unknown
+from netloupe.core.head import Head
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.zoo.files import build_from_file
@@ -36,6 +38,7 @@ def load(
     inputs: Inputs | None = None,
     labels: Sequence[str] | Path | None = None,
     output: str | int | None = None,
+    head: Head | Literal["none"] | None = None,
     classes: int | None = None,
 ) -> Network:
     """A network by name.
@@ -50,6 +53,7 @@ def load(
     `InputSpec()`; a function is handed that default and returns the spec to use.
     labels: class names by index, or a file of them (see `read_labels`); by default from the weights file or library.
     output: the key or index of the logits where the module returns several things.
+    head: what the network answers, or "none" where it is no class logits; by default found in what it returns.
     classes: the number of classes, where neither weights nor labels of the library shall decide it.
     device: "cpu", "cuda", ...
 
@@ -60,14 +64,14 @@ def load(
         raise InputError(f"{classes} classes (accepted: 1 or more)")
     stored = None if weights is None or str(weights) == RANDOM else _stored(model, weights)
     built, spec = _build(model, weights, stored, inputs, classes)
-    net = Network(_on(built.module.eval(), device), spec, built.labels, output=output, name=_name(model))
+    module, name = _on(built.module.eval(), device), _name(model)
     if labels is None:
-        return net
+        return Network(module, spec, built.labels if head is None else None, output=output, head=head, name=name)
     given = read_labels(labels) if isinstance(labels, str | Path) else list(labels)
-    count = Network(net.module, spec, output=output, name=net.name).classes
-    if len(given) != count:
-        raise NetworkError(f"{len(given)} labels for the {count} classes of {net.name}")
-    return Network(net.module, spec, given, output=output, name=net.name)
+    net = Network(module, spec, given, output=output, head=head, name=name)
+    with torch.no_grad():
+        net(torch.zeros(1, spec.channels, *spec.size))  # the error for labels that do not fit
+    return net
 
 
 def _stored(model: str, weights: str | Path) -> Stored | None:

@@ -60,8 +60,8 @@ def _head(e: Explanation) -> Picture:
     words = [
         paragraph(e.target.title, width, 26),
         paragraph(f"Explained: {e.target.phrase} in {e.provenance['network']['name']}", width, 13, SOFT),
-        paragraph("Top predictions", width, 13),
-        bars([(one.label, one.probability) for one in e.predictions], width),
+        paragraph("Top predictions" if e.predictions else "The network has no choice of classes", width, 13),
+        *([bars([(one.label, one.probability) for one in e.predictions], width)] if e.predictions else ()),
         _legend(),
     ]
     pictures = [

@@ -43,8 +43,9 @@ def _top(e: Explanation) -> str:
         image(located, "no object found" if e.object is None else f"the photograph, object at {e.object.box}"),
         e.no_object or where,
     )
-    shares = bar_list([(one.label, one.probability) for one in e.predictions])
-    return f'<div class="top">{pictures}<div><h2>Top predictions</h2>{shares}{_scale()}</div></div>'
+    bars = bar_list([(one.label, one.probability) for one in e.predictions])
+    shares = f"<h2>Top predictions</h2>{bars}" if e.predictions else "<p>The network has no choice of classes.</p>"
+    return f'<div class="top">{pictures}<div>{shares}{_scale()}</div></div>'
 
 
 def _scale() -> str:

@@ -57,6 +57,7 @@ def find_target(net: Network, image: Tensor, objective: Objective | str | None) 
     """
     if objective is None:
         with torch.no_grad():
+            net.head.classes("an explanation without a unit or objective")
             objective = logit(int(net(image).argmax()))
     objective = as_objective(objective)
     found = _NAMED.fullmatch(objective.text)
@@ -64,7 +65,7 @@ def find_target(net: Network, image: Tensor, objective: Objective | str | None) 
         return Target(objective, objective.text, objective)
     name, arguments = found[1], ast.literal_eval(f"{found[2][:-1]},)")
     if name in ("logit", "probability"):
-        return _class_target(net, image, objective, net.class_index(arguments[0]))
+        return _class_target(net, image, objective, net.head.classes(objective.text).index(arguments[0]))
     return _unit_target(net, image, objective, *arguments)
 
 
@@ -74,10 +75,16 @@ def _class_target(net: Network, image: Tensor, objective: Objective, index: int)
     with torch.no_grad():
         logits = net(image)[0]
     if len(logits) == 1:
-        return Target(objective, net.label(index), curve)
+        return Target(objective, net.head.classes(objective.text).label(index), objective)
     logits[index] = -torch.inf
     rival = int(logits.argmax())
-    return Target(objective, net.label(index), curve, kind(rival), net.label(rival))
+    return Target(
+        objective,
+        net.head.classes(objective.text).label(index),
+        curve,
+        kind(rival),
+        net.head.classes(objective.text).label(rival),
+    )
 
 
 def _unit_target(

@@ -18,7 +18,7 @@ from netloupe.analysis.fidelity import STEPS, randomized
 from netloupe.analysis.gradients import saliency
 from netloupe.analysis.methods import METHODS, pick_methods
 from netloupe.analysis.objects import LocatedObject, locate_object
-from netloupe.core.errors import InputError, NetloupeError, NetworkError, unknown
+from netloupe.core.errors import InputError, NetloupeError, unknown
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective
 from netloupe.core.provenance import provenance
@@ -40,9 +40,10 @@ class Prediction:
 class Explanation(Result):
     """Every method's map of one image, of one objective.
 
-    image: (C, H, W) in [0, 1]. photo: the same part of the photograph, for showing. predictions: the top five.
-    maps: by method. skipped: method -> why it can't explain this network. object: by the gradient's saliency, in the
-    photo's pixels; None with the reason in `no_object`. by_chance: the curves of pixels in a random order.
+    image: (C, H, W) in [0, 1]. photo: the same part of the photograph, for showing. predictions: the top five, if the
+    network gives classes. maps: by method. skipped: method -> why it can't explain this network. object: by the
+    gradient's saliency, in the photo's pixels; None with the reason in `no_object`. by_chance: the curves of pixels in
+    a random order.
     """
 
     image: np.ndarray
@@ -159,15 +160,13 @@ def explain(
     )
 
 
-@torch.no_grad()
 def _predictions(net: Network, image: Tensor, top: int = 5) -> tuple[Prediction, ...]:
-    probabilities = net(image)[0].softmax(0)
-    if not bool(probabilities.isfinite().all()):
-        raise NetworkError(f"{net.name} returns logits that are not finite")
-    best = probabilities.topk(min(top, len(probabilities)))
-    return tuple(
-        Prediction(net.label(i), i, p) for i, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    )
+    """The most probable classes, best first; none of a network without a choice of classes."""
+    if net.head.count < 2:
+        return ()
+    best = net.probabilities(image)[0].topk(min(top, net.head.count))
+    labels = net.head.labels
+    return tuple(Prediction(labels[i], i, p) for i, p in zip(best.indices.tolist(), best.values.tolist(), strict=True))
 
 
 def _located(net: Network, image: Tensor, target: Target, photo: Picture) -> tuple[LocatedObject | None, str]:

@@ -182,7 +182,7 @@ def _parameters(made: Embedding) -> dict[str, Any]:
 
 def _class_names(net: Network, images: ImageSource) -> list[str] | None:
     """The network's names where the images bear its classes without names; None without labels."""
-    own = [net.label(i) for i in range(net.classes)]
+    own = list(net.head.labels)
     names = class_names(images)
     return own if names is not None and images.classes is None and of_network(images, own) else names
 

@@ -81,7 +81,7 @@ def _channels(
     source = open_source(data).first(first)
     ids, images = read_source(net, source)
     labels = None
-    if of_network(source, [net.label(i) for i in range(net.classes)]):
+    if of_network(source, net.head.labels):
         labels = [source.label(i) for i in ids]
     with Progress() as progress:
         result = ablation(net, images, labels, layers=layers, progress=progress)

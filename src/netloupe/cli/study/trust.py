@@ -47,7 +47,7 @@ def trust(
     net, source = network.load(), open_source(data).first(first)
     found = None if boxes is None else read_boxes(boxes, source, net.inputs.size)
     ids, images = read_source(net, source)
-    labeled = of_network(source, [net.label(i) for i in range(net.classes)])
+    labeled = of_network(source, net.head.labels)
     with Progress() as progress:
         result = trust(
             net,

@@ -65,7 +65,7 @@ class Rest:
 
     def _after(self, output: Tensor) -> Tensor:
         with evaluating(self.net.module):
-            return self.net._pick_logits(self._part.after(output, self._held))
+            return self.net.head.pick(self._part.after(output, self._held))
 
 
 class _Tracer(fx.Tracer):

@@ -169,6 +169,7 @@ def ablation(
     net.inputs.check_range(images)
     if not len(images):
         raise InputError("0 images (accepted: 1 or more)")
+    net.head.classes("ablation", 2)
     tell = progress if progress is not None else lambda _name, _done, _total: None
     names = list(chosen(net, layers, stage_ends(net)))
     parts = images.split(_BATCH)
@@ -212,16 +213,16 @@ def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _log_softmax(logits: Tensor, what: str) -> Tensor:
+def _log_probabilities(net: Network, logits: Tensor, what: str) -> Tensor:
     if not bool(logits.isfinite().all()):
         raise NetworkError(f"logits that are not finite {what}")
-    return logits.double().log_softmax(1).cpu()
+    return net.head.classes("ablation", 2).log_probabilities(logits.double()).cpu()
 
 
 def _clean(net: Network, parts: Sequence[Tensor], labels: Sequence[int | None] | None) -> tuple[Tensor, Tensor]:
     """(N,) the class that each image is judged by, and (N, classes) the log probabilities, float64."""
     with torch.no_grad():
-        clean = torch.cat([_log_softmax(net(part), f"from {net.name}") for part in parts])
+        clean = torch.cat([_log_probabilities(net, net(part), f"from {net.name}") for part in parts])
     if labels is None:
         return clean.argmax(1), clean
     if len(labels) != len(clean):
@@ -265,7 +266,7 @@ class _Layer:
         for part in self._parts:
             span = slice(start, start + len(part))
             output, logits = rest.record(part)
-            clean = _log_softmax(logits, f"from {self._net.name}")
+            clean = _log_probabilities(self._net, logits, f"from {self._net.name}")
             self._take_in(output, start)
             mean = self._mean.to(output.dtype)
             for c in range(channels + 1):  # the last is the whole layer
@@ -274,7 +275,7 @@ class _Layer:
                     changed[:, c] = mean[c]
                 else:
                     changed[:] = mean
-                self._compare(c, span, clean, _log_softmax(rest(changed), f"without {self._name}:{c}"))
+                self._compare(c, span, clean, _log_probabilities(self._net, rest(changed), f"without {self._name}:{c}"))
                 tell(self._name, start * (channels + 1) + (c + 1) * len(part), total)
             start += len(part)
         count = len(self._targets) * (self._mean[0].numel())

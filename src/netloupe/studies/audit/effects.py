@@ -100,8 +100,7 @@ class Effects:
 
     def probabilities(self, images: Tensor) -> np.ndarray:
         """(N, classes)."""
-        with torch.no_grad():
-            return torch.cat([self._net(part).softmax(1).double().cpu() for part in images.split(BATCH)]).numpy()
+        return self._net.probabilities(images, BATCH).double().numpy()
 
     def plain(self, rows: Iterable[int]) -> np.ndarray:
         """(len(rows), classes): the probabilities of the images as they are."""

@@ -118,7 +118,7 @@ def gather(
 
 def _labels(net: Network, source: ImageSource) -> np.ndarray:
     """(N,), -1 for an image without a label."""
-    names = [net.label(i) for i in range(net.classes)]
+    names = net.head.labels
     if not of_network(source, names):
         classes = class_names(source) or []
         raise InputError(

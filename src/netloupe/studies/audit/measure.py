@@ -123,6 +123,7 @@ def audit(
             raise InputError(f"{count} {what} (accepted: {least} or more)")
     if boxes is not None and boxes.shape != (len(source), 4):
         raise InputError(f"boxes of shape {tuple(boxes.shape)} for {len(source)} images (accepted: (N, 4))")
+    classes = net.head.classes("an audit", 2)
     (chosen,) = quick_methods([method])
     pool = gather(net, source, predicted=predicted, per_class=per_class, seed=seed, progress=progress)
     found = explain_classes(net, pool, chosen, boxes, progress)
@@ -134,7 +135,7 @@ def audit(
         by_boxes = backgrounds(effects, pool, boxes, found.within, _mean_color(pool), LEAST_EFFECT, progress)
     maps, above = _by_class(pool, found.cells, found.rows)
     return Audit(
-        labels=tuple(net.label(c) for c in pool.classes),
+        labels=tuple(classes.label(c) for c in pool.classes),
         images=len(pool.ids),
         places=tuple(places),
         backgrounds=None if by_boxes is None else tuple(by_boxes),
@@ -142,7 +143,7 @@ def audit(
         excess=above,
         groups=tuple(groups),
         shown=tuple(_shown(net, effects, pool, chosen, places, by_boxes, boxes)),
-        names={c: net.label(c) for c in range(net.classes)},
+        names=dict(enumerate(classes.labels)),
         counts=_counts(net, pool, found.blank, found.failed, by_boxes),
         size=net.inputs.size,
         provenance=provenance(
@@ -207,7 +208,7 @@ def _counts(
         "predicted": pool.predicted,
         "unlabeled": pool.unlabeled,
         "duplicates": pool.duplicates,
-        "too_few": {net.label(c): n for c, n in pool.small},
+        "too_few": {net.head.labels[c]: n for c, n in pool.small},
         "unreadable": list(pool.unreadable),
         "blank_maps": blank,
         "failed_maps": failed,

@@ -103,6 +103,7 @@ class _Maker:
         if not len(rows):
             return ()
         assert callable(change)
+        labels = self._net.head.labels
         images = self._pool.images(rows)
         changed = change(images)
         before, after = (self._effects.probabilities(each) for each in (images, changed))
@@ -112,13 +113,13 @@ class _Maker:
         return tuple(
             Example(
                 name=self._pool.name(row),
-                truth=self._net.label(int(self._pool.labels[row])),
+                truth=labels[int(self._pool.labels[row])],
                 image=images[i].numpy(),
                 changed=changed[i].numpy(),
                 importance=None if one is None or isinstance(one, NetworkError) else one.detach().cpu().numpy(),
                 before=float(before[i, self._label]),
                 after=float(after[i, self._label]),
-                taken=(self._net.label(int(before[i].argmax())), self._net.label(int(after[i].argmax()))),
+                taken=(labels[int(before[i].argmax())], labels[int(after[i].argmax())]),
             )
             for i, (row, one) in enumerate(zip(rows, found, strict=True))
         )

@@ -141,9 +141,10 @@ def invariance(
     layer that is not there, InputError for ranges, images or examples that can't be used, and for images that are all
     alike; NetworkError for features that are not finite.
     """
+    classes = net.head.classes("a study of invariance", 2)
     names = chosen(net, None if layers is None else list(layers), ()) or (first_features(net), net.feature_layer)
     given = motions(shift, scale, steps)
-    labeled = of_network(source, [net.label(i) for i in range(net.classes)])
+    labeled = of_network(source, classes.labels)
     wanted = list(range(min(EXAMPLES, len(source)))) if examples is None else list(dict.fromkeys(examples))
     for i in wanted:
         if not 0 <= i < len(source):
@@ -169,7 +170,7 @@ def invariance(
     return Invariance(
         layers=names,
         names=tuple(source.names[i] for i in ids),
-        classes=tuple(net.label(row.index) for row in found),
+        classes=tuple(classes.label(row.index) for row in found),
         labeled=labeled,
         steps={motion: values for motion, (values, _) in given.items()},
         distances={motion: np.stack([row.distances[motion] for row in found]) for motion in MOTIONS},
@@ -208,6 +209,7 @@ class _Reader:
         fill: str,
     ) -> None:
         self._net, self._layers, self._given, self._fill = net, layers, given, fill
+        self._classes = net.head.classes("a study of invariance", 2)
         self._count = 0
         self._sum: list[Tensor | float] = [0.0] * len(layers)
         self._squares = [0.0] * len(layers)
@@ -245,7 +247,13 @@ class _Reader:
                 [float((row.double() - original).norm()) for row in outputs[name]]
                 for name, original in zip(self._layers, originals, strict=True)
             ]
-            parts.append((np.array(far), outputs[LOGITS].double().softmax(1).numpy(), images[: len(part)].numpy()))
+            parts.append(
+                (
+                    np.array(far),
+                    self._classes.probabilities(outputs[LOGITS].double()).numpy(),
+                    images[: len(part)].numpy(),
+                )
+            )
         fars, probabilities, pictures = zip(*parts, strict=True)
         return np.concatenate(fars, 1), np.concatenate(probabilities), np.concatenate(pictures)
 

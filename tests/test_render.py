@@ -15,8 +15,9 @@ from PIL import Image
 
 from netloupe.core.errors import StoreError
 from netloupe.render import pictures as pic
-from netloupe.render.colors import heat
+from netloupe.render.colors import SOFT, heat
 from netloupe.render.result import Record, Result
+from netloupe.render.sheet import Sheet, framed, paragraph
 
 
 def test_heat_runs_from_black_to_pale_with_rising_lightness() -> None:
@@ -143,3 +144,27 @@ def test_a_result_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="can't be written"):
         Example(np.ones((2, 2)), {}).save(tmp_path / "file" / "folder")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_fitted_keeps_the_proportions_and_at_least_one_pixel() -> None:
+    assert pic.fitted((480, 640), 64) == (48, 64)
+    assert pic.fitted((7, 5), 14) == (14, 10)
+    assert pic.fitted((1000, 1), 100) == (100, 1)
+
+
+def test_cropped_takes_a_box_in_the_pixels_of_another_size() -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    assert (pic.cropped(photo, (2, 3, 8, 9), 30, of=(20, 20)) == pic.cropped(photo, (4, 9, 16, 27), 30)).all()
+
+
+def test_a_sheet_stacks_its_parts_and_leaves_out_what_is_empty() -> None:
+    red = np.full((10, 30, 3), (200, 0, 0), dtype=np.uint8)
+    made = Sheet("Title", 200, gap=7, margin=5).add(red, red, gap=4).add().say().notes("one", "two").picture()
+    title, note = paragraph("Title", 200, 16), paragraph("one", 200, 12, SOFT)
+    assert made.shape == (2 * 5 + len(title) + 7 + 10 + 7 + 2 * len(note) + 2, 210, 3)
+    assert (made[5 : 5 + len(title), 5:-5] == title).all()
+    top = 5 + len(title) + 7
+    assert (made[top : top + 10, 5:35] == red).all()
+    assert (made[top : top + 10, 35:39] == pic.PAPER).all()
+    assert (made[top + 17 : top + 17 + len(note), 5:-5] == note).all()
+    assert (Sheet("", 200).add(red).picture() == framed(red, 20)).all()

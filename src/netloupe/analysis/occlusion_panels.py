@@ -24,7 +24,7 @@ from netloupe.core.provenance import provenance
 from netloupe.core.rules import Rule
 from netloupe.core.units import Unit
 from netloupe.data.sources import ImageSource
-from netloupe.render.chart import legend
+from netloupe.render.chart import legend, shortened
 from netloupe.render.colors import heat, palette, relief
 from netloupe.render.pictures import Picture, beside, captioned, cropped, fitted, from_pixels, grid, resized, stacked
 from netloupe.render.result import Result
@@ -108,13 +108,15 @@ class OcclusionPanels(Result):
 
         high = max(float(one.activation.max()), self.clean["activation"])
         sure = max(float(one.probability.max()), self.clean["probability"])
-        name = _short(self.labels[self.target], 22)
+        name = shortened(self.labels[self.target], 22)
         shown = one.classes[at]
         common = [int(c) for c in _by_frequency(one.classes)]
         colors = dict(zip(common, palette(len(common)), strict=True))
         classes = np.array([[colors[int(c)] for c in row] for row in shown], dtype=np.uint8)
         height, width = one.windows.size
-        entries = [(colors[c], f"{_short(self.labels[c], 26)}  {np.mean(one.classes == c):.0%}") for c in common[:10]]
+        entries = [
+            (colors[c], f"{shortened(self.labels[c], 26)}  {np.mean(one.classes == c):.0%}") for c in common[:10]
+        ]
         return beside(
             [
                 panel(heat(one.activation[at], high), f"(b) {self.unit}, total: black 0, pale {high:.3g}"),
@@ -266,7 +268,3 @@ def _by_frequency(classes: np.ndarray) -> list[int]:
     """The classes that occur, most frequent first."""
     found, counts = np.unique(classes, return_counts=True)
     return [int(c) for c in found[np.argsort(-counts, kind="stable")]]
-
-
-def _short(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}\u2026"

@@ -109,6 +109,11 @@ def fits(texts: Sequence[str], width: int) -> bool:
     return max(font(12).getlength(text) for text in texts) + 4 <= width / max(1, len(texts) - 1)
 
 
+def shortened(text: str, length: int) -> str:
+    """The text in at most `length` characters, an ellipsis in place of the rest."""
+    return text if len(text) <= length else f"{text[: length - 1]}\u2026"
+
+
 @cache
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)

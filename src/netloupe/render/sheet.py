@@ -25,18 +25,19 @@ class Sheet:
     def __init__(self, title: str, width: int, *, gap: int = 18, margin: int = 20) -> None:
         self._width, self._gap, self._margin = width, gap, margin
         self._parts: list[Picture] = []
-        self.say(title, size=16) if title else None
+        if title:
+            self.say(title, size=16)
 
     def add(self, *pictures: Picture, gap: int = 20) -> Self:
         """Pictures side by side; none is no part."""
-        self._parts += [beside(pictures, gap=gap)] if pictures else []
+        if pictures:
+            self._parts.append(beside(pictures, gap=gap))
         return self
 
     def say(self, *texts: str, size: int = 13, color: Color = INK, gap: int = 4) -> Self:
         """Paragraphs below one another; none is no part."""
-        self._parts += (
-            [stacked([paragraph(text, self._width, size, color) for text in texts], gap=gap)] if texts else []
-        )
+        if texts:
+            self._parts.append(stacked([paragraph(text, self._width, size, color) for text in texts], gap=gap))
         return self
 
     def notes(self, *texts: str) -> Self:

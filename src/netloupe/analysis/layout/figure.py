@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from netloupe.analysis.display import as_seen
 from netloupe.analysis.layout.arrangement import Arrangement
 from netloupe.data.sources import ImageSource
-from netloupe.render.chart import font
+from netloupe.render.chart import font, shortened
 from netloupe.render.colors import COLORS, INK, SOFT
 from netloupe.render.pictures import PAPER, Color, Picture, from_pixels, resized
 
@@ -122,10 +122,10 @@ def dots(
         mine = at[[i for i, other in enumerate(labels) if other == label]]
         x, y = densest(mine)
         draw.text(
-            (x, y), _short(names[label], 18), fill=INK, font=font(18), anchor="mm", stroke_width=3, stroke_fill=PAPER
+            (x, y), shortened(names[label], 18), fill=INK, font=font(18), anchor="mm", stroke_width=3, stroke_fill=PAPER
         )
     _legend(
-        draw, [(color[label], f"{_short(names[label], 22)} ({counts[label]:,})") for label in shown], labels, placed
+        draw, [(color[label], f"{shortened(names[label], 22)} ({counts[label]:,})") for label in shown], labels, placed
     )
     return _titled(np.asarray(sheet), title)
 
@@ -195,7 +195,3 @@ def _titled(picture: Picture, title: str) -> Picture:
     strip = Image.new("RGB", (picture.shape[1], 2 * letters), PAPER)
     ImageDraw.Draw(strip).text((8, letters), title, fill=INK, font=font(letters), anchor="lm")
     return np.concatenate([np.asarray(strip), picture])
-
-
-def _short(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"

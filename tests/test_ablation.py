@@ -17,7 +17,7 @@ from netloupe.core.errors import InputError, NetworkError, UnknownName
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.core.trace.after import Rest
-from netloupe.studies.ablation.measure import ablation, half_of, mean_and_error, rank_correlation
+from netloupe.studies.ablation.measure import ablation, half_of, mean_and_error
 from netloupe.studies.features import stage_ends
 
 SIDE = 8
@@ -215,8 +215,6 @@ def test_numbers() -> None:
     assert half_of(np.array([1.0, 5.0, 0.5, -3.0, 2.0])) == 1
     assert half_of(np.array([1.0, 1.0, 1.0, 1.0])) == 2
     assert half_of(np.array([-1.0, 0.0])) is None
-    assert rank_correlation(np.array([1.0, 2.0, 9.0]), np.array([0.0, 3.0, 4.0])) == pytest.approx(1.0)
-    assert rank_correlation(np.ones(3), np.array([0.0, 3.0, 4.0])) is None
 
 
 def test_usual_layers() -> None:

@@ -22,7 +22,7 @@ from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.data.open import open_source
 from netloupe.studies.evolution.measure import Evolution, evolution
-from netloupe.studies.responses import Responses, ranked
+from netloupe.studies.responses import Responses
 from netloupe.sweep.engine import sweep
 from netloupe.training import practice as practicing
 from netloupe.training.recorder import Recorder, snapshots
@@ -221,11 +221,6 @@ def test_mistakes_of_snapshots() -> None:
     flat = nn.Sequential(nn.Flatten(), nn.Linear(432, 3), nn.ReLU())
     with pytest.raises(InputError, match="no two-dimensional convolution"):
         evolution({1: lambda: net(flat), 2: lambda: net(flat)}, IMAGES)
-
-
-def test_ranks_share_ties() -> None:
-    values = np.array([[3.0, 1], [1, 1], [3, 1], [2, 0], [3, 5]])
-    assert ranked(values).T.tolist() == [[3, 0, 3, 1, 3], [2, 2, 2, 0, 4]]
 
 
 def test_responses_merge_and_resume() -> None:

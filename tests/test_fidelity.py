@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from atlas_helpers import tiny_network
@@ -19,37 +18,10 @@ from netloupe.analysis.fidelity import (
     pointing_hit,
     points,
     randomized,
-    rank_correlation,
 )
 from netloupe.core.errors import InputError, NetworkError, UnknownName
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
-
-# --- rank correlation
-
-
-def test_rank_correlation_is_scipys_with_ties_too() -> None:
-    random = torch.Generator().manual_seed(0)
-    a = torch.randn(4, 7, 9, generator=random)
-    b = a + torch.randn(4, 7, 9, generator=random)
-    a[2:] = a[2:].round()
-    b[3] = b[3].clamp(min=0)
-    expected = [spearmanr(x.flatten(), y.flatten()).statistic for x, y in zip(a, b, strict=True)]
-    assert 0.2 < min(expected) < max(expected) < 0.95
-    assert torch.allclose(rank_correlation(a, b), torch.tensor(expected), atol=1e-12)
-
-
-def test_rank_correlation_of_the_same_order_is_one_and_of_the_opposite_minus_one() -> None:
-    a = torch.randn(2, 5, 5, generator=torch.Generator().manual_seed(1))
-    assert torch.allclose(rank_correlation(a, a.exp()), torch.ones(2, dtype=torch.float64))
-    assert torch.allclose(rank_correlation(a, -a), -torch.ones(2, dtype=torch.float64))
-
-
-def test_a_constant_map_has_no_rank_correlation() -> None:
-    assert rank_correlation(torch.ones(1, 4, 4), torch.rand(1, 4, 4)).isnan().all()
-    with pytest.raises(InputError, match=r"accepted: \(N, H, W\) twice"):
-        rank_correlation(torch.ones(1, 4, 4), torch.ones(1, 4, 5))
-
 
 # --- weights drawn anew
 

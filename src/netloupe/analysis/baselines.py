@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from netloupe.core.blur import blurred
 from netloupe.core.errors import InputError, UnknownName
 from netloupe.core.network import Network
 
@@ -41,15 +42,3 @@ def baseline_images(net: Network, images: Tensor, baseline: Baseline) -> Tensor:
     if not bool(fitted.isfinite().all()) or float(fitted.min()) < -0.5 or float(fitted.max()) > 1.5:
         raise InputError(f"a baseline from {float(fitted.min()):.3g} to {float(fitted.max()):.3g} (accepted: [0, 1])")
     return fitted
-
-
-def blurred(images: Tensor, sigma: float) -> Tensor:
-    """(N, C, H, W) under a Gaussian of standard deviation `sigma` px, the border continued."""
-    reach = max(1, round(3 * sigma))
-    x = torch.arange(-reach, reach + 1, dtype=images.dtype, device=images.device)
-    kernel = torch.exp(-x.square() / (2 * sigma**2))
-    kernel = (kernel / kernel.sum()).view(1, 1, -1)
-    n, c, height, width = images.shape
-    rows = torch.nn.functional.pad(images.reshape(n * c, 1, height, width), (reach,) * 4, mode="replicate")
-    down = torch.nn.functional.conv2d(rows, kernel.unsqueeze(-1))
-    return torch.nn.functional.conv2d(down, kernel.unsqueeze(2)).view(n, c, height, width)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from netloupe.analysis.baselines import Baseline, baseline_images
-from netloupe.core.errors import InputError, NetworkError
+from netloupe.core.errors import InputError, NetworkError, first_line
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective, as_objective
 from netloupe.core.taps import module_and_call
@@ -23,27 +23,6 @@ STEPS = 32  # of the deletion and insertion curves
 
 _WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # weight[0] is what one output reads
 _ORDER_OF_TIES = 0  # seed of the order in which pixels of equal importance go
-
-
-def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Spearman's rank correlation of maps (N, H, W), pair by pair: (N,) in [-1, 1]; equal values share a mean rank.
-
-    NaN where a map is constant and has no order. For "the same picture but for the sign" give the maps' sizes.
-    """
-    if a.shape != b.shape or a.ndim < 2:
-        raise InputError(f"maps of shape {tuple(a.shape)} and {tuple(b.shape)} (accepted: (N, H, W) twice)")
-    found = []
-    for one, other in zip(a.flatten(1), b.flatten(1), strict=True):
-        x, y = (ranks - ranks.mean() for ranks in (_ranks(one), _ranks(other)))
-        found.append((x @ y) / (x.norm() * y.norm()))
-    return torch.stack(found)
-
-
-def _ranks(values: Tensor) -> Tensor:
-    """(P,) float64: the place of each value from the smallest up, the mean place among equals."""
-    _, which, counts = torch.unique(values, return_inverse=True, return_counts=True)
-    ranks: Tensor = counts.cumsum(0).double() - (counts - 1) / 2
-    return ranks[which]
 
 
 def randomized(net: Network, layers: Iterable[str] | None = None, seed: int = 0) -> Network:
@@ -80,7 +59,7 @@ def _copied(net: Network) -> nn.Module:
     try:
         return copy.deepcopy(net.module)
     except RuntimeError as error:
-        raise NetworkError(f"{net.name} can't be copied: {str(error).splitlines()[0]}") from error
+        raise NetworkError(f"{net.name} can't be copied: {first_line(error)}") from error
 
 
 def _redraw(module: nn.Module) -> None:

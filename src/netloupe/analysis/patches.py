@@ -21,6 +21,7 @@ from netloupe.analysis.unproject import Neuron, chains, projections
 from netloupe.core.errors import InputError, UnknownName
 from netloupe.core.layers import Layer
 from netloupe.core.network import Network
+from netloupe.core.numbers import finite
 from netloupe.core.provenance import provenance
 from netloupe.core.receptive_field import Box
 from netloupe.core.rules import Rule
@@ -164,7 +165,7 @@ class TopPatches(Result, Mapping[str, LayerPatches]):
                 layer: {
                     "channels": entry.values.shape[0],
                     "k": entry.values.shape[1],
-                    "highest": _number(entry.values[:, 0].nan_to_num(-math.inf).max()),
+                    "highest": finite(entry.values[:, 0].nan_to_num(-math.inf).max()),
                     "dead": int((entry.values[:, 0] <= 0).sum()),
                 }
                 for layer, entry in self.found.items()
@@ -261,7 +262,3 @@ def tile_of(pixels: np.ndarray, box: Box, side: int) -> Picture:
 def _shown(values: Tensor) -> str:
     known = values[~torch.isnan(values)]
     return f"{float(known[0]):.3g}" if len(known) else "no image"
-
-
-def _number(value: Tensor) -> float | None:
-    return float(value) if torch.isfinite(value) else None

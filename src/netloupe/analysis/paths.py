@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
+from netloupe.analysis.correlation import normed, ranked
 from netloupe.core.network import Network
 
 LAYERS = 24  # compared at most, spread evenly over the network
@@ -67,10 +67,7 @@ def profiles(net: Network, images: Tensor, layers: Sequence[str]) -> dict[str, n
             net.run(images[first : first + 32], {layer: keeper(layer) for layer in layers})
     found = {}
     for layer, rows in parts.items():
-        ranks = rankdata(np.concatenate(rows), axis=1)
-        ranks -= ranks.mean(axis=1, keepdims=True)
-        length = np.linalg.norm(ranks, axis=1, keepdims=True)
-        found[layer] = ranks / np.where(length > 0, length, np.nan)
+        found[layer] = normed(ranked(np.concatenate(rows), axis=1), axis=1)
     return found
 
 

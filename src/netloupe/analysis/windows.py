@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from netloupe.core.errors import InputError
+from netloupe.core.errors import InputError, first_line
 from netloupe.core.network import Network
 from netloupe.core.objectives import Reading
 from netloupe.core.receptive_field import Box, Span
@@ -133,7 +133,7 @@ class Sliding:
         try:
             ((_, found),) = exact.outputs(self.cover, rows, columns)
         except (RuntimeError, TypeError, ValueError, LookupError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise Unrecordable(f"an operation can't be repeated for several images ({reason})") from error
         for layer, output in self._full([self._box(rows[0], columns[0])]).outputs.items():
             one = found[layer][:1].to(output)

@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote
 from netloupe.atlas.map_pages import MapPages
 from netloupe.atlas.store import Store
 from netloupe.core.errors import StoreError
+from netloupe.core.numbers import finite
 
 IMAGES_PER_BLOCK = 200
 UNITS_PER_BLOCK = 64
@@ -49,7 +50,7 @@ class Pages:
             return None
         if isinstance(content, bytes):
             return content, "application/octet-stream" if path.endswith(".bin") else "image/jpeg"
-        return json.dumps(_finite(content), separators=(",", ":")).encode(), "application/json"
+        return json.dumps(_spelled(content), separators=(",", ":")).encode(), "application/json"
 
     def paths(self) -> Iterator[str]:
         """Every path that has a resource, with names encoded as the page asks for them."""
@@ -269,14 +270,14 @@ def _number(name: str, suffix: str) -> int | None:
     return int(stem) if name.endswith(suffix) and stem.isascii() and stem.isdigit() and len(stem) < 10 else None
 
 
-def _finite(value: Any) -> Any:
+def _spelled(value: Any) -> Any:
     """The value with numbers that JSON has no spelling for as None."""
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return finite(value)
     if isinstance(value, dict):
-        return {key: _finite(v) for key, v in value.items()}
+        return {key: _spelled(v) for key, v in value.items()}
     if isinstance(value, list):
-        return [_finite(v) for v in value]
+        return [_spelled(v) for v in value]
     return value
 
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from netloupe.analysis.fidelity import randomized, rank_correlation
+from netloupe.analysis.correlation import rank_correlation
+from netloupe.analysis.fidelity import randomized
 from netloupe.analysis.patches import tile_of
 from netloupe.analysis.unproject import Neuron, Pass, Place, chains, projections
 from netloupe.atlas.store import Store

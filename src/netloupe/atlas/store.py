@@ -30,7 +30,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from netloupe.core.errors import StoreError
+from netloupe.core.errors import StoreError, first_line
 from netloupe.core.files import write_atomically
 
 FORMAT = 4
@@ -108,7 +108,7 @@ class Store:
             else:
                 self._database.create_table(table, data=rows)
         except (OSError, RuntimeError) as error:
-            raise StoreError(f"{self.path}: can't be written ({_first_line(error)})") from None
+            raise StoreError(f"{self.path}: can't be written ({first_line(error)[:200]})") from None
 
     def drop(self, table: str) -> None:
         """Remove a table if it is there."""
@@ -134,7 +134,7 @@ class Store:
                 query = query.select(list(columns))
             return query.limit(1 << 31).to_arrow()
         except (OSError, RuntimeError, ValueError) as error:
-            raise StoreError(f"{self.path}: table {table!r} can't be read ({_first_line(error)})") from None
+            raise StoreError(f"{self.path}: table {table!r} can't be read ({first_line(error)[:200]})") from None
 
     @cached_property
     def network(self) -> dict[str, Any]:
@@ -152,7 +152,3 @@ def _read_mark(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return mark if isinstance(mark, dict) else None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -96,27 +96,13 @@ class NetworkOptions:
         return load(
             self.model,
             weights=self.weights,
-            device=pick_device(self.device),
+            device=self.device,
             inputs=lambda base: parse_inputs(self.size, self.mean, self.std, self.channels, self.range, base=base),
             labels=self.labels,
             classes=self.classes,
             head=self.head,
             output=int(output) if output is not None and output.isdecimal() else output,
         )
-
-
-def pick_device(name: str) -> str:
-    """`name`, or the GPU if there is one for "auto". Raises InputError for a device that is not there."""
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=name).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"no device {name!r} here (accepted: auto, cpu, cuda, cuda:N): {reason}") from None
-    return name
 
 
 def read_images(net: Network, paths: list[Path]) -> Tensor:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from netloupe.cli.options import Json, grouped, pick_device, weighted, writable
+from netloupe.cli.options import Json, grouped, weighted, writable
 from netloupe.cli.output import show, table
 from netloupe.core.errors import InputError
 
@@ -94,7 +94,7 @@ def train(
             recipe=recipe,
             extend=extend,
             start=start,
-            device=pick_device(device),
+            device=device,
             every=every,
             progress=lambda done, total, note: progress("training", done, total, note),
         )
@@ -125,7 +125,7 @@ def apply(
     from netloupe.stylenet.apply import apply_styles
     from netloupe.stylenet.model import load_styles
 
-    model = load_styles(weights, pick_device(device))
+    model = load_styles(weights, device)
     wanted = weighted(style, "style")
     with Progress() as progress:
         done = apply_styles(

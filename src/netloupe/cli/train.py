@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from netloupe.cli.options import Json, grouped, pick_device, writable
+from netloupe.cli.options import Json, grouped, writable
 from netloupe.cli.output import show
 from netloupe.core.errors import InputError
 
@@ -87,7 +87,7 @@ def train(
             out,
             name=name,
             recipe=recipe,
-            device=pick_device(device),
+            device=device,
             labels=labels,
             snapshots=EPOCHS if snapshots else None,
             on_read=show_run.read,

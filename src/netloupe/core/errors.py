@@ -57,3 +57,9 @@ def unknown(kind: str, given: object, accepted: Iterable[str], *, shown: int = 8
     listed = ", ".join(names[:shown]) + (f", ... ({len(names)} in all)" if len(names) > shown else "")
     hint = f"; did you mean {lowered[near[0]]!r}?" if near else ""
     return UnknownName(f"no {kind} {text!r}{hint} (accepted: {listed or 'none'})")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from netloupe.core.errors import InputError, NetloupeError, NetworkError, UnknownName, unknown
+from netloupe.core.errors import InputError, NetloupeError, NetworkError, UnknownName, first_line, unknown
 from netloupe.core.head import Classes, Head, NoHead, find_head
 from netloupe.core.inputs import InputSpec
 from netloupe.core.layers import Layer, list_layers
@@ -95,7 +95,7 @@ class Network:
         except NetloupeError:
             raise
         except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise NetworkError(f"{self.name} failed on input of shape {tuple(x.shape)}: {reason}") from error
 
     @property

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from netloupe.core.errors import InputError
+from netloupe.core.errors import InputError, first_line
 from netloupe.data.images import open_image, plain
 from netloupe.data.sources import ImageSource
 
@@ -112,7 +112,7 @@ class _ImageBytes:
 
 
 def _unreadable(file: Path, error: Exception) -> InputError:
-    return InputError(f"{plain(file)}: can't be read as Parquet ({plain((str(error).splitlines() or ['?'])[0])})")
+    return InputError(f"{plain(file)}: can't be read as Parquet ({plain(first_line(error))})")
 
 
 def _image_column(schema: pa.Schema, file: Path) -> str:

@@ -8,6 +8,7 @@ from typing import NamedTuple, final
 import numpy as np
 from torch import Tensor
 
+from netloupe.analysis.correlation import normed
 from netloupe.core.errors import InputError
 from netloupe.sweep.accumulator import Accumulator, State, to_arrays, to_state
 from netloupe.sweep.maps import Maps
@@ -99,23 +100,3 @@ def likeness(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """(C,): Pearson's correlation of each column of (S, C) with the same of another; NaN where one is constant."""
     a, b = (normed(each) for each in (one, other))
     return np.asarray(np.einsum("sc,sc->c", a, b, dtype=np.float64))
-
-
-def ranked(values: np.ndarray) -> np.ndarray:
-    """(S, C) -> ranks within each column from 0, equal values sharing their mean rank; float32."""
-    order = np.argsort(values, axis=0, kind="stable")
-    sorted_ = np.take_along_axis(values, order, 0)
-    found = np.empty(values.shape, dtype=np.float32)
-    for c in range(values.shape[1]):
-        starts = np.flatnonzero(np.diff(sorted_[:, c], prepend=np.nan) != 0)
-        counts = np.diff(starts, append=len(values))
-        found[order[:, c], c] = np.repeat(starts + (counts - 1) / 2, counts)
-    return found
-
-
-def normed(values: np.ndarray) -> np.ndarray:
-    """(S, C) less its column's mean, each column of length 1; a constant column is NaN."""
-    away = values.astype(np.float64) - values.mean(0, dtype=np.float64)
-    length = np.sqrt((away * away).sum(0))
-    constant = np.ptp(values, axis=0) == 0
-    return np.asarray(away / np.where(constant | (length == 0), np.nan, length))

@@ -10,13 +10,12 @@ from typing import Any
 
 import torch
 
-from netloupe.core.errors import InputError, NetworkError
+from netloupe.core.errors import InputError, NetworkError, first_line
 from netloupe.core.files import write_atomically
 from netloupe.core.taps import placement
 from netloupe.data.images import height_width
 from netloupe.stylenet.model import StyleModel
 from netloupe.stylenet.network import LEAST
-from netloupe.zoo.state import first_line
 
 _AXES = ("images", "", "height", "width")
 _TRACED = (2, 66, 70)  # images, height and width of the example where all of them may vary

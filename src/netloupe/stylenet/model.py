@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from netloupe.core.device import device_of
 from netloupe.core.errors import InputError, NetworkError, unknown
 from netloupe.core.inputs import InputSpec
 from netloupe.core.precision import fast_dtype
 from netloupe.core.taps import placement
 from netloupe.stylenet.network import LEAST, NORMS, StyleNet
-from netloupe.zoo.state import Stored, fill, first_line, read_state, save_weights
+from netloupe.zoo.state import Stored, fill, read_state, save_weights
 
 EMBEDDED = Path(__file__).parent / "weights" / "styles.safetensors"
 
@@ -104,7 +105,7 @@ def architecture(network: StyleNet) -> dict[str, Any]:
 def load_styles(weights: str | Path | None = None, device: str | None = None) -> StyleModel:
     """The style network of a file that `save_styles` wrote; of None, the one that comes with the package.
 
-    device: "cpu", "cuda", ... Raises NetworkError for a file that holds no style network, or a broken one, and
+    device: "cpu", "cuda", ..., "auto" Raises NetworkError for a file that holds no style network, or a broken one, and
     InputError for a device that is not there.
     """
     if weights is None and not EMBEDDED.is_file():
@@ -114,10 +115,7 @@ def load_styles(weights: str | Path | None = None, device: str | None = None) ->
     fill(network, stored, "a style network")
     if not all(bool(value.isfinite().all()) for value in network.state_dict().values()):
         raise NetworkError(f"{stored.path} holds weights that are not finite")
-    try:
-        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {device!r} can't be used ({first_line(error)})") from None
+    network.to(None if device is None else device_of(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
     return StyleModel(network, tuple(card["styles"]), card, str(card.get("name", stored.path.stem)))
 
 

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from netloupe.core.blur import blurred
 
 Constraint = Callable[[Tensor, Tensor, int, Tensor], Tensor]
 
@@ -28,13 +29,13 @@ class Decay:
 
 @dataclass(frozen=True)
 class Blur:
-    """Every `every` steps a Gaussian blur of standard deviation `width` px, mirrored at the border."""
+    """Every `every` steps a Gaussian blur of standard deviation `width` px, cut off after 4, mirrored at the border."""
 
     width: float
     every: int = 1
 
     def __call__(self, images: Tensor, gradient: Tensor, step: int, zero: Tensor) -> Tensor:
-        return images if step % self.every else blurred(images, self.width)
+        return images if step % self.every else blurred(images, self.width, cut=4, border="reflect")
 
 
 @dataclass(frozen=True)
@@ -55,21 +56,6 @@ class ClipContribution:
 
     def __call__(self, images: Tensor, gradient: Tensor, step: int, zero: Tensor) -> Tensor:
         return _without_smallest(images, ((images - zero) * gradient).sum(1).abs(), self.share, zero)
-
-
-def blurred(images: Tensor, width: float) -> Tensor:
-    """(N, C, H, W) blurred by a Gaussian of standard deviation `width` px, cut off after 4."""
-    for axis in (2, 3):
-        reach = min(max(1, round(4 * width)), images.shape[axis] - 1)
-        if reach < 1 or width <= 0:
-            continue
-        places = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
-        kernel = torch.exp(-(places**2) / (2 * width**2))
-        shape = (1, 1, -1, 1) if axis == 2 else (1, 1, 1, -1)
-        sides = [0, 0, reach, reach] if axis == 2 else [reach, reach, 0, 0]
-        padded = F.pad(images, sides, mode="reflect").flatten(0, 1)[:, None]
-        images = F.conv2d(padded, (kernel / kernel.sum()).view(shape)).view(images.shape)
-    return images
 
 
 def _without_smallest(images: Tensor, sizes: Tensor, share: float, zero: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from netloupe.core.errors import InputError, unknown
 from netloupe.core.network import Network
+from netloupe.core.numbers import finite
 from netloupe.core.objectives import Reading, log_probability
 from netloupe.core.provenance import provenance
 from netloupe.render.pictures import Picture, beside, captioned, from_pixels, resized, stacked
@@ -146,7 +147,7 @@ class Fooled(Result):
                     "probability_before": float(self.probability_before[i]),
                     "largest_change": float(self.largest[i]),
                     "distance": float(self.distance[i]),
-                    "psnr": float(self.psnr[i]) if np.isfinite(self.psnr[i]) else None,
+                    "psnr": finite(self.psnr[i]),
                     "steps": int(self.steps[i]),
                 }
                 for i in range(len(self.images))
@@ -233,7 +234,7 @@ def fool(
             "fool",
             targets=targets.tolist(),
             method=method,
-            epsilon=reach if math.isfinite(reach) else None,
+            epsilon=finite(reach),
             norm=norm,
             steps=count,
             optimizer=repr(optimizer),

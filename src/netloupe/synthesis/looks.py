@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from netloupe.core.errors import InputError
+from netloupe.core.errors import InputError, first_line
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective
 from netloupe.synthesis.octaves import scaled
@@ -64,7 +64,7 @@ class Look:
         except InputError:
             raise
         except Exception as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             size = "x".join(map(str, pixels.shape[2:]))
             raise InputError(f"a style image of {size} px is too small for {self.net.name} ({reason})") from None
 

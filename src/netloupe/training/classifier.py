@@ -19,13 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from netloupe.core.errors import InputError, NetworkError, StoreError
+from netloupe.core.errors import InputError, NetworkError, StoreError, first_line
 from netloupe.core.files import write_atomically
 from netloupe.core.precision import fast_dtype
 from netloupe.training.labeled import Images, random_crops
 from netloupe.training.recorder import Recorder
 from netloupe.training.score import Score, score
-from netloupe.zoo.state import as_stored, first_line
+from netloupe.zoo.state import as_stored
 
 
 @dataclass(frozen=True)

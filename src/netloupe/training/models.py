@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from netloupe.core.device import device_of
 from netloupe.core.errors import InputError, unknown
 from netloupe.core.files import write_atomically
 from netloupe.core.inputs import InputSpec
@@ -21,7 +22,7 @@ from netloupe.training.recorder import Recorder
 from netloupe.zoo.files import build_from_file
 from netloupe.zoo.labels import read_labels
 from netloupe.zoo.lenslet import Lenslet
-from netloupe.zoo.state import first_line, header, save_weights
+from netloupe.zoo.state import header, save_weights
 from netloupe.zoo.zfnet import zfnet
 
 ARCHITECTURES = ("lenslet", "zfnet", "path/to/file.py:FACTORY")
@@ -72,7 +73,7 @@ def train_model(
     """
     out = Path(out)
     recipe = recipe if recipe is not None else default_recipe(architecture)
-    target = _device(device)
+    target = device_of(device if device is not None else "cpu")
     name = name if name is not None else architecture.rpartition(":")[2]
     sources = open_source(train_spec), open_source(val_spec)
     names = _class_names(*sources, read_labels(labels) if isinstance(labels, str | Path) else labels)
@@ -161,12 +162,3 @@ def _about(
         "validation_images": len(validation.labels),
         "left_out": training.left_out + validation.left_out,
     }
-
-
-def _device(device: str | None) -> torch.device:
-    try:
-        found = torch.device(device if device is not None else "cpu")
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {device!r} can't be used ({first_line(error)})") from None
-    return found

@@ -19,10 +19,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from netloupe.core.errors import InputError, NetworkError, StoreError
+from netloupe.core.errors import InputError, NetworkError, StoreError, first_line
 from netloupe.core.files import write_atomically
 from netloupe.core.network import Network
-from netloupe.zoo.state import fill, first_line, in_order, read_state
+from netloupe.zoo.state import fill, in_order, read_state
 
 EPOCHS = (1, 2, 5, 10, 20, 30, 40, 64)
 """The epochs of Figure 4."""

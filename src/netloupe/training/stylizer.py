@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from netloupe.core.errors import InputError, NetworkError, StoreError
+from netloupe.core.errors import InputError, NetworkError, StoreError, first_line
 from netloupe.core.files import write_atomically
 from netloupe.core.network import Network
 from netloupe.core.objectives import Reading, total_variation
@@ -30,7 +30,6 @@ from netloupe.render.pictures import encode, from_pixels, grid
 from netloupe.stylenet.network import StyleNet
 from netloupe.synthesis.statistics import PIXELS, Statistics, measured
 from netloupe.training.crops import crops, turns
-from netloupe.zoo.state import first_line
 
 
 @dataclass(frozen=True)

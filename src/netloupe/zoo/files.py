@@ -12,8 +12,7 @@ from types import ModuleType
 
 from torch import nn
 
-from netloupe.core.errors import NetworkError, unknown
-from netloupe.zoo.state import first_line
+from netloupe.core.errors import NetworkError, first_line, unknown
 
 
 def build_from_file(path: Path, factory: str, classes: int | None = None, *, required: bool = True) -> nn.Module:

@@ -9,9 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from netloupe.core.errors import InputError, NetworkError, UnknownName, unknown
+from netloupe.core.errors import InputError, NetworkError, UnknownName, first_line, unknown
 from netloupe.core.inputs import InputSpec
-from netloupe.zoo.state import first_line
 
 
 @dataclass(frozen=True)

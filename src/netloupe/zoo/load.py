@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from netloupe.core.device import device_of
 from netloupe.core.errors import InputError, NetworkError, UnknownName, unknown
 from netloupe.core.head import Head
 from netloupe.core.inputs import InputSpec
@@ -17,7 +18,7 @@ from netloupe.zoo.files import build_from_file
 from netloupe.zoo.labels import read_labels
 from netloupe.zoo.lenslet import Lenslet
 from netloupe.zoo.libraries import Built, build_timm, build_torchvision
-from netloupe.zoo.state import Stored, fill, first_line, read_state
+from netloupe.zoo.state import Stored, fill, read_state
 from netloupe.zoo.zfnet import zfnet
 
 EMBEDDED = Path(__file__).parent / "weights" / "lenslet.safetensors"
@@ -55,7 +56,7 @@ def load(
     output: the key or index of the logits where the module returns several things.
     head: what the network answers, or "none" where it is no class logits; by default found in what it returns.
     classes: the number of classes, where neither weights nor labels of the library shall decide it.
-    device: "cpu", "cuda", ...
+    device: "cpu", "cuda", ..., or "auto" for a GPU if there is one.
 
     Raises UnknownName for a network that is not there, NetworkError for a file, factory or weights that can't be
     used, InputError for the other arguments.
@@ -64,7 +65,9 @@ def load(
         raise InputError(f"{classes} classes (accepted: 1 or more)")
     stored = None if weights is None or str(weights) == RANDOM else _stored(model, weights)
     built, spec = _build(model, weights, stored, inputs, classes)
-    module, name = _on(built.module.eval(), device), _name(model)
+    module, name = built.module.eval(), _name(model)
+    if device is not None:
+        module = module.to(device_of(device))
     if labels is None:
         return Network(module, spec, built.labels if head is None else None, output=output, head=head, name=name)
     given = read_labels(labels) if isinstance(labels, str | Path) else list(labels)
@@ -161,10 +164,3 @@ def _name(model: str) -> str:
     """How the network is called in titles and provenance: files without their folder."""
     path, mark, factory = model.rpartition(":")
     return f"{Path(path).name}:{factory}" if mark and path.endswith(".py") else model
-
-
-def _on(module: nn.Module, device: str | None) -> nn.Module:
-    try:
-        return module if device is None else module.to(torch.device(device))
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {device!r} can't be used ({first_line(error)})") from None

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from netloupe.core.errors import InputError, NetworkError
+from netloupe.core.errors import InputError, NetworkError, first_line
 from netloupe.core.files import write_atomically
 from netloupe.core.inputs import InputSpec
 
@@ -35,12 +35,6 @@ class Stored:
         """The length of a tensor along an axis, `default` where there is none."""
         value = self.state.get(name)
         return default if value is None or value.ndim <= axis else int(value.shape[axis])
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type where it has none."""
-    lines = str(error).strip().splitlines()
-    return lines[0].strip() if lines else type(error).__name__
 
 
 def read_state(path: str | Path) -> Stored:

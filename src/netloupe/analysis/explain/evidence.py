@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from netloupe.analysis.correlation import rank_correlation
 from netloupe.analysis.explain.target import Target
-from netloupe.analysis.fidelity import area, deletion, insertion, points, rank_correlation
+from netloupe.analysis.fidelity import area, deletion, insertion, points
 from netloupe.analysis.methods import Method
 from netloupe.core.errors import NetworkError
 from netloupe.core.network import Network
+from netloupe.core.numbers import finite
 from netloupe.core.objectives import Objective
 from netloupe.core.receptive_field import Box
 from netloupe.render.colors import strength
@@ -101,5 +103,4 @@ def _likeness(
         return None
     top, left, bottom, right = (0, 0, *importance.shape[1:]) if sees is None else sees
     one, other = (map_[:, top:bottom, left:right].abs() for map_ in (importance, other.to(importance)))
-    found = float(rank_correlation(one, other))
-    return None if np.isnan(found) else found
+    return finite(rank_correlation(one, other))

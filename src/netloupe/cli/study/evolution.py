@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from netloupe.cli.options import Json, Layers, NetworkOptions, Out, grouped, pick_device
+from netloupe.cli.options import Json, Layers, NetworkOptions, Out, grouped
 from netloupe.cli.output import deliver, table
+from netloupe.core.device import device_of
 from netloupe.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def _train(network: NetworkOptions, source: ImageSource, folder: Path, progress:
     if about:
         raise InputError(f"--{about[0]} is about the network of a FOLDER of snapshots, and none was given")
     done = practice(
-        source, folder, device=pick_device(network.device), seed=network.seed, progress=progress.of("training")
+        source, folder, device=str(device_of(network.device)), seed=network.seed, progress=progress.of("training")
     )
     typer.echo(
         f"No FOLDER was given, so a small network was trained on {done.images} images of {source.title} for 64 epochs; "

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from netloupe.core.errors import first_line
 from netloupe.core.network import LOGITS, Network
 from netloupe.core.taps import evaluating, module_and_call
 
@@ -31,7 +32,7 @@ class Rest:
         try:
             self._part = _Part(net.module, self.layer)
         except Exception as error:  # tracing runs the module's code on stand-ins for tensors, which may raise anything
-            self.whole = f"it can't be traced: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
+            self.whole = f"it can't be traced: {first_line(error)}"
 
     @torch.no_grad()
     def record(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,7 +51,7 @@ class Rest:
                 same = all(torch.allclose(logits, clean[0], rtol=1e-4, atol=near) for logits in again)
                 self.whole = None if same else "the part after the layer does not give the logits of the whole"
             except Exception as error:  # as above: the traced code has the module's shapes and branches built in
-                self.whole = f"it can't be cut: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
+                self.whole = f"it can't be cut: {first_line(error)}"
         return found[0], clean[0]
 
     @torch.no_grad()

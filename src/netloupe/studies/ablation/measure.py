@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from netloupe.analysis.correlation import normed, ranked
 from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.network import Network
+from netloupe.core.numbers import finite
 from netloupe.core.provenance import provenance
 from netloupe.core.receptive_field import Box
 from netloupe.core.trace.after import Rest
@@ -67,11 +69,12 @@ class LayerAblation:
     def summary(self, clean_right: np.ndarray) -> dict[str, Any]:
         loss, error = mean_and_error(self.rise)
         whole, whole_error = mean_and_error(self.whole_rise[None])
+        order = normed(ranked(loss))
         worst = [
             {
                 "channel": int(c),
                 "loss": float(loss[c]),
-                "error": _number(error[c]),
+                "error": finite(error[c]),
                 "accuracy": float(self.right[c].mean() - clean_right.mean()),
                 "divergence": float(self.divergence[c].mean()),
                 "activity": float(self.activity[c]),
@@ -82,7 +85,7 @@ class LayerAblation:
             "channels": len(loss),
             "whole": {
                 "loss": float(whole[0]),
-                "error": _number(whole_error[0]),
+                "error": finite(whole_error[0]),
                 "accuracy": float(self.whole_right.mean() - clean_right.mean()),
                 "divergence": float(self.whole_divergence.mean()),
             },
@@ -90,8 +93,8 @@ class LayerAblation:
             "helps": int((loss < -2 * error).sum()),
             "no_effect": int((self.rise == 0).all(1).sum()),
             "half_of_the_loss": half_of(loss),
-            "activity": rank_correlation(loss, self.activity),
-            "change": rank_correlation(loss, self.change),
+            "activity": finite(order @ normed(ranked(self.activity))),
+            "change": finite(order @ normed(ranked(self.change))),
         }
 
 
@@ -198,19 +201,6 @@ def half_of(loss: np.ndarray) -> int | None:
     """How many channels, the strongest first, make up half of all that the loss rises; None where it does not."""
     rises = np.sort(loss[loss > 0])[::-1]
     return int(np.searchsorted(np.cumsum(rises), rises.sum() / 2) + 1) if len(rises) else None
-
-
-def rank_correlation(a: np.ndarray, b: np.ndarray) -> float | None:
-    """Spearman's; None where one is constant."""
-    from scipy.stats import spearmanr
-
-    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return None
-    return float(spearmanr(a, b).statistic)
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def _log_probabilities(net: Network, logits: Tensor, what: str) -> Tensor:

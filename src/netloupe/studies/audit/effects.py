@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from netloupe.analysis.baselines import blurred
+from netloupe.core.blur import blurred
 from netloupe.core.network import Network
 from netloupe.studies.audit.images import Pool
 from netloupe.studies.audit.places import Box, elsewhere, in_pixels

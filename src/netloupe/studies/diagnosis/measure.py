@@ -15,8 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from netloupe.analysis.correlation import normed
 from netloupe.core.errors import InputError
 from netloupe.core.network import LOGITS, Network
+from netloupe.core.numbers import finite
 from netloupe.core.provenance import provenance
 from netloupe.core.taps import module_and_call
 from netloupe.data.images import to_float
@@ -24,7 +26,7 @@ from netloupe.data.sources import ImageSource, Skipped, read_batches
 from netloupe.render.pictures import Picture
 from netloupe.render.result import Result
 from netloupe.studies.diagnosis.spectra import Aliasing, FilterSpectra, aliasing, filter_spectra, strided
-from netloupe.studies.responses import Responses, normed, places_for
+from netloupe.studies.responses import Responses, places_for
 from netloupe.sweep.engine import check_any_read, sweep
 
 Progress = Callable[[str, int, int], None]
@@ -122,8 +124,8 @@ class Diagnosis(Result):
                 "filters": len(bands),
                 "size": list(self.weights.shape[2:]),
                 "bands": [int((bands == i).sum()) for i in range(3)],
-                "power": [_finite(v) for v in self.spectra.shares[bands >= 0].mean(0)] if (bands >= 0).any() else None,
-                "oriented": _finite(np.nanmean(self.spectra.oriented)) if (bands >= 0).any() else None,
+                "power": [finite(v) for v in self.spectra.shares[bands >= 0].mean(0)] if (bands >= 0).any() else None,
+                "oriented": finite(np.nanmean(self.spectra.oriented)) if (bands >= 0).any() else None,
             },
             "layers": {
                 name: {
@@ -135,7 +137,7 @@ class Diagnosis(Result):
                 for name, layer in self.layers.items()
             },
             "aliasing": {
-                name: {"stride": list(each.stride), "share": _finite(each.mean), "white_noise": each.rest}
+                name: {"stride": list(each.stride), "share": finite(each.mean), "white_noise": each.rest}
                 for name, each in self.aliasing.items()
             },
             "findings": self.findings(),
@@ -324,7 +326,3 @@ def _batches(net: Network, images: ImageSource | Tensor, size: int) -> Iterator[
     for batch in read_batches(images, net.inputs.size, net.inputs.channels, batch_size=size):
         if len(batch.ids):
             yield to_float(batch.pixels)
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

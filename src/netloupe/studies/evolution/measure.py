@@ -15,10 +15,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from netloupe.analysis.correlation import ranked
 from netloupe.analysis.display import as_seen
 from netloupe.analysis.unproject import no_rectifier, project, rectifies
 from netloupe.core.errors import InputError, NetworkError, UnknownName, unknown
 from netloupe.core.network import Network
+from netloupe.core.numbers import finite
 from netloupe.core.provenance import provenance
 from netloupe.core.receptive_field import Box
 from netloupe.core.rules import Rule
@@ -27,7 +29,7 @@ from netloupe.core.units import Unit
 from netloupe.data.sources import ImageSource, Skipped, pixel_reader
 from netloupe.render.pictures import Picture, from_pixels
 from netloupe.render.result import Result
-from netloupe.studies.responses import Responses, likeness, places_for, ranked
+from netloupe.studies.responses import Responses, likeness, places_for
 from netloupe.sweep.accumulators import Top, TopPatches
 from netloupe.sweep.engine import check_any_read, sweep
 
@@ -256,7 +258,7 @@ class _Study:
         report = sweep(net, self.images, feeds, layers=self.layers, batch_size=self.batch)
         check_any_read(report, self.images)
         self.count, self.skipped = report.images, report.skipped
-        found = {name: ranked(each.values) for name, each in responses.result().items()}
+        found = {name: ranked(each.values).astype(np.float32) for name, each in responses.result().items()}
         self._final = self._final or found
         self._tops[epoch] = top.result()
         self._likeness[epoch] = {name: _likeness(found[name], self._final[name]) for name in self.layers}
@@ -353,4 +355,4 @@ def _parts(items: Sequence[int]) -> Iterator[list[int]]:
 
 
 def _numbers(values: np.ndarray) -> list[float | None]:
-    return [float(v) if np.isfinite(v) else None for v in values]
+    return [finite(v) for v in values]

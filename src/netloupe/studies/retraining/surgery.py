@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from netloupe.core.errors import InputError, NetworkError, UnknownName, unknown
+from netloupe.core.errors import InputError, NetworkError, UnknownName, first_line, unknown
 
 FORMS = "remove LAYER..., or resize LAYER... FACTOR, several with commas between"
 LARGEST = 32  # factor
@@ -192,4 +192,4 @@ def _same_kind(part: nn.Conv2d, inputs: int, out: int, groups: int) -> nn.Conv2d
 
 
 def _line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return first_line(error)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from netloupe.analysis.fidelity import rank_correlation
+from netloupe.analysis.correlation import rank_correlation
 from netloupe.core.errors import InputError
 from netloupe.core.network import LOGITS, Network
 from netloupe.core.objectives import Objective

@@ -12,7 +12,6 @@ import typer
 
 from netloupe.cli.options import Json, Layers, NetworkOptions, Out, grouped
 from netloupe.cli.output import deliver, table
-from netloupe.core.device import device_of
 from netloupe.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -122,6 +121,7 @@ def _check_named(source: ImageSource, layers: list[str] | None, units: list[str]
 
 def _train(network: NetworkOptions, source: ImageSource, folder: Path, progress: Progress) -> Snapshots:
     """The networks of a training that happens here, and is told of on stderr."""
+    from netloupe.core.device import device_of
     from netloupe.training.practice import practice
     from netloupe.training.recorder import networks
 

@@ -17,7 +17,8 @@ from netloupe.core.errors import InputError, NetworkError, UnknownName
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.core.trace.after import Rest
-from netloupe.studies.ablation.measure import ablation, half_of, mean_and_error
+from netloupe.studies.ablation.measure import ablation
+from netloupe.studies.ablation.record import half_of, mean_and_error
 from netloupe.studies.features import stage_ends
 
 SIDE = 8

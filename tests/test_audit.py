@@ -22,7 +22,8 @@ from netloupe.data.open import open_source
 from netloupe.data.sources import ImageSource
 from netloupe.studies.audit.backgrounds import inside
 from netloupe.studies.audit.maps import log_odds
-from netloupe.studies.audit.measure import Audit, audit
+from netloupe.studies.audit.measure import audit
+from netloupe.studies.audit.record import Audit
 
 TAGGED = 2
 

@@ -22,7 +22,8 @@ from netloupe.data.images import fit
 from netloupe.data.open import open_source
 from netloupe.data.photos import photos
 from netloupe.data.sources import ImageSource
-from netloupe.studies.correspondence.measure import Correspondence, correspondence
+from netloupe.studies.correspondence.measure import correspondence
+from netloupe.studies.correspondence.record import Correspondence
 from netloupe.studies.correspondence.signs import by_chance, jackknife_error, pair_error, pair_mean, unlike
 from netloupe.studies.faces import photo_faces
 from netloupe.studies.points import find_points, read_points

@@ -21,7 +21,8 @@ from netloupe.core.errors import InputError, NetworkError, UnknownName
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.data.open import open_source
-from netloupe.studies.evolution.measure import Evolution, evolution
+from netloupe.studies.evolution.measure import evolution
+from netloupe.studies.evolution.record import Evolution
 from netloupe.studies.responses import Responses
 from netloupe.sweep.engine import sweep
 from netloupe.training import practice as practicing

@@ -20,8 +20,10 @@ from netloupe.cli.study.filters import filters as filters_command
 from netloupe.core.errors import InputError
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
-from netloupe.studies.diagnosis.measure import Diagnosis, diagnose
+from netloupe.studies.diagnosis.measure import diagnose
+from netloupe.studies.diagnosis.record import Diagnosis
 from netloupe.studies.diagnosis.spectra import aliasing, filter_spectra, folded, strided
+from netloupe.studies.diagnosis.words import findings, verdict
 
 
 def waves(count: int, size: int = 32, seed: int = 0) -> Tensor:
@@ -80,13 +82,13 @@ def net(module: nn.Module, size: int = 32) -> Network:
 
 
 def found_kinds(d: Diagnosis) -> list[tuple[str, str]]:
-    return [(one["kind"], one["layer"]) for one in d.findings() if one["found"]]
+    return [(one["kind"], one["layer"]) for one in findings(d) if one["found"]]
 
 
 def test_a_sound_network_is_left_in_peace() -> None:
     d = diagnose(net(Functional()), IMAGES)
     assert found_kinds(d) == []
-    assert d.verdict().endswith("aliasing nothing is past its limit.")
+    assert verdict(findings(d)).endswith("aliasing nothing is past its limit.")
     assert [layer.dead.sum() for layer in d.layers.values()] == [0, 0]
     assert d.aliasing["pool"].mean < 0.2
     assert (d.spectra.bands == 1).sum() >= 3
@@ -101,9 +103,9 @@ def test_dead_channels_are_named_exactly() -> None:
     assert np.flatnonzero(d.layers["second"].dead).tolist() == [2, 7]
     assert np.flatnonzero(d.layers["first"].dead).tolist() == [4]
     assert found_kinds(d) == [("dead", "first"), ("dead", "second")]
-    sentences = [one["sentence"] for one in d.findings() if one["kind"] == "dead"]
+    sentences = [one["sentence"] for one in findings(d) if one["kind"] == "dead"]
     assert "2 of 12 channels (16.7%) respond to none of 12 images (2, 7)" in sentences[1]
-    assert "dead channels in first, second" in d.verdict()
+    assert "dead channels in first, second" in verdict(findings(d))
 
 
 @pytest.mark.parametrize("rectifier", [nn.ReLU(), nn.ReLU6(), nn.LeakyReLU(), nn.Identity()], ids=str)
@@ -139,7 +141,7 @@ def test_duplicates_are_named_by_weights_and_by_responses() -> None:
     assert d.layers["second"].by_weights == ()
     assert ("weights", "first") in found_kinds(d)
     assert d.layers["first"].spare("weights") == pytest.approx(0.2)
-    sentence = next(one["sentence"] for one in d.findings() if one["kind"] == "weights")
+    sentence = next(one["sentence"] for one in findings(d) if one["kind"] == "weights")
     assert "(1+5+8), so 20.0% could be spared" in sentence
     strict = diagnose(net(module), IMAGES, threshold=1.0)
     assert strict.layers["first"].by_weights == ((1, 5, 8),)
@@ -189,10 +191,10 @@ def test_filters_without_middle_frequencies() -> None:
     assert d.spectra.bands.tolist() == [2, 0] * 5
     assert ("frequencies", "first") in found_kinds(d)
     assert "50% of 10 filters are strongest at low frequencies (below 0.125 cycles per px), 0% at middle ones" in next(
-        one["sentence"] for one in d.findings() if one["kind"] == "frequencies"
+        one["sentence"] for one in findings(d) if one["kind"] == "frequencies"
     )
     small = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    finding = next(one for one in diagnose(net(small), IMAGES).findings() if one["kind"] == "frequencies")
+    finding = next(one for one in findings(diagnose(net(small), IMAGES)) if one["kind"] == "frequencies")
     assert "too small to tell these bands apart" in finding["sentence"]
     assert not finding["found"]
 
@@ -318,7 +320,7 @@ def test_a_large_stride_is_named(tmp_path: Path) -> None:
         module.first.weight.copy_(gabors(10, 9, 0.14, 0.4))
     d = diagnose(net(module, 64), busy)
     assert ("aliasing", "first") in found_kinds(d)
-    sentence = next(one["sentence"] for one in d.findings() if one["layer"] == "first" and one["kind"] == "aliasing")
+    sentence = next(one["sentence"] for one in findings(d) if one["layer"] == "first" and one["kind"] == "aliasing")
     assert sentence.startswith("first: a stride of 4 folds ")
     assert d.transformed == 8
     d.save(tmp_path)
@@ -337,7 +339,7 @@ def test_results_do_not_depend_on_the_batch_size_and_leave_the_network_alone() -
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.module.modules())
     for name, array in one.arrays().items():
         assert np.array_equal(array, other.arrays()[name], equal_nan=True), name
-    assert one.findings() == other.findings()
+    assert findings(one) == findings(other)
 
 
 def test_mistakes() -> None:

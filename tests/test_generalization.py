@@ -21,8 +21,9 @@ from netloupe.core.network import Network
 from netloupe.data.sources import ImageSource
 from netloupe.studies.features import grid_of, read_features, stage_ends
 from netloupe.studies.folds import class_accuracy, draw_folds
-from netloupe.studies.generalization.measure import ahead, generalization, spread
+from netloupe.studies.generalization.measure import generalization
 from netloupe.studies.generalization.probes import KINDS, Kind, Scale, fit_path, probe, scores_of
+from netloupe.studies.generalization.record import ahead, spread
 from netloupe.zoo.lenslet import lenslet
 
 # --- folds

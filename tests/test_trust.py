@@ -22,8 +22,9 @@ from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective
 from netloupe.studies.methods import center_map, quick_methods, random_map
-from netloupe.studies.trust.measure import Trust, trust
+from netloupe.studies.trust.measure import trust
 from netloupe.studies.trust.randomization import likeness, stages, structural_similarity
+from netloupe.studies.trust.record import Trust
 
 SIDE = 16
 

@@ -23,6 +23,7 @@ BATCH = 32
 STEPS = 200  # at least, of few images
 _GROWTH = (5 / 8, 3 / 4, 7 / 8)  # sides of the images, as shares of the input's
 _SHARES = (0.34, 0.39, 0.16)  # of the epochs for each; the rest are at the full side
+_TOGETHER = 64  # images whose logits are read together
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
@@ -150,3 +151,9 @@ def trained(
     module = fitted(net, module, images, classes, recipe, on_step)
     inputs = InputSpec((recipe.size, recipe.size), len(recipe.mean), mean=recipe.mean, std=recipe.std)
     return Network(module, inputs, output=net.output, name=f"{net.name}, from scratch")
+
+
+def logits(net: Network, pixels: Tensor) -> Tensor:
+    """(N, classes) on the CPU, of images (N, C, H, W) uint8."""
+    with torch.no_grad():
+        return torch.cat([net(part.float() / 255).cpu() for part in pixels.split(_TOGETHER)])

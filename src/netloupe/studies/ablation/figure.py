@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -10,9 +10,7 @@ from netloupe.render.chart import Line, axis, line_chart, text_table
 from netloupe.render.colors import COLORS, SOFT
 from netloupe.render.pictures import Picture, beside, captioned, cropped, from_pixels, stacked
 from netloupe.render.sheet import framed, paragraph
-
-if TYPE_CHECKING:
-    from netloupe.studies.ablation.measure import Ablation, LayerAblation
+from netloupe.studies.ablation.record import Ablation, LayerAblation
 
 WIDTH = 940  # px of the sheet, without its margin
 _CELL = 92  # px of a patch
@@ -23,7 +21,12 @@ NOTE = (
 )
 
 
-def ablation_figure(a: Ablation) -> Picture:
+def draw(a: Ablation) -> dict[str, Picture]:
+    """Its one picture."""
+    return {"ablation": _sheet(a)}
+
+
+def _sheet(a: Ablation) -> Picture:
     """The ranking curves, a table of layers, and a row of patches for each layer."""
     summary = a.summary()
     clean = summary["clean"]

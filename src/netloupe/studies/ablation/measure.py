@@ -6,149 +6,25 @@ usually gets and nothing of this image. The removals of Zeiler & Fergus (2013, T
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from netloupe.analysis.correlation import normed, ranked
 from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.network import Network
-from netloupe.core.numbers import finite
 from netloupe.core.provenance import provenance
 from netloupe.core.receptive_field import Box
 from netloupe.core.trace.after import Rest
-from netloupe.render.pictures import Picture
-from netloupe.render.result import Result
+from netloupe.studies.ablation import figure
+from netloupe.studies.ablation.record import Ablation, LayerAblation
 from netloupe.studies.features import stage_ends
 from netloupe.studies.layers import chosen
 
-SHOWN = 8  # channels of a layer in summary and figure
 _BATCH = 32
 
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class LayerAblation:
-    """One layer of C channels, of N images; each channel c replaced by its mean in turn.
-
-    rise: (C, N), how much the loss (nats) of each image rises. right: (C, N) bool, whether the image's class is still
-    the most probable. divergence: (C, N), Kullback-Leibler divergence of the changed prediction from the clean one.
-    whole_rise, whole_right, whole_divergence: (N,), all channels replaced at once.
-    activity: (C,) mean activation. change: (C,) mean size of what is replaced: of the activation less its mean.
-    patches: (C, 5) where the channel is strongest: image, then top, left, bottom, right of what the neuron sees.
-    whole_passes: why every pass ran the whole network, or None where only the part after the layer was run.
-    """
-
-    name: str
-    rise: np.ndarray
-    right: np.ndarray
-    divergence: np.ndarray
-    whole_rise: np.ndarray
-    whole_right: np.ndarray
-    whole_divergence: np.ndarray
-    activity: np.ndarray
-    change: np.ndarray
-    patches: np.ndarray
-    whole_passes: str | None
-
-    @property
-    def loss(self) -> np.ndarray:
-        """(C,): the mean rise of the loss."""
-        return mean_and_error(self.rise)[0]
-
-    @property
-    def ranking(self) -> np.ndarray:
-        """(C,): the channels, the one the network needs most first; of equals the lower index."""
-        return np.argsort(-self.loss, kind="stable")
-
-    def summary(self, clean_right: np.ndarray) -> dict[str, Any]:
-        loss, error = mean_and_error(self.rise)
-        whole, whole_error = mean_and_error(self.whole_rise[None])
-        order = normed(ranked(loss))
-        worst = [
-            {
-                "channel": int(c),
-                "loss": float(loss[c]),
-                "error": finite(error[c]),
-                "accuracy": float(self.right[c].mean() - clean_right.mean()),
-                "divergence": float(self.divergence[c].mean()),
-                "activity": float(self.activity[c]),
-            }
-            for c in self.ranking[:SHOWN]
-        ]
-        return {
-            "channels": len(loss),
-            "whole": {
-                "loss": float(whole[0]),
-                "error": finite(whole_error[0]),
-                "accuracy": float(self.whole_right.mean() - clean_right.mean()),
-                "divergence": float(self.whole_divergence.mean()),
-            },
-            "worst": worst,
-            "helps": int((loss < -2 * error).sum()),
-            "no_effect": int((self.rise == 0).all(1).sum()),
-            "half_of_the_loss": half_of(loss),
-            "activity": finite(order @ normed(ranked(self.activity))),
-            "change": finite(order @ normed(ranked(self.change))),
-        }
-
-
-@dataclass(frozen=True)
-class Ablation(Result):
-    """Mean ablation of every channel of some layers.
-
-    clean_loss: (N,) nats. clean_right: (N,) bool. labeled: judged by the images' labels; else by the class that the
-    unchanged network predicts. image: (N, C, H, W), for the patches.
-    """
-
-    layers: tuple[LayerAblation, ...]
-    clean_loss: np.ndarray
-    clean_right: np.ndarray
-    labeled: bool
-    images: np.ndarray = field(repr=False)
-    provenance: Mapping[str, Any] = field(repr=False)
-
-    def pictures(self) -> dict[str, Picture]:
-        from netloupe.studies.ablation.figure import ablation_figure
-
-        return {"ablation": ablation_figure(self)}
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        found = {"clean-loss": self.clean_loss}
-        for layer in self.layers:
-            found |= {
-                f"rise-{layer.name}": layer.rise,
-                f"right-{layer.name}": layer.right,
-                f"divergence-{layer.name}": layer.divergence,
-                f"whole-rise-{layer.name}": layer.whole_rise,
-                f"activity-{layer.name}": layer.activity,
-                f"change-{layer.name}": layer.change,
-            }
-        return found
-
-    def summary(self) -> dict[str, Any]:
-        notes = [
-            f"{one.name}: every pass ran the whole network; {one.whole_passes}"
-            for one in self.layers
-            if one.whole_passes
-        ]
-        if len(self.clean_loss) == 1:
-            notes.append("one image is its own mean, so replacing a channel by it changes nothing")
-        return {
-            "images": len(self.clean_loss),
-            "judged_by": "judged by their labels" if self.labeled else "judged by the classes predicted before",
-            "clean": {
-                "loss": float(self.clean_loss.mean()),
-                "accuracy": float(self.clean_right.mean()) if self.labeled else None,
-            },
-            "layers": {one.name: one.summary(self.clean_right) for one in self.layers},
-            "notes": notes,
-        }
 
 
 def ablation(
@@ -181,6 +57,7 @@ def ablation(
     found = [_Layer(net, name, means[name], parts, targets).run(tell) for name in names]
     log_p = clean.gather(1, targets[:, None])[:, 0]
     return Ablation(
+        draw=figure.draw,
         layers=tuple(found),
         clean_loss=-log_p.numpy(),
         clean_right=(clean.argmax(1) == targets).numpy(),
@@ -188,19 +65,6 @@ def ablation(
         images=images.cpu().numpy(),
         provenance=provenance(net, "study ablation", layers=names, images=len(images), labeled=labels is not None),
     )
-
-
-def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean of each row of (C, N) and its standard error, which is NaN for one image."""
-    count = values.shape[1]
-    spread = values.std(1, ddof=1) / count**0.5 if count > 1 else np.full(len(values), np.nan)
-    return values.mean(1), spread
-
-
-def half_of(loss: np.ndarray) -> int | None:
-    """How many channels, the strongest first, make up half of all that the loss rises; None where it does not."""
-    rises = np.sort(loss[loss > 0])[::-1]
-    return int(np.searchsorted(np.cumsum(rises), rises.sum() / 2) + 1) if len(rises) else None
 
 
 def _log_probabilities(net: Network, logits: Tensor, what: str) -> Tensor:

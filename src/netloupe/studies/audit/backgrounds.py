@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,34 +11,13 @@ from torch import Tensor
 
 from netloupe.studies.audit.effects import BATCH, Effects, above_zero, holm
 from netloupe.studies.audit.images import Pool, Progress
+from netloupe.studies.audit.record import (
+    Background,
+)
 
 CLEAR = 0.05, 0.95  # shares of the image that a box may cover, so that there is something to hide on both sides
 MOST = 24  # images of a class that are tested
 FEWEST = 4
-
-
-@dataclass(frozen=True)
-class Background:
-    """A class by its objects' boxes, over `images` of them.
-
-    inside: mean share of the attribution in the box, area: mean share of the image that it covers; NaN without maps.
-    plain, object_only, background_only: the mean probability of the class for whole images, with all but the object in
-    the mean color of the data, and with the object in it. effect = background_only - object_only, low its lower bound
-    at 95 %, p: of no such effect, adjusted for all classes tested. rows: the images, that with most of it first.
-    """
-
-    label: int
-    images: int
-    inside: float
-    area: float
-    plain: float
-    object_only: float
-    background_only: float
-    effect: float
-    low: float
-    p: float
-    suspect: bool
-    rows: tuple[int, ...]
 
 
 def hidden_sides(images: Tensor, boxes: Tensor, color: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,7 +47,7 @@ def backgrounds(
 
     boxes: (N, 4) by the source's ids. within: the share of attribution in the box, by row, where a map was made.
     """
-    shares = _covered(boxes[torch.from_numpy(pool.ids)], pool.images([0]).shape)
+    shares = _covered(boxes[torch.from_numpy(pool.ids)], pool.size)
     found = []
     for done, label in enumerate(pool.classes, 1):
         usable = (pool.labels == label) & (shares >= CLEAR[0]) & (shares <= CLEAR[1])
@@ -84,9 +63,9 @@ def backgrounds(
     return sorted(judged, key=lambda one: (not one.suspect, -one.low))
 
 
-def _covered(boxes: Tensor, shape: tuple[int, ...]) -> np.ndarray:
+def _covered(boxes: Tensor, size: tuple[int, int]) -> np.ndarray:
     """(n,): the share of the image in each box, NaN without one."""
-    found: np.ndarray = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) / (shape[2] * shape[3])).numpy()
+    found: np.ndarray = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) / (size[0] * size[1])).numpy()
     return found
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,39 +13,15 @@ from netloupe.core.blur import blurred
 from netloupe.core.network import Network
 from netloupe.studies.audit.images import Pool
 from netloupe.studies.audit.places import Box, elsewhere, in_pixels
+from netloupe.studies.audit.record import (
+    Change,
+    Contrast,
+)
 
 CONTROLS = 2  # boxes of the same size elsewhere, of every image
 OTHERS = 64  # images of all classes that a class is compared with
 BATCH = 32
 FLOOR = 0.01  # the least standard deviation of a probability that a test assumes
-
-
-class Change(NamedTuple):
-    """Of an image and a box: by how much the probability of its class falls when the box is hidden, by how much it
-    rises in an image of another class that gets the box's content, and whether that image is then taken for it."""
-
-    falls: float
-    rises: float
-    turned: float
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """A change of probability that a place causes.
-
-    own: the mean over the class's tested images; elsewhere: the same for other boxes of that size in them; others: what
-    the box does in images of other classes, to their own class, beyond other boxes. effect = own - elsewhere - max(0,
-    others), low: its lower bound at 95 % confidence, one-sided; p: of no effect. beyond: the lower bound of own -
-    elsewhere alone.
-    """
-
-    own: float
-    elsewhere: float
-    others: float
-    effect: float
-    low: float
-    p: float
-    beyond: float
 
 
 def filled(images: Tensor, box: Box) -> Tensor:

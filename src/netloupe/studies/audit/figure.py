@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from netloupe.render.chart import text_table
 from netloupe.render.colors import SOFT, diverging, overlay
 from netloupe.render.pictures import Picture, beside, from_pixels, resized, stacked
 from netloupe.render.sheet import framed, paragraph
-from netloupe.studies.audit.backgrounds import Background
 from netloupe.studies.audit.places import Box, in_pixels, place_words
-from netloupe.studies.audit.tests import Place
+from netloupe.studies.audit.record import LEAST_EFFECT, Audit, Background, Example, Place, Shown
 from netloupe.studies.audit.words import NOTES, left_out, p_text, verdict, words
-
-if TYPE_CHECKING:
-    from netloupe.studies.audit.measure import Audit
-    from netloupe.studies.audit.shown import Example, Shown
 
 WIDTH = 1180  # px of the sheet, without its margin
 CELL = 132  # px of the longer side of an image
@@ -36,10 +29,13 @@ HEADER = (
 )
 
 
-def audit_figure(a: Audit) -> Picture:
-    """The verdict, the suspects with examples and counterexamples, and the classes tested in a table."""
-    from netloupe.studies.audit.measure import LEAST_EFFECT
+def draw(a: Audit) -> dict[str, Picture]:
+    """Its one picture."""
+    return {"audit": _sheet(a)}
 
+
+def _sheet(a: Audit) -> Picture:
+    """The verdict, the suspects with examples and counterexamples, and the classes tested in a table."""
     head = [paragraph(f"{a.provenance['network']['name']}: {verdict(a)}", WIDTH, 16)]
     head += [paragraph(text, WIDTH, 12, SOFT) for text in left_out(a)]
     parts = [stacked(head, gap=4), *(_suspect(a, one) for one in a.shown[:3])]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from netloupe.studies.audit.images import Pool, Progress
+from netloupe.studies.audit.record import (
+    Groups,
+)
 
 MOST = 4  # groups
 APART = 0.25  # mean silhouette from which groups count as such (Rousseeuw 1987)
@@ -48,25 +49,6 @@ def unit_length(vectors: np.ndarray) -> np.ndarray:
     """Features (n, C) at length 1, so that their distance is by direction."""
     found: np.ndarray = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     return found
-
-
-@dataclass(frozen=True)
-class Groups:
-    """The images of a class that were looked at, in groups.
-
-    rows: (n,) of the pool. maps, features: (n,) the group of each image by its map and by its features, the largest
-    group 0; features is None where the network has none. apart: mean silhouettes of both, NaN where all is one group.
-    agree: the adjusted Rand index of the two, NaN unless both have groups. right: the share of rightly classified
-    images in each group of the maps.
-    """
-
-    label: int
-    rows: np.ndarray
-    maps: np.ndarray
-    features: np.ndarray | None
-    apart: tuple[float, float]
-    agree: float
-    right: tuple[float, ...]
 
 
 def find_groups(pool: Pool, cells: np.ndarray, rows: np.ndarray, seed: int, progress: Progress | None) -> list[Groups]:

@@ -30,7 +30,8 @@ class Pool:
 
     ids: (n,) in the source. labels: (n,) class indices of the network. explored: (n,) whether the image is of the half
     that is looked at. right: (n,) whether the most probable class is the label. features: (n, C), None where the
-    network has no layer before its logits. predicted: the labels are the network's own predictions.
+    network has no layer before its logits. predicted: the labels are the network's own predictions. size: (height,
+    width) in px of each image.
     """
 
     source: ImageSource
@@ -40,6 +41,7 @@ class Pool:
     right: np.ndarray
     features: np.ndarray | None
     predicted: bool
+    size: tuple[int, int]
     unlabeled: int
     duplicates: int
     small: tuple[tuple[int, int], ...]  # (class, images) of classes with too few
@@ -108,6 +110,7 @@ def gather(
         right=best[rows] == own[rows],
         features=None if vectors is None else vectors[rows],
         predicted=labels is None,
+        size=net.inputs.size,
         unlabeled=0 if labels is None else int((labels < 0).sum()),
         duplicates=len(kept) - len(first),
         small=small,

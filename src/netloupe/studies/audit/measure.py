@@ -7,8 +7,6 @@ images, and on the other half it is tested what hiding the place, and carrying i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,81 +18,27 @@ from netloupe.core.errors import InputError
 from netloupe.core.network import Network
 from netloupe.core.provenance import provenance
 from netloupe.data.sources import ImageSource
-from netloupe.render.pictures import Picture
-from netloupe.render.result import Result
-from netloupe.studies.audit.backgrounds import Background, backgrounds
+from netloupe.studies.audit import figure, page, words
+from netloupe.studies.audit.backgrounds import backgrounds
 from netloupe.studies.audit.effects import Effects
-from netloupe.studies.audit.groups import Groups, find_groups
+from netloupe.studies.audit.groups import find_groups
 from netloupe.studies.audit.images import LEAST, Pool, Progress, gather
 from netloupe.studies.audit.maps import explain_classes
 from netloupe.studies.audit.places import GRID, excess
-from netloupe.studies.audit.shown import Shown, show_background, show_place
-from netloupe.studies.audit.tests import Place, try_places
+from netloupe.studies.audit.record import (
+    LEAST_EFFECT,
+    Audit,
+    Background,
+    Place,
+    Shown,
+)
+from netloupe.studies.audit.shown import show_background, show_place
+from netloupe.studies.audit.tests import try_places
 from netloupe.studies.methods import quick_methods
 
 METHOD = "gradient"
-LEAST_EFFECT = 0.2  # of probability, below which nothing is a suspect
 TESTED = 20  # classes whose maps stand out most
 SHOWN = 6  # suspects with pictures
-
-
-@dataclass(frozen=True)
-class Audit(Result):
-    """What was found about the C classes that have enough images, `labels` (C,) by name.
-
-    places: the classes whose places were tested, suspects first, each by the lower bound of its effect.
-    backgrounds: the same by the objects' boxes, None without boxes.
-    maps: (C, 8, 8) the mean share of the attribution in each cell; excess: (C, 8, 8), how far that is above the other
-    classes', in standard errors. groups: by class, the groups of its maps and of its features.
-    shown: suspects with pictures, or the foremost class where there is no suspect.
-    images: audited; counts: of what was left out, and why. notes: in words.
-    """
-
-    labels: tuple[str, ...]
-    images: int
-    places: tuple[Place, ...]
-    backgrounds: tuple[Background, ...] | None
-    maps: np.ndarray
-    excess: np.ndarray
-    groups: tuple[Groups, ...]
-    shown: tuple[Shown, ...]
-    names: Mapping[int, str]
-    counts: Mapping[str, Any]
-    size: tuple[int, int]
-    provenance: Mapping[str, Any]
-
-    @property
-    def suspects(self) -> list[Place | Background]:
-        """All suspects, the surest and largest effect first."""
-        found: list[Place | Background] = [*self.places, *(self.backgrounds or ())]
-        return sorted((one for one in found if one.suspect), key=lambda one: -one.low)
-
-    def pictures(self) -> dict[str, Picture]:
-        from netloupe.studies.audit.figure import audit_figure
-
-        return {"audit": audit_figure(self)}
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        return {"maps": self.maps, "excess": self.excess}
-
-    def documents(self) -> dict[str, str]:
-        from netloupe.studies.audit.page import write_page
-
-        return {"audit.html": write_page(self)}
-
-    def summary(self) -> dict[str, Any]:
-        from netloupe.studies.audit.words import background_row, group_row, place_row, verdict, verdicts
-
-        return {
-            "verdict": verdict(self),
-            "suspects": verdicts(self),
-            "places": [place_row(self, one) for one in self.places],
-            "backgrounds": None if self.backgrounds is None else [background_row(self, o) for o in self.backgrounds],
-            "groups": [group_row(self, one) for one in self.groups],
-            "images": self.images,
-            "classes": len(self.labels),
-            **self.counts,
-        }
 
 
 def audit(
@@ -135,6 +79,9 @@ def audit(
         by_boxes = backgrounds(effects, pool, boxes, found.within, _mean_color(pool), LEAST_EFFECT, progress)
     maps, above = _by_class(pool, found.cells, found.rows)
     return Audit(
+        draw=figure.draw,
+        write=page.write,
+        tell=words.tell,
         labels=tuple(classes.label(c) for c in pool.classes),
         images=len(pool.ids),
         places=tuple(places),

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from netloupe.render.page import figure, image, page, table
-from netloupe.studies.audit.backgrounds import Background
 from netloupe.studies.audit.figure import (
     HEADER,
     before_after,
@@ -19,13 +17,8 @@ from netloupe.studies.audit.figure import (
     titled,
 )
 from netloupe.studies.audit.places import Box, in_pixels, place_words
-from netloupe.studies.audit.tests import Place
+from netloupe.studies.audit.record import LEAST_EFFECT, Audit, Background, Example, Groups, Place, Shown
 from netloupe.studies.audit.words import NOTES, left_out, p_text, verdict, words
-
-if TYPE_CHECKING:
-    from netloupe.studies.audit.groups import Groups
-    from netloupe.studies.audit.measure import Audit
-    from netloupe.studies.audit.shown import Example, Shown
 
 _STYLE = """
 .suspect { display: grid; gap: 0.75rem; border-top: 1px solid var(--line); padding-top: 1.5rem; }
@@ -50,10 +43,13 @@ _BACKGROUND = (
 _GROUPS = ("Class", "By maps", "Apart", "Rightly classified", "By features", "Apart", "Agreement")
 
 
-def write_page(a: Audit) -> str:
-    """The HTML: the verdict, each suspect with examples and counterexamples, and every class in tables."""
-    from netloupe.studies.audit.measure import LEAST_EFFECT
+def write(a: Audit) -> dict[str, str]:
+    """The page, as `audit.html`."""
+    return {"audit.html": _page(a)}
 
+
+def _page(a: Audit) -> str:
+    """The HTML: the verdict, each suspect with examples and counterexamples, and every class in tables."""
     name, source = a.provenance["network"]["name"], a.provenance["parameters"]["source"]
     method = a.provenance["parameters"]["method"]
     parts = [

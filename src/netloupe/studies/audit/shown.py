@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -12,51 +11,23 @@ from torch import Tensor
 from netloupe.analysis.methods import Method
 from netloupe.core.errors import NetworkError
 from netloupe.core.network import Network
-from netloupe.studies.audit.backgrounds import Background, hidden_sides
+from netloupe.studies.audit.backgrounds import hidden_sides
 from netloupe.studies.audit.effects import Effects, filled, pasted
 from netloupe.studies.audit.images import Pool
 from netloupe.studies.audit.maps import explain
 from netloupe.studies.audit.places import in_pixels
-from netloupe.studies.audit.tests import Place
+from netloupe.studies.audit.record import (
+    Background,
+    Example,
+    Place,
+    Shown,
+)
 
 EACH = 4  # images of a kind
 
 
-@dataclass(frozen=True)
-class Example:
-    """An image (C, H, W) and the same changed, with the class's probability before and after.
-
-    importance: (H, W), its map for the class, None where there is none. truth: its own class.
-    taken: what the network takes each for.
-    """
-
-    name: str
-    truth: str
-    image: np.ndarray
-    changed: np.ndarray
-    importance: np.ndarray | None
-    before: float
-    after: float
-    taken: tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A suspect's images.
-
-    examples: those that lose most by the change. counterexamples: those of the class that lose least, the wrongly
-    classified first. carried: images of other classes that got the place's content; empty for a background.
-    """
-
-    suspect: Place | Background
-    examples: tuple[Example, ...]
-    counterexamples: tuple[Example, ...]
-    carried: tuple[Example, ...]
-
-
 def show_place(net: Network, effects: Effects, pool: Pool, method: Method, place: Place) -> Shown:
-    size = pool.images([0]).shape[2:]
-    box = in_pixels(place.proposal.box, (size[0], size[1]))
+    box = in_pixels(place.proposal.box, pool.size)
     order = sorted(zip(place.rows, place.changes, strict=True), key=lambda pair: -pair[1].falls)
     rows = [row for row, _ in order]
     least = _least(pool, rows)
@@ -99,10 +70,11 @@ class _Maker:
     def __init__(self, net: Network, effects: Effects, pool: Pool, method: Method, label: int) -> None:
         self._net, self._effects, self._pool, self._method, self._label = net, effects, pool, method, label
 
-    def __call__(self, rows: Sequence[int], change: object, *, maps: bool = True) -> tuple[Example, ...]:
+    def __call__(
+        self, rows: Sequence[int], change: Callable[[Tensor], Tensor], *, maps: bool = True
+    ) -> tuple[Example, ...]:
         if not len(rows):
             return ()
-        assert callable(change)
         labels = self._net.head.labels
         images = self._pool.images(rows)
         changed = change(images)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from netloupe.studies.audit.effects import Change, Contrast, Effects, contrast, holm
-from netloupe.studies.audit.groups import Groups
+from netloupe.studies.audit.effects import Effects, contrast, holm
 from netloupe.studies.audit.images import Pool, Progress
 from netloupe.studies.audit.maps import Explained
 from netloupe.studies.audit.places import Proposal, area, grown, in_boxes, propose
+from netloupe.studies.audit.record import (
+    Change,
+    Groups,
+    Place,
+)
 
 PROPOSALS = 3  # of a class
 TRIED = 8  # images of the explored half, on which the place is chosen by its effect
@@ -18,43 +22,6 @@ ENOUGH = 0.9  # share of the largest effect there at which a smaller box is pref
 MOST = 40  # tested images of a class
 LEAST_GROUP = 0.2  # share of the class's maps that a group needs to propose a place
 ALPHA = 0.05
-
-
-@dataclass(frozen=True)
-class Place:
-    """A class and a place (box in cells, with its excess of attribution) whose effect was tested on `images` of it.
-
-    hiding: of the fall of the class's probability when the place is hidden. carrying: of its rise in images of other
-    classes that get the place's content. turned, turned_elsewhere: the share of these that are then taken for the
-    class, by the place and by other places of the same size. p: of no effect in either, adjusted for both and for all
-    classes. effect, low: of the contrast with the larger lower bound. rows: the tested images, that with the largest
-    change first; changes: theirs.
-    """
-
-    label: int
-    proposal: Proposal
-    images: int
-    hiding: Contrast
-    carrying: Contrast
-    turned: float
-    turned_elsewhere: float
-    p: float
-    suspect: bool
-    rows: tuple[int, ...]
-    changes: tuple[Change, ...]
-
-    @property
-    def by_hiding(self) -> bool:
-        """Whether hiding shows more than carrying: the larger lower bound."""
-        return self.hiding.low >= self.carrying.low
-
-    @property
-    def effect(self) -> float:
-        return (self.hiding if self.by_hiding else self.carrying).effect
-
-    @property
-    def low(self) -> float:
-        return (self.hiding if self.by_hiding else self.carrying).low
 
 
 def try_places(

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from netloupe.studies.audit.backgrounds import Background
 from netloupe.studies.audit.places import GRID, area, in_pixels, place_words
-from netloupe.studies.audit.tests import Place
-
-if TYPE_CHECKING:
-    from netloupe.studies.audit.groups import Groups
-    from netloupe.studies.audit.measure import Audit
+from netloupe.studies.audit.record import Audit, Background, Groups, Place
 
 NOTES = (
     "Maps only propose a place, on one half of a class's images; every number about hiding and carrying comes from the "
@@ -24,6 +19,17 @@ NOTES = (
     "What is not found: a mark that is not at a fixed place, a color cast or texture of the whole image, and a place "
     "larger than a quarter of it. In the middle the place may be the object itself: look at the pictures.",
 )
+
+
+def tell(a: Audit) -> dict[str, Any]:
+    """The verdicts, and the rows of the summary with theirs."""
+    return {
+        "verdict": verdict(a),
+        "suspects": verdicts(a),
+        "places": [place_row(a, one) for one in a.places],
+        "backgrounds": None if a.backgrounds is None else [background_row(a, one) for one in a.backgrounds],
+        "groups": [group_row(a, one) for one in a.groups],
+    }
 
 
 def verdict(a: Audit) -> str:

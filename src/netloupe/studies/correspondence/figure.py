@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -11,10 +11,7 @@ from netloupe.render.chart import Axis, axis, font, text_table
 from netloupe.render.colors import COLORS, GRAY, INK, RULE, SOFT
 from netloupe.render.pictures import PAPER, Color, Picture, beside, from_pixels, grid, resized, stacked
 from netloupe.render.sheet import framed, paragraph
-from netloupe.studies.correspondence.measure import RANDOM
-
-if TYPE_CHECKING:
-    from netloupe.studies.correspondence.measure import Correspondence
+from netloupe.studies.correspondence.record import RANDOM, Correspondence
 
 _CELL = 92  # px of an image's longer side
 _SHOWN = 10  # images at most
@@ -29,7 +26,12 @@ NOTES = (
 )
 
 
-def correspondence_figure(found: Correspondence) -> Picture:
+def draw(found: Correspondence) -> dict[str, Picture]:
+    """Its one picture."""
+    return {"correspondence": _sheet(found)}
+
+
+def _sheet(found: Correspondence) -> Picture:
     """Images with each part hidden, then a chart and a table for each layer."""
     summary = found.summary()
     charts = [_chart(layer, one["rows"]) for layer, one in summary["layers"].items()]

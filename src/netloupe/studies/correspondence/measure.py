@@ -8,8 +8,6 @@ where hiding the part does the same to all images. Squares at random places are 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,93 +16,15 @@ from torch import Tensor
 from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.network import Network
 from netloupe.core.provenance import provenance
-from netloupe.render.pictures import Picture
-from netloupe.render.result import Result
-from netloupe.studies.correspondence.signs import by_chance, jackknife_error, pair_error, pair_mean, pair_values, unlike
+from netloupe.studies.correspondence import figure
+from netloupe.studies.correspondence.record import RANDOM, Correspondence
+from netloupe.studies.correspondence.signs import by_chance, unlike
 from netloupe.studies.layers import chosen, last_map
 
 SQUARE = 0.2  # of the shorter side of the input
 DRAWS = 10
-RANDOM = "random"
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Correspondence(Result):
-    """What was found of N images, P parts and R draws of random squares, at L layers.
-
-    differ, opposite, chance: (P + R, L, N, N), by `signs.unlike` and `signs.by_chance`; NaN for images that lack the
-    part. changed: (P + R, L, N), the share of features that hiding it changed at all. features: (L,), their count.
-    boxes: (P + R, N, 4), what was hidden, top, left, bottom, right in px of the input; NaN where nothing was.
-    images: (N, C, H, W). color: (C,), of the squares. notes: what was left out, and what else to know.
-    """
-
-    names: tuple[str, ...]
-    parts: tuple[str, ...]
-    layers: tuple[str, ...]
-    features: np.ndarray
-    differ: np.ndarray
-    opposite: np.ndarray
-    chance: np.ndarray
-    changed: np.ndarray
-    boxes: np.ndarray
-    images: np.ndarray
-    color: np.ndarray
-    notes: tuple[str, ...]
-    provenance: Mapping[str, Any]
-
-    def pictures(self) -> dict[str, Picture]:
-        from netloupe.studies.correspondence.figure import correspondence_figure
-
-        return {"correspondence": correspondence_figure(self)}
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        return {
-            "differ": self.differ,
-            "opposite": self.opposite,
-            "chance": self.chance,
-            "changed": self.changed,
-            "boxes": self.boxes,
-        }
-
-    def summary(self) -> dict[str, Any]:
-        return {
-            "images": list(self.names),
-            "parts": list(self.parts),
-            "draws": len(self.differ) - len(self.parts),
-            "layers": {
-                layer: {"features": int(self.features[i]), "rows": self._rows(i)} for i, layer in enumerate(self.layers)
-            },
-            "notes": list(self.notes),
-        }
-
-    def _rows(self, layer: int) -> dict[str, Any]:
-        """Of each part, with how far it lies below the random squares on the same pairs of images; and of those."""
-        rows = {part: self._scores(slice(i, i + 1), layer) for i, part in enumerate(self.parts)}
-        for name, values in {"below_random": self.differ, "opposite_below_random": self.opposite}.items():
-            control = _over_draws(values[len(self.parts) :, layer])
-            for i, part in enumerate(self.parts):
-                gap = control - values[i, layer]
-                rows[part] |= {name: pair_mean(gap), f"{name}_error": jackknife_error(gap)}
-        return rows | {RANDOM: self._scores(slice(len(self.parts), None), layer)}
-
-    def _scores(self, which: slice, layer: int) -> dict[str, Any]:
-        """`delta`: the mean over pairs of the share of features whose signs differ. `error`: its standard error over
-        pairs; `jackknife`: over images. `sum`: the paper's Delta itself, over ordered pairs, features counted."""
-        differ = _over_draws(self.differ[which, layer])
-        mean = pair_mean(differ)
-        return {
-            "images": int(np.isfinite(np.diag(differ)).sum()),
-            "delta": mean,
-            "error": pair_error(differ),
-            "jackknife": jackknife_error(differ),
-            "chance": pair_mean(_over_draws(self.chance[which, layer])),
-            "sum": float(2 * pair_values(differ).sum() * self.features[layer]),
-            "opposite": pair_mean(_over_draws(self.opposite[which, layer])),
-            "opposite_jackknife": jackknife_error(_over_draws(self.opposite[which, layer])),
-            "changed": _mean(self.changed[which, layer]),
-        }
 
 
 def correspondence(
@@ -159,6 +79,7 @@ def correspondence(
             progress(i + 1, len(boxes))
     differ, opposite, chance, changed = (np.stack(each) for each in zip(*found, strict=True))
     return Correspondence(
+        draw=figure.draw,
         names=tuple(names) if names is not None else tuple(str(i) for i in range(len(images))),
         parts=tuple(kept),
         layers=wanted,
@@ -242,15 +163,3 @@ def _at_random(count: int, draws: int, side: int, size: tuple[int, int], seed: i
     rng = np.random.default_rng(seed)
     low = np.stack([rng.integers(0, size[axis] - side + 1, (draws, count)) for axis in (0, 1)], axis=-1)
     return np.concatenate([low, low + side], axis=-1).astype(np.float64)
-
-
-def _over_draws(matrices: np.ndarray) -> np.ndarray:
-    """(N, N): the mean over the first axis of what is a number; NaN where none is."""
-    there = np.isfinite(matrices)
-    total = np.where(there, matrices, 0.0).sum(0)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(total / np.where(there.any(0), there.sum(0), np.nan))
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values[np.isfinite(values)].mean())

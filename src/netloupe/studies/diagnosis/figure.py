@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,11 +10,9 @@ from netloupe.render.chart import Axis, Line, axis, line_chart, text_table
 from netloupe.render.colors import COLORS, SOFT, heat, relief
 from netloupe.render.pictures import Picture, beside, grid, resized, stacked
 from netloupe.render.sheet import framed, paragraph
-from netloupe.studies.diagnosis.spectra import BANDS, HIGH, LOW, frequencies
-
-if TYPE_CHECKING:
-    from netloupe.studies.diagnosis.measure import Diagnosis, LayerDiagnosis
-    from netloupe.studies.diagnosis.spectra import Aliasing
+from netloupe.studies.diagnosis.record import Diagnosis, LayerDiagnosis
+from netloupe.studies.diagnosis.spectra import BANDS, HIGH, LOW, Aliasing, frequencies
+from netloupe.studies.diagnosis.words import findings, verdict
 
 _WIDTH = 1180  # px, without the margin
 _TILE = 44  # px of a filter and of its spectrum
@@ -26,12 +23,17 @@ _STEPS = 24  # of a radial spectrum
 _CURVES = 8  # strides in the chart
 
 
-def diagnosis_sheet(d: Diagnosis) -> Picture:
+def draw(d: Diagnosis) -> dict[str, Picture]:
+    """Its one picture."""
+    return {"filters": _sheet(d)}
+
+
+def _sheet(d: Diagnosis) -> Picture:
     """The verdict, the first filters sorted by their strongest frequency, the spectra, every layer, every finding."""
     name = d.provenance["network"]["name"]
     head = paragraph(f"{name}, {d.images} images", _WIDTH, 16)
     charts = [_filters_chart(d), *([_strides_chart(d)] if d.aliasing else [])]
-    found = d.findings()
+    found = findings(d)
     words = [paragraph(one["sentence"], _WIDTH, color=(156, 54, 32)) for one in found if one["found"]]
     words += [paragraph(one["sentence"], _WIDTH) for one in found if not one["found"]]
     note = (
@@ -39,7 +41,14 @@ def diagnosis_sheet(d: Diagnosis) -> Picture:
         "spectrum, zero frequency in the middle, black to yellow on a scale of its own. Alike: how many channels could "
         "be spared. Folded: the share of a map's variation above the Nyquist limit of the stride. Red: past the limit."
     )
-    rows = [head, paragraph(d.verdict(), _WIDTH), _filters(d), beside(charts, gap=20), _table(d), stacked(words, gap=4)]
+    rows = [
+        head,
+        paragraph(verdict(found), _WIDTH),
+        _filters(d),
+        beside(charts, gap=20),
+        _table(d),
+        stacked(words, gap=4),
+    ]
     return framed(stacked([*rows, paragraph(note, _WIDTH, 12, SOFT)], gap=18), 20)
 
 

@@ -7,9 +7,7 @@ every layer where it can be.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -18,14 +16,13 @@ from torch import Tensor, nn
 from netloupe.analysis.correlation import normed
 from netloupe.core.errors import InputError
 from netloupe.core.network import LOGITS, Network
-from netloupe.core.numbers import finite
 from netloupe.core.provenance import provenance
 from netloupe.core.taps import module_and_call
 from netloupe.data.images import to_float
-from netloupe.data.sources import ImageSource, Skipped, read_batches
-from netloupe.render.pictures import Picture
-from netloupe.render.result import Result
-from netloupe.studies.diagnosis.spectra import Aliasing, FilterSpectra, aliasing, filter_spectra, strided
+from netloupe.data.sources import ImageSource, read_batches
+from netloupe.studies.diagnosis import figure, words
+from netloupe.studies.diagnosis.record import Diagnosis, LayerDiagnosis
+from netloupe.studies.diagnosis.spectra import Aliasing, aliasing, filter_spectra, strided
 from netloupe.studies.responses import Responses, places_for
 from netloupe.sweep.engine import check_any_read, sweep
 
@@ -34,115 +31,6 @@ Progress = Callable[[str, int, int], None]
 DUPLICATE = 0.95  # size of a cosine above which two channels count as one
 SPECTRA = 32  # images whose maps are transformed
 _BLOCK = 8  # images whose maps are transformed together
-
-
-@dataclass(frozen=True)
-class LayerDiagnosis:
-    """One convolution of C channels.
-
-    dead: (C,) no response to any image. by_weights, by_responses: groups of channels that are alike, each sorted, the
-    first member standing for it; dead channels are in none. compared: whether any two of its filters read the same
-    input, so that their weights can be compared.
-    """
-
-    dead: np.ndarray
-    by_weights: tuple[tuple[int, ...], ...]
-    by_responses: tuple[tuple[int, ...], ...]
-    compared: bool
-
-    @property
-    def channels(self) -> int:
-        return len(self.dead)
-
-    @property
-    def dead_share(self) -> float:
-        return float(self.dead.mean())
-
-    def spare(self, how: str) -> float:
-        """The share of channels that another of their group could stand for; how: "weights" or "responses"."""
-        groups = self.by_weights if how == "weights" else self.by_responses
-        return sum(len(group) - 1 for group in groups) / self.channels
-
-
-@dataclass(frozen=True)
-class Diagnosis(Result):
-    """What `diagnose` found: `layers` by name, all convolutions; `aliasing` of the layers with a stride.
-
-    first: the first convolution, weights (F, C, kh, kw) its filters and spectra theirs. images: how many were shown,
-    `transformed` of them for aliasing. threshold: of duplicates. skipped: images that could not be read.
-    """
-
-    layers: Mapping[str, LayerDiagnosis]
-    first: str
-    weights: np.ndarray
-    spectra: FilterSpectra
-    aliasing: Mapping[str, Aliasing]
-    images: int
-    transformed: int
-    threshold: float
-    provenance: Mapping[str, Any]
-    skipped: tuple[Skipped, ...] = ()
-
-    def findings(self) -> list[dict[str, Any]]:
-        """Each measure of each kind with its limit and one sentence; see `filters_words`."""
-        from netloupe.studies.diagnosis.words import findings
-
-        return findings(self)
-
-    def verdict(self) -> str:
-        """What was found, in one sentence."""
-        from netloupe.studies.diagnosis.words import verdict
-
-        return verdict(self.findings())
-
-    def pictures(self) -> dict[str, Picture]:
-        from netloupe.studies.diagnosis.figure import diagnosis_sheet
-
-        return {"filters": diagnosis_sheet(self)}
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        spectra = {
-            "filter-power": self.spectra.power,
-            "filter-shares": self.spectra.shares,
-            "filter-peaks": self.spectra.peak,
-            "filter-oriented": self.spectra.oriented,
-            "filter-directions": self.spectra.direction,
-        }
-        dead = {f"dead-{name}": layer.dead for name, layer in self.layers.items()}
-        folded = {f"aliasing-{name}": each.shares for name, each in self.aliasing.items()}
-        return spectra | dead | folded | {f"power-{name}": each.power for name, each in self.aliasing.items()}
-
-    def summary(self) -> dict[str, Any]:
-        bands = self.spectra.bands
-        return {
-            "images": self.images,
-            "transformed": self.transformed,
-            "skipped": {one.name: one.reason for one in self.skipped},
-            "threshold": self.threshold,
-            "first": {
-                "layer": self.first,
-                "filters": len(bands),
-                "size": list(self.weights.shape[2:]),
-                "bands": [int((bands == i).sum()) for i in range(3)],
-                "power": [finite(v) for v in self.spectra.shares[bands >= 0].mean(0)] if (bands >= 0).any() else None,
-                "oriented": finite(np.nanmean(self.spectra.oriented)) if (bands >= 0).any() else None,
-            },
-            "layers": {
-                name: {
-                    "channels": layer.channels,
-                    "dead": int(layer.dead.sum()),
-                    "alike_in_weights": [list(group) for group in layer.by_weights] if layer.compared else None,
-                    "alike_in_responses": [list(group) for group in layer.by_responses],
-                }
-                for name, layer in self.layers.items()
-            },
-            "aliasing": {
-                name: {"stride": list(each.stride), "share": finite(each.mean), "white_noise": each.rest}
-                for name, each in self.aliasing.items()
-            },
-            "findings": self.findings(),
-            "verdict": self.verdict(),
-        }
 
 
 def diagnose(
@@ -218,6 +106,8 @@ def diagnose(
             seed=seed,
         ),
         report.skipped,
+        draw=figure.draw,
+        tell=words.tell,
     )
 
 

@@ -1,25 +1,14 @@
-"""What `filters` says of a network: each figure with its limit, in one sentence.
-
-The paper names no limits; these are ours.
-"""
+"""What a diagnosis says of a network: each figure with its limit, in one sentence."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from netloupe.studies.diagnosis.record import DEAD, FOLDED, MIDDLE, SMALLEST, SPARE, Diagnosis
 from netloupe.studies.diagnosis.spectra import HIGH, LOW
-
-if TYPE_CHECKING:
-    from netloupe.studies.diagnosis.measure import Diagnosis, LayerDiagnosis
-
-DEAD = 0.05  # share of a layer's channels from which dead ones count
-SPARE = 0.05  # share of a layer's channels that others could stand for
-MIDDLE = 0.1  # of the first filters strongest in the middle band, and of their power there; white noise has 0.15
-SMALLEST = 5  # px of the shorter side of a filter whose spectrum can tell the bands apart
-FOLDED = 0.5  # share of a map's variation above the Nyquist limit of its stride
 
 _TITLES = {
     "dead": "dead channels",
@@ -30,6 +19,12 @@ _TITLES = {
 }
 _FAULTS = "dead and duplicate channels, missing frequencies and aliasing"
 _NAMED = 6  # channels, groups or layers that a sentence names
+
+
+def tell(d: Diagnosis) -> dict[str, Any]:
+    """The findings and the verdict on them, as the summary has them."""
+    found = findings(d)
+    return {"findings": found, "verdict": verdict(found)}
 
 
 def findings(d: Diagnosis) -> list[dict[str, Any]]:
@@ -69,7 +64,7 @@ def _dead(d: Diagnosis) -> Iterator[dict[str, Any]]:
 def _alike(d: Diagnosis, how: str) -> Iterator[dict[str, Any]]:
     measured = "filters have" if how == "weights" else "responses have"
     for name, layer in d.layers.items():
-        groups, spare = _groups(layer, how), layer.spare(how)
+        groups, spare = layer.groups(how), layer.spare(how)
         if groups:
             sentence = (
                 f"{name}: {sum(map(len, groups))} of {layer.channels} channels fall into {len(groups)} "
@@ -78,14 +73,10 @@ def _alike(d: Diagnosis, how: str) -> Iterator[dict[str, Any]]:
                 f"the limit is {SPARE:.0%}."
             )
             yield _finding(how, name, spare, SPARE, sentence, spare >= SPARE)
-    if not any(_groups(layer, how) for layer in d.layers.values()):
+    if not any(layer.groups(how) for layer in d.layers.values()):
         whose = "filters" if how == "weights" else "responses"
         sentence = f"No two channels of a layer have {whose} with a cosine of {d.threshold} or more in size."
         yield _finding(how, None, 0.0, SPARE, sentence, False)
-
-
-def _groups(layer: LayerDiagnosis, how: str) -> tuple[tuple[int, ...], ...]:
-    return layer.by_weights if how == "weights" else layer.by_responses
 
 
 def _frequencies(d: Diagnosis) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,10 +11,7 @@ from netloupe.render.chart import Axis, Line, axis, line_chart, text_table
 from netloupe.render.colors import COLORS, SOFT
 from netloupe.render.pictures import PAPER, Color, Picture, beside, cropped, stacked
 from netloupe.render.sheet import framed, paragraph
-from netloupe.studies.evolution.measure import SETTLED
-
-if TYPE_CHECKING:
-    from netloupe.studies.evolution.measure import Evolution, LayerEvolution
+from netloupe.studies.evolution.record import SETTLED, Evolution, LayerEvolution
 
 _CELL = 56  # px of a projection, and of the patch beside it
 _FRAME = 2  # px
@@ -27,7 +23,12 @@ _CHART = (300, 590)
 _ROOM = 110  # px for a chart's labels
 
 
-def evolution_figure(e: Evolution) -> Picture:
+def draw(e: Evolution) -> dict[str, Picture]:
+    """The features at each epoch, and the curves."""
+    return {"evolution": _features(e), "convergence": _convergence(e)}
+
+
+def _features(e: Evolution) -> Picture:
     """A block for each layer, a row a channel, a column an epoch; each cell a projection with its patch beside it."""
     pair = 2 * _CELL + 2 * _FRAME
     heads = [paragraph(f"epoch {epoch}", pair, 12, SOFT) for epoch in e.epochs]
@@ -48,7 +49,7 @@ def evolution_figure(e: Evolution) -> Picture:
     return framed(stacked([title, *parts, paragraph(note, width, 12, SOFT)], gap=14), 16)
 
 
-def convergence_sheet(e: Evolution) -> Picture:
+def _convergence(e: Evolution) -> Picture:
     """How like each layer's responses, strongest images and weights are to those at the last epoch; and a table."""
     means = {name: layer.mean for name, layer in e.layers.items()}
     shares = {name: layer.final_image for name, layer in e.layers.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -10,9 +10,7 @@ from netloupe.render.chart import LEFT, Axis, Line, axis, fits, line_chart, text
 from netloupe.render.colors import COLORS, SOFT
 from netloupe.render.pictures import Picture, stacked
 from netloupe.render.sheet import framed, paragraph
-
-if TYPE_CHECKING:
-    from netloupe.studies.generalization.measure import Generalization
+from netloupe.studies.generalization.record import Generalization
 
 WIDTH = 900  # px of the sheet, without its margin
 _ROOM = 210  # px for the chart's labels
@@ -24,7 +22,12 @@ NOTE = (
 )
 
 
-def generalization_figure(g: Generalization) -> Picture:
+def draw(g: Generalization) -> dict[str, Picture]:
+    """Its one picture."""
+    return {"generalization": _sheet(g)}
+
+
+def _sheet(g: Generalization) -> Picture:
     """A line a kind of probe and number of images per class, dashed ones from scratch; below, all numbers."""
     summary = g.summary()
     head = paragraph(f"{g.provenance['network']['name']}: linear probes of its layers", WIDTH, 16)

@@ -5,9 +5,7 @@ Beside them stands the same network trained from scratch on the same images (Zei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -16,11 +14,11 @@ from netloupe.core.network import Network
 from netloupe.core.provenance import provenance
 from netloupe.data.labels import check_same, required
 from netloupe.data.sources import ImageSource
-from netloupe.render.pictures import Picture
-from netloupe.render.result import Result
 from netloupe.studies.features import DIMENSIONS, LayerFeatures, check_dimensions, read_features, stage_ends
 from netloupe.studies.folds import Folds, class_accuracy, draw_folds
+from netloupe.studies.generalization import figure
 from netloupe.studies.generalization.probes import KINDS, Kind, probe
+from netloupe.studies.generalization.record import Generalization
 from netloupe.studies.generalization.scratch import Scratch
 from netloupe.studies.layers import chosen
 
@@ -28,92 +26,6 @@ PER_CLASS = (5, 15)
 FOLDS = 5
 
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Generalization(Result):
-    """Mean accuracy per class, in [0, 1], of L layers, 2 kinds of probe, P numbers of images per class, F folds.
-
-    accuracy: (L, kinds, P, F). penalty: the same shape, what each probe chose. NaN where there are fewer folds.
-    scratch: (P, S), of the same network trained from scratch in the first S folds; NaN where it was not.
-    trained: (P, S), its accuracy on the images it was trained on. dimensions: (L,) numbers of a layer's vector.
-    classes: how many take part for each P. images: (P, 2) of the first fold, to train and to test.
-    left_out: what was not computed and why, by layer, number of images per class, class or "scratch".
-    """
-
-    layers: tuple[str, ...]
-    kinds: tuple[Kind, ...]
-    per_class: tuple[int, ...]
-    accuracy: np.ndarray
-    penalty: np.ndarray
-    scratch: np.ndarray
-    trained: np.ndarray
-    dimensions: tuple[int, ...]
-    grids: tuple[int, ...]
-    classes: tuple[int, ...]
-    images: np.ndarray
-    left_out: Mapping[str, str]
-    provenance: Mapping[str, Any] = field(repr=False)
-
-    def pictures(self) -> dict[str, Picture]:
-        from netloupe.studies.generalization.figure import generalization_figure
-
-        return {"generalization": generalization_figure(self)}
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        return {
-            "accuracy": self.accuracy,
-            "penalty": self.penalty,
-            "scratch": self.scratch,
-            "scratch-on-its-training-images": self.trained,
-        }
-
-    def summary(self) -> dict[str, Any]:
-        found = {}
-        for p, count in enumerate(self.per_class):
-            probes = {
-                layer: {kind: spread(self.accuracy[i, j, p]) for j, kind in enumerate(self.kinds)}
-                for i, layer in enumerate(self.layers)
-            }
-            layer, kind = self.best(p)
-            scratch = spread(self.scratch[p])
-            own = self.accuracy[self.layers.index(layer), self.kinds.index(kind), p]
-            found[str(count)] = {
-                "classes": self.classes[p],
-                "chance": 1 / self.classes[p],
-                "training_images": int(self.images[p, 0]),
-                "test_images": int(self.images[p, 1]),
-                "folds": int(np.isfinite(own).sum()),
-                "probes": probes,
-                "best": {"layer": layer, "kind": kind, **probes[layer][kind]},
-                "scratch": scratch if scratch["folds"] else None,
-                "ahead": ahead(own, self.scratch[p]),
-            }
-        return {"layers": list(self.layers), "per_class": found, "left_out": dict(self.left_out)}
-
-    def best(self, place: int) -> tuple[str, Kind]:
-        """The layer and the kind of probe with the highest mean over folds, for the number of images at `place`."""
-        means = np.nanmean(self.accuracy[:, :, place], axis=2)
-        i, j = np.unravel_index(int(means.argmax()), means.shape)
-        return self.layers[int(i)], self.kinds[int(j)]
-
-
-def spread(values: np.ndarray) -> dict[str, Any]:
-    """Mean, standard deviation (of a sample; None for fewer than two) and number of the finite values."""
-    finite = values[np.isfinite(values)]
-    return {
-        "mean": float(finite.mean()) if len(finite) else None,
-        "deviation": float(finite.std(ddof=1)) if len(finite) > 1 else None,
-        "folds": len(finite),
-    }
-
-
-def ahead(probes: np.ndarray, scratch: np.ndarray) -> float | None:
-    """The mean lead of a probe over the network from scratch, in the folds in which both were tried."""
-    count = min(len(probes), len(scratch))
-    leads = probes[:count] - scratch[:count]
-    leads = leads[np.isfinite(leads)]
-    return float(leads.mean()) if len(leads) else None
 
 
 def generalization(
@@ -157,13 +69,13 @@ def generalization(
             raise InputError(f"{value} {what} (accepted: {least} or more)")
     check_dimensions(dimensions)
     counts = tuple(sorted(set(per_class)))
-    names = list(chosen(net, layers, stage_ends(net)))
+    asked = list(chosen(net, layers, stage_ends(net)))
     if test is not None:
         required(test, "the study")
         check_same(source, test)
     _draw([_labels(one) for one in (source, test) if one is not None], counts, folds, seed)  # mistakes show now
     found = [
-        read_features(net, one, names, dimensions=dimensions, progress=lambda done, of: tell("features", done, of))
+        read_features(net, one, asked, dimensions=dimensions, progress=lambda done, of: tell("features", done, of))
         for one in (source, *([] if test is None else [test]))
     ]
     draws, left_out = _draw([one.labels for one in found], counts, folds, seed)
@@ -172,7 +84,7 @@ def generalization(
         left_out["images"] = f"{broken} can't be read, such as {first.name}: {first.reason}"
     for one in found:
         left_out |= {f"layer {name}": reason for name, reason in one.left_out.items()}
-    names = [name for name in names if all(name in one.vectors for one in found)]
+    names = [name for name in asked if all(name in one.vectors for one in found)]
     accuracy, penalty = _probes(found, names, draws, probed, folds, tell)
     own, trained = np.full((len(draws), scratch), np.nan), np.full((len(draws), scratch), np.nan)
     if scratch:
@@ -184,6 +96,7 @@ def generalization(
         except NetloupeError as error:
             left_out["scratch"] = str(error)
     return Generalization(
+        draw=figure.draw,
         layers=tuple(names),
         kinds=probed,
         per_class=tuple(one.per_class for one in draws),
@@ -201,7 +114,9 @@ def generalization(
             "study generalization",
             source=source.fingerprint(),
             test=None if test is None else test.fingerprint(),
+            layers=asked,
             per_class=list(counts),
+            kinds=list(probed),
             folds=folds,
             dimensions=dimensions,
             scratch=scratch,

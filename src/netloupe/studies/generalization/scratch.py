@@ -12,10 +12,8 @@ from netloupe.core.network import Network
 from netloupe.data.sources import ImageSource, read_batches
 from netloupe.studies.features import LayerFeatures
 from netloupe.studies.folds import Fold, Folds, class_accuracy
-from netloupe.studies.training import fresh, trained, usual_epochs, usual_recipe
+from netloupe.studies.training import fresh, logits, trained, usual_epochs, usual_recipe
 from netloupe.training.labeled import Images
-
-_BATCH = 64
 
 
 class Scratch:
@@ -70,9 +68,3 @@ def read_pixels(source: ImageSource, side: int, channels: int) -> Tensor:
 def predicted(net: Network, pixels: Tensor) -> np.ndarray:
     """(N,) the most probable class of each image of (N, C, H, W) uint8."""
     return logits(net, pixels).argmax(1).numpy()
-
-
-def logits(net: Network, pixels: Tensor) -> Tensor:
-    """(N, classes) on the CPU, of images (N, C, H, W) uint8."""
-    with torch.no_grad():
-        return torch.cat([net(part.float() / 255).cpu() for part in pixels.split(_BATCH)])

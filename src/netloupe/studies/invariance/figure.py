@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -11,9 +11,7 @@ from netloupe.render.colors import COLORS, INK, SOFT
 from netloupe.render.pictures import Color, Picture, beside, from_pixels, resized, stacked
 from netloupe.render.sheet import framed, paragraph
 from netloupe.studies.invariance.numbers import MOTIONS, amount, shown_places
-
-if TYPE_CHECKING:
-    from netloupe.studies.invariance.measure import Invariance
+from netloupe.studies.invariance.record import Invariance
 
 _TITLES = {"shift": "Vertical shift", "scale": "Scale", "rotation": "Rotation"}
 _AXES = {"shift": "shift down, of the height", "scale": "scale", "rotation": "rotation, counterclockwise"}
@@ -24,7 +22,12 @@ _CELL = 56  # px of a picture's longer side
 _EDGE = 6  # px of an example's color beside its pictures
 
 
-def invariance_figure(found: Invariance) -> Picture:
+def draw(found: Invariance) -> dict[str, Picture]:
+    """Its one picture."""
+    return {"invariance": _sheet(found)}
+
+
+def _sheet(found: Invariance) -> Picture:
     """A row for each motion: examples, their distances in each layer, their probabilities; then numbers and claims."""
     summary = found.summary()
     rows = [_row(found, motion) for motion in MOTIONS]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -15,9 +14,9 @@ from netloupe.core.network import LOGITS, Network
 from netloupe.core.provenance import provenance
 from netloupe.data.labels import of_network
 from netloupe.data.sources import ImageSource, Skipped
-from netloupe.render.pictures import Picture
-from netloupe.render.result import Result
-from netloupe.studies.invariance.numbers import MOTIONS, claims, scores, shown_places
+from netloupe.studies.invariance import figure
+from netloupe.studies.invariance.numbers import MOTIONS, shown_places
+from netloupe.studies.invariance.record import Invariance
 from netloupe.studies.layers import chosen, first_features
 from netloupe.studies.motions import Held, Motion
 
@@ -29,71 +28,6 @@ EXAMPLES = 5
 _BLOCK = 16  # images a pass, always: the last bits of a convolution depend on how many there are
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Invariance(Result):
-    """What was found of N images, L layers and the S values of each motion.
-
-    steps: motion -> (S,): "shift" down as a share of the input's height, "scale" as a ratio, "rotation" in degrees
-    counterclockwise. distances: motion -> (N, L, S), Euclidean, to the features of the untouched image. unit: (L,), the
-    root mean square distance between the features of different untouched images, by which pictures and summary
-    divide. probabilities: motion -> (N, S), of the class in `classes`. filled: motion -> (N, S), the share of the input
-    that lies beyond the photograph's edges. examples: places in `names` of those shown; strips: motion ->
-    (E, 5, C, H, W), their pictures at values spread over the range. labeled: whether classes are the images' labels,
-    else each image's most probable class. skipped: what could not be read.
-    """
-
-    layers: tuple[str, ...]
-    names: tuple[str, ...]
-    classes: tuple[str, ...]
-    labeled: bool
-    steps: Mapping[str, np.ndarray]
-    distances: Mapping[str, np.ndarray]
-    unit: np.ndarray
-    probabilities: Mapping[str, np.ndarray]
-    filled: Mapping[str, np.ndarray]
-    examples: tuple[int, ...]
-    strips: Mapping[str, np.ndarray]
-    skipped: tuple[Skipped, ...]
-    provenance: Mapping[str, Any]
-
-    def pictures(self) -> dict[str, Picture]:
-        from netloupe.studies.invariance.figure import invariance_figure
-
-        return {"invariance": invariance_figure(self)}
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        found = {"unit": self.unit}
-        for motion in MOTIONS:
-            found[motion] = self.steps[motion]
-            found[f"{motion}-distances"] = self.distances[motion]
-            found[f"{motion}-probabilities"] = self.probabilities[motion]
-            found[f"{motion}-filled"] = self.filled[motion]
-        return found
-
-    def normalized(self, motion: str) -> np.ndarray:
-        """(N, L, S): distances, where 1 is how far different images lie from each other."""
-        found: np.ndarray = self.distances[motion] / self.unit[:, None]
-        return found
-
-    def summary(self) -> dict[str, Any]:
-        rows = {
-            motion: scores(motion, self.steps[motion], self.normalized(motion), self.probabilities[motion], self.layers)
-            | {"filled": float(self.filled[motion].mean())}
-            for motion in MOTIONS
-        }
-        return {
-            "images": len(self.names),
-            "layers": list(self.layers),
-            "class": "the image's label" if self.labeled else "the most probable class of the untouched image",
-            "probability": float(self.probabilities["scale"][:, 0].mean()),
-            "unit": dict(zip(self.layers, map(float, self.unit), strict=True)),
-            "motions": rows,
-            "claims": claims(rows, self.layers),
-            "examples": [{"name": self.names[i], "class": self.classes[i]} for i in self.examples],
-            "skipped": {one.name: one.reason for one in self.skipped},
-        }
 
 
 def motions(
@@ -168,6 +102,7 @@ def invariance(
     ids, found = list(rows), list(rows.values())
     shown = [i for i in wanted if i in rows]
     return Invariance(
+        draw=figure.draw,
         layers=names,
         names=tuple(source.names[i] for i in ids),
         classes=tuple(classes.label(row.index) for row in found),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,14 +15,10 @@ from netloupe.core.network import Network
 from netloupe.core.provenance import provenance
 from netloupe.data.labels import check_same, required
 from netloupe.data.sources import ImageSource
-from netloupe.render.chart import text_table
-from netloupe.render.colors import SOFT
-from netloupe.render.pictures import Picture, stacked
-from netloupe.render.result import Result
-from netloupe.render.sheet import framed, paragraph
-from netloupe.studies.generalization.scratch import logits
+from netloupe.studies.retraining import figure
+from netloupe.studies.retraining.record import Retraining
 from netloupe.studies.retraining.surgery import changed, parse_changes
-from netloupe.studies.training import fitted, fresh, trained, usual_recipe
+from netloupe.studies.training import fitted, fresh, logits, trained, usual_recipe
 from netloupe.training.classifier import Recipe
 from netloupe.training.labeled import Images, read_labeled
 
@@ -34,62 +29,8 @@ HELD_OUT = 5  # without images to validate on, every fifth of each class
 _TRIAL = 3  # batches, to measure how long an epoch takes
 _MARGIN = 0.85  # of the budget is for the epochs, the rest for what is around them
 
-PAPER = (  # Table 3: what was changed, errors in % on ImageNet 2012: train top-1, val top-1, val top-5
-    ("their replication of Krizhevsky et al. (2012)", 35.1, 40.5, 18.1),
-    ("  without layers 3, 4", 41.8, 45.4, 22.1),
-    ("  without layer 7", 27.4, 40.0, 18.4),
-    ("  without layers 6, 7", 27.4, 44.8, 22.4),
-    ("  without layers 3, 4, 6, 7", 71.1, 71.3, 50.1),
-)
 
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Retraining(Result):
-    """Networks trained alike, the first without changes.
-
-    titles, parameters: of each. errors: (networks, 3) shares in [0, 1]: top-1 on the images trained on, top-1 and
-    top-5 on the others. seconds: of training each. images: how many to train and to validate on.
-    """
-
-    titles: tuple[str, ...]
-    parameters: tuple[int, ...]
-    errors: np.ndarray
-    seconds: tuple[float, ...]
-    images: tuple[int, int]
-    epochs: int
-    classes: int
-    notes: tuple[str, ...]
-    provenance: Mapping[str, Any] = field(repr=False)
-
-    def pictures(self) -> dict[str, Picture]:
-        return {"retraining": _figure(self)}
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        return {"errors": self.errors}
-
-    def summary(self) -> dict[str, Any]:
-        return {
-            "images": self.images[0],
-            "val_images": self.images[1],
-            "classes": self.classes,
-            "epochs": self.epochs,
-            "networks": [
-                {
-                    "title": title,
-                    "parameters": count,
-                    "train": float(errors[0]),
-                    "val": float(errors[1]),
-                    "val_top5": float(errors[2]),
-                    "seconds": seconds,
-                }
-                for title, count, errors, seconds in zip(
-                    self.titles, self.parameters, self.errors, self.seconds, strict=True
-                )
-            ],
-            "notes": list(self.notes),
-        }
 
 
 def retraining(
@@ -145,6 +86,7 @@ def retraining(
         errors.append(_errors(found, train, held))
     notes = [] if every.left_out == 0 else [f"{every.left_out} images are left out: broken, or without a label"]
     return Retraining(
+        draw=figure.draw,
         titles=tuple(modules),
         parameters=tuple(counts),
         errors=np.array(errors),
@@ -219,24 +161,3 @@ def error(found: Tensor, labels: Tensor, top: int) -> float:
     """The share of images whose label is not among the `top` most probable classes."""
     best = found.topk(min(top, found.shape[1]), dim=1).indices
     return float((best != labels[:, None]).all(1).double().mean())
-
-
-def _figure(r: Retraining) -> Picture:
-    """Our table, and below it the paper's."""
-    width = 860
-    name = r.provenance["network"]["name"]
-    head = f"{name} trained on {r.images[0]:,} images of {r.classes} classes, {r.epochs} epochs each"
-    header = ["network", "parameters", "train\nerror", "val\nerror", "val top-5\nerror"]
-    rows = [
-        [title, f"{count:,}", *(f"{100 * value:.1f} %" for value in errors)]
-        for title, count, errors in zip(r.titles, r.parameters, r.errors, strict=True)
-    ]
-    paper = [[title, "", *(f"{value:.1f} %" for value in values)] for title, *values in PAPER]
-    note = (
-        "Every network was trained from random weights by the same recipe on the same images. Below, Table 3 of "
-        "Zeiler & Fergus (2013), on ImageNet 2012."
-    )
-    widths = [440, 120, 90, 90, 110]
-    parts = [paragraph(head, width, 16), text_table(header, rows, widths), paragraph(note, width, 12, SOFT)]
-    parts += [text_table(["network", "", *header[2:]], paper, widths)]
-    return framed(stacked([*parts, *(paragraph(one, width) for one in r.notes)], gap=16), 20)

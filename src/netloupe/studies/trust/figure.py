@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -10,9 +10,7 @@ from netloupe.render.chart import LEFT, Axis, Line, axis, fits, line_chart, text
 from netloupe.render.colors import COLORS, GRAY, SOFT, diverging, heat, strength
 from netloupe.render.pictures import Picture, beside, from_pixels, grid, resized, stacked
 from netloupe.render.sheet import framed, paragraph
-
-if TYPE_CHECKING:
-    from netloupe.studies.trust.measure import Trust
+from netloupe.studies.trust.record import Trust
 
 WIDTH = 1180  # px of the sheet, without its margin
 _CHART = (300, (WIDTH - 20) // 2)
@@ -38,7 +36,12 @@ _COLUMNS = {  # of the table, in order, by the key of the summary
 _BASELINES = {"random": "Random order", "center": "Center"}
 
 
-def trust_figure(t: Trust) -> Picture:
+def draw(t: Trust) -> dict[str, Picture]:
+    """The sheet of all numbers, and the maps of one image."""
+    return {"trust": _sheet(t), "cascade": _cascade(t)}
+
+
+def _sheet(t: Trust) -> Picture:
     """The cascade by both likenesses, deletion and insertion, all figures in a table, and the verdicts."""
     summary = t.summary()
     kinds = {"rank correlation": t.ranks, "structural similarity": t.structures}
@@ -53,7 +56,7 @@ def trust_figure(t: Trust) -> Picture:
     return framed(stacked([head, *charts, _table(summary), stacked(verdicts, gap=4), notes], gap=20), 20)
 
 
-def cascade_sheet(t: Trust) -> Picture:
+def _cascade(t: Trust) -> Picture:
     """The first image's maps, a row a method: trained, then stage by stage, each map on its own scale."""
     height, width = t.image.shape[1:]
     size = round(_CELL * height / max(height, width)), round(_CELL * width / max(height, width))

@@ -16,7 +16,7 @@ from typing import Any
 
 from common import ROOT, publish
 
-from netloupe.cli.progress import Progress
+from netloupe.cli.watch import Bars
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.data.open import open_source
@@ -60,10 +60,8 @@ def measured(name: str, folds: int, scratch: int, parts: Path | None) -> dict[st
         found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
         return found
     source = open_source(shared() / "data" / "caltech-101-*.parquet")
-    with Progress() as progress:
-        result = generalization(
-            network(name), source, per_class=PER_CLASS, folds=folds, scratch=scratch, progress=progress
-        )
+    with Bars() as watch:
+        result = generalization(network(name), source, per_class=PER_CLASS, folds=folds, scratch=scratch, watch=watch)
     found = result.summary()
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)

@@ -200,13 +200,14 @@ from pathlib import Path
 from atlas_helpers import tiny_network
 from netloupe.atlas.build import build
 from netloupe.data.open import open_source
+from watch_helpers import Reacting
 stage, least = sys.argv[1].split(":")
-def progress(now, done, total):
+def react(now, done):
     if now == stage and done >= int(least):
         os.kill(os.getpid(), signal.SIGKILL)
-build(tiny_network(), open_source("pictures"), Path("out"), batch_size=5, progress=progress)
+build(tiny_network(), open_source("pictures"), Path("out"), batch_size=5, watch=Reacting(react))
 """
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     killed = subprocess.run([sys.executable, "-c", script, stage], cwd=source.parent, env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert not (tmp_path / "out").exists()

@@ -32,6 +32,7 @@ from netloupe.core.network import Network
 from netloupe.data.open import open_source
 from netloupe.data.sources import pixel_reader
 from netloupe.synthesis.visualize import visualize
+from watch_helpers import Recorder
 
 HOW = Synthesis(("conv1", "conv2"), facets=2, steps=6)
 
@@ -195,23 +196,19 @@ from atlas_helpers import tiny_network
 from netloupe.atlas.build import build
 from netloupe.atlas.synthesized import Synthesis
 from netloupe.data.open import open_source
-def progress(stage, done, total):
+from watch_helpers import Reacting
+def react(stage, done):
     if stage == "synthesis" and done >= 70:
         os.kill(os.getpid(), signal.SIGKILL)
 how = Synthesis(("conv1", "conv2"), facets=2, steps=6)
-build(tiny_network(), open_source(sys.argv[1]), Path("out"), synthesize=how, project=None, progress=progress)
+build(tiny_network(), open_source(sys.argv[1]), Path("out"), synthesize=how, project=None, watch=Reacting(react))
 """
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     killed = subprocess.run([sys.executable, "-c", script, folder], cwd=tmp_path, env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL
-    stages: list[tuple[int, int]] = []
-
-    def progress(stage: str, done: int, total: int) -> None:
-        if stage == "synthesis":
-            stages.append((done, total))
-
-    build(tiny_network(), open_source(folder), tmp_path / "out", synthesize=HOW, project=None, progress=progress)
-    assert stages[-1] == (76, 76)
+    watch = Recorder()
+    build(tiny_network(), open_source(folder), tmp_path / "out", synthesize=HOW, project=None, watch=watch)
+    assert watch.told[-1] == ("synthesis", 76, 76)
     assert contents(tmp_path / "out") == contents(pages.store.path)
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from netloupe.cli import app as cli
 from netloupe.cli.output import table
-from netloupe.cli.progress import Progress
+from netloupe.cli.watch import Bars
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -431,10 +431,10 @@ def test_progress_is_silent_without_a_terminal(
     terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
-    with Progress() as progress:
-        progress.of("images")(3, 10)
-        progress("layers", 1, 2)
+    with Bars() as watch:
+        watch.part("images", 10).advance(3)
+        watch.part("layers", 2).advance(note="of two")
     out, err = capsys.readouterr()
     assert out == ""
-    assert ("images" in err and "3/10" in err) == terminal
+    assert ("images" in err and "3/10" in err and "of two" in err) == terminal
     assert bool(err) == terminal

@@ -22,6 +22,7 @@ from netloupe.synthesis.natural import Natural, frequencies, measure_natural, na
 from netloupe.synthesis.optimizers import LBFGS, Adam, Normalized, Optimizer
 from netloupe.synthesis.parameterizations import Codes, Fourier, Phases, Pixels, Pyramid, rounded
 from netloupe.synthesis.starts import NOISE, STARTS, start_images
+from watch_helpers import Recorder
 
 SIDE = 6
 
@@ -223,15 +224,15 @@ def test_what_is_done_goes_no_further() -> None:
 
 
 def test_frames_and_progress_are_those_of_the_steps() -> None:
-    calls: list[tuple[int, int]] = []
+    watch = Recorder()
     net = small()
     options = {"steps": 7, "every": 3, "batch_size": 2}
-    found = climb(net, [obj.logit(i) for i in range(3)], gray(3), progress=lambda *c: calls.append(c), **options)
+    found = climb(net, [obj.logit(i) for i in range(3)], gray(3), watch=watch, **options)
     assert found.frames.shape == (2, 3, 3, 16, 16)
     third = climb(net, [obj.logit(i) for i in range(3)], gray(3), steps=3).images
     assert torch.equal(found.frames[0], third)
-    assert calls[-1] == (21, 21)
-    assert calls == sorted(calls)
+    assert watch.told == [("steps", done, 21) for done in (*range(0, 15, 2), *range(15, 22))]
+    assert not watch.shown
     assert climb(net, [obj.logit(0)], gray(1), steps=0).history.shape == (0, 1)
 
 

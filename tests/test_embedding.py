@@ -13,6 +13,7 @@ import pytest
 from netloupe.analysis.layout.embedding import embed_vectors
 from netloupe.analysis.layout.quality import map_quality
 from netloupe.core.errors import InputError, UnknownName
+from watch_helpers import Recorder
 
 HAS_UMAP = importlib.util.find_spec("umap") is not None
 
@@ -43,13 +44,12 @@ def test_pca_is_the_projection_on_the_largest_eigenvectors() -> None:
 
 def test_tsne_keeps_clusters_is_seeded_and_places_new_vectors_alone() -> None:
     vectors, which = clusters(90)
-    seen: list[tuple[int, int]] = []
-    made = embed_vectors(vectors[:80], progress=lambda done, total: seen.append((done, total)))
+    watch = Recorder()
+    made = embed_vectors(vectors[:80], watch=watch)
     assert made.method == "tsne"
     assert made.perplexity == pytest.approx(79 / 3)
     assert made.points.dtype == np.float32
-    assert seen[-1] == (750, 750)
-    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert watch.told == [("tsne", done, 750) for done in range(0, 751, 25)]
     assert np.isfinite(made.about["kl_divergence"])
     json.dumps(made.about)
     middles = np.stack([made.points[which[:80] == c].mean(0) for c in range(3)])

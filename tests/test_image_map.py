@@ -22,6 +22,7 @@ from netloupe.data.images import load_images
 from netloupe.data.open import open_source
 from netloupe.data.sources import ImageSource
 from netloupe.render.pictures import PAPER
+from watch_helpers import Recorder
 
 
 def labeled(folder: Path, counts: dict[str, int]) -> Path:
@@ -52,8 +53,8 @@ def blinded(threshold: float) -> Network:
 def test_a_map_of_features(tmp_path: Path) -> None:
     net = tiny_network()
     source = open_source(labeled(tmp_path / "in", {"a": 7, "b": 5, "c": 1}))
-    seen: set[str] = set()
-    found = netloupe.embed(net, source, "conv1", "pca", progress=lambda what, done, total: seen.add(what))
+    watch = Recorder()
+    found = netloupe.embed(net, source, "conv1", "pca", watch=watch)
     maps = net.activations(load_images([tmp_path / "in" / n for n in source.names], (24, 32)), ["conv1"])["conv1"]
     vectors = maps.mean((2, 3)).double().numpy()
     centered = vectors - vectors.mean(0)
@@ -65,7 +66,7 @@ def test_a_map_of_features(tmp_path: Path) -> None:
     assert np.abs(expected).max() > 1e-2
     assert found.ids.tolist() == list(range(13))
     assert found.labels == [0] * 7 + [1] * 5 + [2]
-    assert {"images"} <= seen
+    assert {name for name, _, _ in watch.told} >= {"images", "accuracy"}
     summary = found.summary()
     json.dumps(summary)
     assert summary["layer"] == "conv1"

@@ -16,6 +16,7 @@ from torch import Tensor
 from netloupe.core.errors import InputError
 from netloupe.synthesis import sampling
 from netloupe.synthesis.sampling import cheapest_path, grown, overlap_errors, quilted, swept
+from watch_helpers import Recorder
 
 Synthesis = Callable[..., Tensor]
 Pattern = Callable[[int, int], Tensor]
@@ -298,10 +299,10 @@ def test_equal_seeds_give_equal_images(synthesis: Synthesis) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (2, 5), (19, 3), (26, 15)])
 @pytest.mark.parametrize("synthesis", SYNTHESES)
 def test_progress_ends_at_the_total_for_any_size(synthesis: Synthesis, size: tuple[int, int]) -> None:
-    calls: list[tuple[int, int]] = []
-    image = synthesis(clouds(16), size, progress=lambda done, total: calls.append((done, total)))
+    watch = Recorder()
+    image = synthesis(clouds(16), size, watch=watch)
     assert image.shape == (3, *size)
-    done, totals = zip(*calls, strict=True)
+    _, done, totals = zip(*watch.told, strict=True)
     assert list(done) == sorted(set(done))
     assert {done[-1]} == set(totals)
 
@@ -360,7 +361,7 @@ def test_what_cannot_be_used(syntheses: list[Synthesis], given: dict[str, object
 
 
 def test_every_argument_has_its_bad_values() -> None:
-    harmless = {"tileable", "seed", "progress"}
+    harmless = {"tileable", "seed", "watch"}
     for synthesis in SYNTHESES:
         tried = {name for syntheses, given, _ in BAD if synthesis in syntheses for name in given}
         assert tried >= set(inspect.signature(synthesis).parameters) - harmless

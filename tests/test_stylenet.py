@@ -25,6 +25,7 @@ from netloupe.stylenet.network import Enlargement, Norm, StyleNet, StyleNorm
 from netloupe.training.crops import crops, turns
 from netloupe.zoo import load as zoo
 from stylenet_helpers import RECIPE, blends, few, fitted, judge, photo, same, some, tiny, tiny_model
+from watch_helpers import Recorder
 
 
 @pytest.fixture(autouse=True)
@@ -215,11 +216,12 @@ import os, signal, sys, torch
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 from stylenet_helpers import fitted, tiny
+from watch_helpers import Reacting
 torch.set_num_threads(1)
-def progress(done, total, note):
+def react(name, done):
     if done == 6:
         os.kill(os.getpid(), signal.SIGKILL)
-fitted(tiny(), Path(sys.argv[1]), every=2, progress=progress)
+fitted(tiny(), Path(sys.argv[1]), every=2, watch=Reacting(react))
 """
 
 
@@ -230,9 +232,9 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None
     command = [sys.executable, "-c", KILLED, str(tmp_path / "killed"), str(Path(__file__).parent)]
     killed = subprocess.run(command, env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL
-    steps: list[int] = []
-    again = fitted(resumed, tmp_path / "killed", every=2, progress=lambda done, _total, _note: steps.append(done))
-    assert steps == [5, 6, 7, 8]  # it was killed before the checkpoint of step 6
+    watch = Recorder()
+    again = fitted(resumed, tmp_path / "killed", every=2, watch=watch)
+    assert watch.steps("training") == [4, 5, 6, 7, 8]  # it was killed before the checkpoint of step 6
     assert same(network, resumed)
     assert not same(network, tiny())
     assert [replace(entry, seconds=0) for entry in log] == [replace(entry, seconds=0) for entry in again]

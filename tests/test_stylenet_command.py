@@ -21,6 +21,7 @@ from netloupe.stylenet.model import load_styles, save_styles
 from netloupe.stylenet.video import Frames, encode_video, frames, record
 from netloupe.training.styles import train_styles
 from stylenet_helpers import files, moving, photo, tiny_model
+from watch_helpers import Recorder
 
 av = pytest.importorskip("av")
 
@@ -281,9 +282,9 @@ def test_a_picture_that_changed_is_another_run(place: Path, tmp_path: Path) -> N
         photo(source, 40, 40).save(tmp_path / "s" / f"{name}.png")
     path = train_styles(tmp_path / "s", *given, recipe=recipe)
     first = path.read_bytes()
-    seen: list[int] = []
-    train_styles(tmp_path / "s", *given, recipe=recipe, progress=lambda done, *_: seen.append(done))
-    assert (seen, load_styles(path).styles) == ([], ("a", "b"))
+    watch = Recorder()
+    train_styles(tmp_path / "s", *given, recipe=recipe, watch=watch)
+    assert (len(watch.steps("training")), load_styles(path).styles) == (1, ("a", "b"))
     assert len(path.read_bytes()) == len(first)
     for source, name in (("brick", "b"), ("coffee", "a")):  # the same two pictures, the other way about
         photo(source, 40, 40).save(tmp_path / "s" / f"{name}.png")

@@ -25,6 +25,7 @@ from sweep_helpers import (
     tiny_images,
     tiny_network,
 )
+from watch_helpers import Recorder
 
 
 def noise(count: int, seed: int = 0) -> np.ndarray:
@@ -227,13 +228,13 @@ def test_logits_are_needed_only_by_those_who_read_them() -> None:
 def test_broken_images_are_left_out_and_named() -> None:
     net, pixels, broken = tiny_network(), noise(40), [0, 16, 17, 39]
     accumulators = all_accumulators()
-    calls: list[tuple[int, int]] = []
-    report = sweep(net, source_of(pixels, broken=broken), accumulators, progress=lambda *c: calls.append(c))
+    watch = Recorder()
+    report = sweep(net, source_of(pixels, broken=broken), accumulators, watch=watch)
     assert report.images == 36
     assert [(s.id, s.name, s.reason) for s in report.skipped] == [
         (i, f"image-{i}.png", f"image-{i}.png: not an image") for i in broken
     ]
-    assert calls[-1] == (40, 40)
+    assert watch.told[-1] == ("images", 40, 40)
     good = [i for i in range(40) if i not in broken]
     assert accumulators["features"].result().ids.tolist() == good
     assert accumulators["peaks"].result()["conv1"].count == 36

@@ -24,6 +24,7 @@ from sweep_helpers import (
     tiny_images,
     tiny_network,
 )
+from watch_helpers import Reacting, Recorder
 
 COUNT = 100
 
@@ -31,12 +32,13 @@ KILLED = """
 import os, signal, sys
 from sweep_helpers import all_accumulators, tiny_images, tiny_network
 from netloupe.sweep.engine import sweep
+from watch_helpers import Reacting
 
-def progress(done, total):
+def react(name, done):
     if done == int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
 
-sweep(tiny_network(), tiny_images(100), all_accumulators(), state=sys.argv[1], save_every=0.0, progress=progress)
+sweep(tiny_network(), tiny_images(100), all_accumulators(), state=sys.argv[1], save_every=0.0, watch=Reacting(react))
 """
 
 
@@ -65,12 +67,12 @@ def test_skipped_images_are_remembered(tmp_path: Path) -> None:
     source = source_of(np.zeros((40, SIDE, SIDE, 3), dtype=np.uint8), broken=[2, 35])
     state = tmp_path / "sweep.safetensors"
 
-    def stop(done: int, total: int) -> None:
+    def stop(name: str, done: int) -> None:
         if done == 32:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sweep(tiny_network(), source, {"peaks": Peaks()}, state=state, save_every=0.0, progress=stop)
+        sweep(tiny_network(), source, {"peaks": Peaks()}, state=state, save_every=0.0, watch=Reacting(stop))
     report = sweep(tiny_network(), source, {"peaks": Peaks()}, state=state)
     assert [s.id for s in report.skipped] == [2, 35]
     assert (report.images, report.resumed) == (38, 31)
@@ -123,13 +125,13 @@ def test_a_full_disk_is_one_line_and_leaves_the_last_state(tmp_path: Path, monke
 
 def test_a_place_that_cannot_be_written_shows_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    seen: list[int] = []
+    watch = Recorder()
     with pytest.raises(StoreError, match="can't be written"):
         sweep(
             tiny_network(),
             tiny_images(20),
             {"peaks": Peaks()},
             state=tmp_path / "file" / "sweep.safetensors",
-            progress=lambda done, total: seen.append(done),
+            watch=watch,
         )
-    assert not seen
+    assert not watch.told

@@ -24,6 +24,7 @@ from netloupe.synthesis.octaves import covering, doubling, octaves
 from netloupe.synthesis.optimizers import LBFGS
 from netloupe.synthesis.style import style
 from netloupe.synthesis.texture import texture
+from watch_helpers import Recorder
 
 LAYERS = ["relu1", "relu2", "pixels"]
 
@@ -245,15 +246,14 @@ def test_in_tiles_and_with_lbfgs_the_result_is_as_good(net: Network, styles: lis
 
 
 def test_frames_show_it_forming_at_every_size(net: Network, cat: Tensor, styles: list[Tensor], tmp_path: Path) -> None:
-    calls: list[tuple[int, int]] = []
+    watch = Recorder()
     found = style(
         net, torch.cat([cat, 1 - cat]), styles, layers=["relu1"], steps=4, every=2, sizes=2,
-        progress=lambda done, total: calls.append((done, total)),
+        watch=watch,
     )  # fmt: skip
     assert found.frames.shape == (4, *found.images.shape)
     assert np.array_equal(found.frames[-1], found.images)
-    assert calls == sorted(calls)
-    assert calls[-1] == (16, 16)
+    assert watch.told == [("steps", done, 16) for done in range(0, 17, 2)]
     names = {path.name for path in found.save(tmp_path)}
     assert {"style-0.png", "style-1.png", "figure-0.png", "forming.gif", "manifest.json"} <= names
     facts = json.loads((tmp_path / "manifest.json").read_text())["provenance"]["parameters"]

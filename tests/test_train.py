@@ -20,6 +20,7 @@ from netloupe.training.classifier import Epoch, Recipe, train
 from netloupe.training.labeled import Images
 from netloupe.training.score import Score, score
 from netloupe.zoo.state import save_weights
+from watch_helpers import Recorder
 
 RECIPE = Recipe(sizes=((12, 2), (16, 2)), size=16, batch=16, rate=0.05, finish=1)
 
@@ -100,11 +101,12 @@ import sys, time, torch
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 import test_train
+from watch_helpers import Reacting
 torch.set_num_threads(1)
-def step(epoch, seen, loss):
-    print(epoch, seen, flush=True)
+def step(name, done):
+    print(done, flush=True)
     time.sleep(0.05)
-test_train.run(Path(sys.argv[1]), on_step=step)
+test_train.run(Path(sys.argv[1]), watch=Reacting(step))
 """
 
 
@@ -116,13 +118,15 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if line.split() == ["2", "32"]:
+            if int(line) == 2 * 96 + 32:
                 os.kill(process.pid, signal.SIGKILL)
                 break
     assert process.returncode == -signal.SIGKILL
-    epochs: list[Epoch] = []
-    resumed, resumed_score, log = run(tmp_path / "killed", on_epoch=epochs.append)
-    assert [entry.epoch for entry in epochs] == [2, 3, 4]
+    watch = Recorder()
+    resumed, resumed_score, log = run(tmp_path / "killed", watch=watch)
+    assert watch.told[0] == ("training", 2 * 96, 5 * 96)
+    assert watch.told[-1] == ("training", 5 * 96, 5 * 96)
+    assert "top-1" in watch.notes[-1]
     assert equal(resumed, whole)
     assert resumed_score == whole_score
     assert [entry.loss for entry in log] == [entry.loss for entry in whole_log]
@@ -130,7 +134,9 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None
 
 def test_a_finished_run_only_scores(tmp_path: Path) -> None:
     first, first_score, log = run(tmp_path)
-    again, again_score, again_log = run(tmp_path, on_step=lambda *_: pytest.fail("it trained"))
+    watch = Recorder()
+    again, again_score, again_log = run(tmp_path, watch=watch)
+    assert len(watch.told) == 1
     assert equal(first, again)
     assert (first_score, log) == (again_score, again_log)
 

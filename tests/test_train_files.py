@@ -22,6 +22,7 @@ from netloupe.training.models import default_recipe, train_model
 from netloupe.zoo.load import load
 from netloupe.zoo.state import read_state
 from test_train import RECIPE
+from watch_helpers import Recorder
 
 
 @pytest.fixture
@@ -68,10 +69,10 @@ def test_a_run_writes_weights_that_load_with_labels_spec_and_card(folders: Path)
 
     content = path.read_bytes()
     path.unlink()
-    seen: list[int] = []
-    train_model(architecture, folders / "train", folders / "val", out, recipe=recipe, on_step=lambda *_: seen.append(1))
+    watch = Recorder()
+    train_model(architecture, folders / "train", folders / "val", out, recipe=recipe, watch=watch)
     assert path.read_bytes() == content
-    assert not seen
+    assert len(watch.steps("training")) == 1
 
 
 def test_the_card_lists_the_classes_best_first(folders: Path) -> None:

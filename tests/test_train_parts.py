@@ -18,6 +18,7 @@ from netloupe.training.labeled import Images, random_crops, read_labeled
 from netloupe.training.score import score
 from netloupe.zoo.state import as_stored
 from test_train import colored
+from watch_helpers import Recorder
 
 
 def test_crops_of_the_whole_image_are_it_or_its_mirror_image() -> None:
@@ -82,12 +83,12 @@ def test_broken_and_unlabeled_images_are_left_out(tmp_path: Path) -> None:
         Image.new("RGB", (20, 30), (i * 50, 0, 255)).save(tmp_path / name)
     (tmp_path / "b/0.png").write_bytes(b"not an image")
     source = open_source(tmp_path)
-    calls: list[tuple[int, int]] = []
-    images = read_labeled(source, 8, lambda done, total: calls.append((done, total)))
+    watch = Recorder()
+    images = read_labeled(source, 8, watch)
     assert images.labels.tolist() == [0, 0, 1]
     assert images.left_out == 1
     assert images.pixels[:, :, 4, 4].tolist() == [[0, 0, 255], [50, 0, 255], [100, 0, 255]]
-    assert calls == [(4, 4)]
+    assert watch.told == [("reading images", 0, 4), ("reading images", 4, 4)]
     unlabeled = ImageSource(source.spec, source.names, source.opener, [0, None, 1, 1])
     assert read_labeled(unlabeled, 8).left_out == 2
     assert read_labeled(source, 8, channels=1).pixels.shape == (3, 1, 8, 8)

@@ -25,6 +25,7 @@ from netloupe.studies.methods import center_map, quick_methods, random_map
 from netloupe.studies.trust.measure import trust
 from netloupe.studies.trust.randomization import likeness, stages, structural_similarity
 from netloupe.studies.trust.record import Trust
+from watch_helpers import Recorder
 
 SIDE = 16
 
@@ -328,10 +329,11 @@ def test_quick_methods_are_the_methods_with_fewer_passes() -> None:
 
 
 def test_progress_counts_to_the_end() -> None:
-    seen: list[tuple[int, int]] = []
-    trust(deep(), some_images(1), methods=["gradient", EDGES], count=2, steps=1, progress=lambda *a: seen.append(a))
-    assert [done for done, _ in seen] == list(range(1, len(seen) + 1))
-    assert {total for _, total in seen} == {len(seen)}
+    watch = Recorder()
+    trust(deep(), some_images(1), methods=["gradient", EDGES], count=2, steps=1, watch=watch)
+    total = len(watch.told) - 1
+    assert total > 0
+    assert watch.told == [("maps", done, total) for done in range(total + 1)]
 
 
 # --- figures and files

@@ -1,5 +1,6 @@
 """A watch that writes down what it hears and sees, and cancels where it is asked to."""
 
+from collections.abc import Callable
 from typing import Any
 
 from netloupe.core.watch import Watch
@@ -27,3 +28,13 @@ class Recorder(Watch):
     def steps(self, name: str) -> list[int]:
         """What was told as done of the part."""
         return [done for told, done, _ in self.told if told == name]
+
+
+class Reacting(Watch):
+    """Calls `react(name, done)` at everything it hears."""
+
+    def __init__(self, react: Callable[[str, int], object]) -> None:
+        self._react = react
+
+    def tell(self, name: str, done: int, total: int, note: str) -> None:
+        self._react(name, done)

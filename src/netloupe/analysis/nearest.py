@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 
 from netloupe.core.errors import InputError, unknown
+from netloupe.core.watch import SILENT, Watch
 
 METRICS = ("l2", "cosine")
 INDEX_ABOVE = 100_000  # vectors up to which the search is exact
@@ -55,7 +55,7 @@ def search(
     metric: str = "l2",
     exclude: np.ndarray | None = None,
     index_above: int = INDEX_ABOVE,
-    progress: Callable[[int, int], None] | None = None,
+    watch: Watch = SILENT,
 ) -> tuple[Nearest, Search]:
     """As `nearest`, and how it was found: exactly among up to `index_above` vectors, by an index among more.
 
@@ -63,8 +63,8 @@ def search(
     query. Its recall is measured on up to 200 of the queries, evenly spread, against the exact search.
     """
     if len(vectors) <= index_above:
-        return nearest(queries, vectors, ids, k, metric=metric, exclude=exclude, progress=progress), Search(True)
-    found = _by_index(queries, vectors, ids, k, metric, exclude, progress)
+        return nearest(queries, vectors, ids, k, metric=metric, exclude=exclude, watch=watch), Search(True)
+    found = _by_index(queries, vectors, ids, k, metric, exclude, watch)
     some = np.unique(np.linspace(0, len(queries) - 1, min(len(queries), _CHECKED)).astype(int))
     true = nearest(queries[some], vectors, ids, k, metric=metric, exclude=None if exclude is None else exclude[some])
     return found, Search(False, round(recall(found.ids[some], true.ids), 4))
@@ -84,12 +84,12 @@ def nearest(
     *,
     metric: str = "l2",
     exclude: np.ndarray | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    watch: Watch = SILENT,
 ) -> Nearest:
     """Brute force: the k of `vectors` (n, d) nearest to each of `queries` (N, d), ties by smaller id.
 
     metric: "l2", or "cosine", 1 - cos; a vector of zeros has no direction, and is at 1 from all. exclude: (N,) an id
-    that does not count for each query (the image itself). progress: called with (queries done, of all).
+    that does not count for each query (the image itself).
     """
     check(k, metric)
     order = np.argsort(ids, kind="stable")
@@ -100,6 +100,7 @@ def nearest(
     middle = base.mean(0)
     centered = base - middle
     squares = centered.square().sum(1)
+    part = watch.part("queries", len(queries))
     for start in range(0, len(queries), _BLOCK):
         block = asked[start : start + _BLOCK]
         left_out = None if exclude is None else torch.from_numpy(exclude[start : start + _BLOCK, None] == ids[None])
@@ -129,8 +130,7 @@ def nearest(
                 again = distances(block[row], base[among], metric).sort(stable=True)
                 found[start + row] = again.values[:k].numpy()
                 found_ids[start + row] = ids[among[again.indices[:k]].numpy()]
-        if progress is not None:
-            progress(start + len(block), len(queries))
+        part.advance(len(block))
     return Nearest(found_ids, found)
 
 
@@ -166,7 +166,7 @@ def _by_index(
     k: int,
     metric: str,
     exclude: np.ndarray | None,
-    progress: Callable[[int, int], None] | None,
+    watch: Watch,
 ) -> Nearest:
     """Candidates from an index in a folder that is removed again, their distances computed anew."""
     import lancedb
@@ -185,6 +185,7 @@ def _by_index(
         table = lancedb.connect(folder).create_table("vectors", data=rows)
         parts = max(1, int(len(base) ** 0.5))
         table.create_index("vector", config=IvfFlat(distance_type="l2", num_partitions=parts))
+        part = watch.part("queries", len(queries))
         for start in range(0, len(queries), _BLOCK):
             block = asked[start : start + _BLOCK]
             hits: Any = table.search(list(block.numpy()))
@@ -198,6 +199,5 @@ def _by_index(
                 count = min(k, len(candidates))
                 found[start + row, :count] = best.values[:count].numpy()
                 found_ids[start + row, :count] = ids[candidates[best.indices[:count]].numpy()]
-            if progress is not None:
-                progress(start + len(block), len(queries))
+            part.advance(len(block))
     return Nearest(found_ids, found)

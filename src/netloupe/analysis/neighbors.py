@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from netloupe.analysis.spaces import Space, feature_space, features_of, pixel_sp
 from netloupe.analysis.voting import Votes, vote
 from netloupe.core.network import Network
 from netloupe.core.provenance import provenance
+from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource, Skipped
 from netloupe.render.pictures import Picture, beside, captioned, from_pixels, grid, resized, stacked
 from netloupe.render.result import Result
@@ -98,7 +99,7 @@ def neighbors(
     k: int = 8,
     *,
     metric: str = "l2",
-    progress: Callable[[str, int, int], None] | None = None,
+    watch: Watch = SILENT,
 ) -> Neighbors:
     """The k images nearest to each query (N, C, H, W) in [0, 1], by distance: "l2" (Euclidean) or "cosine".
 
@@ -106,16 +107,14 @@ def neighbors(
     (Krizhevsky et al. 2012, section 6.1). In pixel space: of the pixels at 32x32 px. Ties go to the smaller id. The
     search is exact up to 100,000 images; above, an index finds candidates, and its recall is measured. Where the images
     are labeled, also the accuracy of k-nearest-neighbor classification of each by all others, in both spaces.
-    progress: called with (what, done, of all).
 
     Raises InputError for a k below 1, queries that can't be used and images that can't be read; UnknownName for a
     layer or metric that is not there.
     """
     check(k, metric)
     layer = net.layer(layer).name if layer is not None else net.feature_layer
-    told = progress or (lambda what, done, total: None)
-    features = feature_space(net, images, layer, lambda done, total: told("images", done, total))
-    pixels = pixel_space(images, net.inputs.channels, lambda done, total: told("pixels", done, total))
+    features = feature_space(net, images, layer, watch)
+    pixels = pixel_space(images, net.inputs.channels, watch)
     found: dict[str, Search] = {}
     votes: dict[str, Votes | None] = {}
     near: dict[str, Nearest] = {}
@@ -123,7 +122,7 @@ def neighbors(
     for name, space in (("features", features), ("pixels", pixels)):
         near[name], found[name] = search(asked[name], space.vectors, space.ids, min(k, len(images)), metric=metric)
         labels = [images.label(int(i)) for i in space.ids]
-        votes[name] = vote(space.vectors, labels, k, metric=metric, progress=_named(told, f"accuracy in {name}"))
+        votes[name] = vote(space.vectors, labels, k, metric=metric, watch=watch.named(f"accuracy in {name}"))
     return Neighbors(
         queries.detach().cpu().numpy(),
         layer,
@@ -137,10 +136,6 @@ def neighbors(
         features.skipped,
         tuple(_notes(images, {"features": features, "pixels": pixels}, k, votes)),
     )
-
-
-def _named(told: Callable[[str, int, int], None], name: str) -> Callable[[int, int], None]:
-    return lambda done, total: told(name, done, total)
 
 
 def _notes(images: ImageSource, spaces: Mapping[str, Space], k: int, votes: Mapping[str, Votes | None]) -> list[str]:

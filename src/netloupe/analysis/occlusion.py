@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +18,12 @@ from netloupe.core.network import Network
 from netloupe.core.objectives import Objective, as_objective
 from netloupe.core.provenance import provenance
 from netloupe.core.receptive_field import Span
+from netloupe.core.watch import SILENT, Watch
 from netloupe.render.colors import diverging, enlarged, overlay
 from netloupe.render.pictures import Picture, beside, captioned, fitted, from_pixels, resized
 from netloupe.render.result import Result
 
 SIDE = 288  # px of a panel's longer side
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def occlusion(
     bfloat16: bool = False,
     incremental: bool = True,
     batch_size: int = 32,
-    progress: Progress | None = None,
+    watch: Watch = SILENT,
 ) -> Occlusion:
     """The objective with a window of the baseline at every position of every image (N, C, H, W) in [0, 1].
 
@@ -138,7 +137,7 @@ def occlusion(
         bfloat16=bfloat16,
         incremental=incremental,
         batch_size=batch_size,
-        progress=progress,
+        watch=watch,
     )
     return found
 
@@ -154,7 +153,7 @@ def occlusions(
     bfloat16: bool = False,
     incremental: bool = True,
     batch_size: int = 32,
-    progress: Progress | None = None,
+    watch: Watch = SILENT,
 ) -> list[Occlusion]:
     """`occlusion` for several windows, {window: stride}, with one pass over each clean image."""
     net.inputs.check(images)
@@ -167,7 +166,7 @@ def occlusions(
     side = int(images.shape[2]), int(images.shape[3])
     grids = [Windows(pair(window), pair(stride), side) for window, stride in windows.items()]
     covers = baseline_images(net, images, baseline)
-    count = Counter(progress, len(images) * sum(math.prod(grid.grid) for grid in grids))
+    part = watch.part("windows", len(images) * sum(math.prod(grid.grid) for grid in grids))
     clean, found, errors = [], [], []
     methods: list[str] = []
     with torch.no_grad():
@@ -184,7 +183,12 @@ def occlusions(
             )
             methods.append(sliding.method)
             clean.append(objective.score(sliding.clean()))
-            found.append([_scores(sliding, objective, *grid.spans, batch_size, count) for grid in grids])
+            found.append(
+                [
+                    _scores(sliding, objective, *grid.spans, batch_size, part.share(math.prod(grid.grid)))
+                    for grid in grids
+                ]
+            )
             if (growth < 1 or bfloat16) and sliding.reason is None:
                 errors.append(
                     [measured_error(sliding, objective, grid, one) for grid, one in zip(grids, found[-1], strict=True)]
@@ -214,29 +218,17 @@ def occlusions(
     ]
 
 
-class Counter:
-    """Adds up what is done, for a progress callback (done, total)."""
-
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self._progress, self._total, self._done = progress, total, 0
-
-    def __call__(self, count: int) -> None:
-        self._done += count
-        if self._progress is not None:
-            self._progress(self._done, self._total)
-
-
 def _scores(
     sliding: Sliding,
     objective: Objective,
     rows: list[Span],
     columns: list[Span],
     batch_size: int,
-    progress: Callable[[int], None] | None = None,
+    watch: Watch = SILENT,
 ) -> Tensor:
     """(rows, columns)."""
     scores: Tensor | None = None
-    for places, reading in sliding.readings(rows, columns, batch_size=batch_size, progress=progress):
+    for places, reading in sliding.readings(rows, columns, batch_size=batch_size, watch=watch):
         some = objective.score(reading)
         scores = some.new_empty(len(rows), len(columns)) if scores is None else scores
         r, q = (torch.tensor(numbers, device=some.device) for numbers in zip(*places, strict=True))

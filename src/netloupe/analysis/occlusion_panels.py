@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 from netloupe.analysis.baselines import Baseline, baseline_images
 from netloupe.analysis.cam import cam_layer
 from netloupe.analysis.gradients import gradient
-from netloupe.analysis.occlusion import Counter, Progress, check_scores, measured_error, name_baseline, pair
+from netloupe.analysis.occlusion import check_scores, measured_error, name_baseline, pair
 from netloupe.analysis.patches import TopPatches, project_patches, top_patches
 from netloupe.analysis.unproject import rectifies
 from netloupe.analysis.windows import Sliding, Windows
@@ -23,6 +24,7 @@ from netloupe.core.objectives import energy, logit, probability
 from netloupe.core.provenance import provenance
 from netloupe.core.rules import Rule
 from netloupe.core.units import Unit
+from netloupe.core.watch import SILENT, Part, Watch
 from netloupe.data.sources import ImageSource
 from netloupe.render.chart import legend, shortened
 from netloupe.render.colors import heat, palette, relief
@@ -171,7 +173,7 @@ def occlusion_panels(
     others: ImageSource | None = None,
     growth: float = 1.0,
     bfloat16: bool = False,
-    progress: Progress | None = None,
+    watch: Watch = SILENT,
 ) -> OcclusionPanels:
     """The four panels for one image (C, H, W) or (1, C, H, W) in [0, 1].
 
@@ -201,8 +203,8 @@ def occlusion_panels(
         totals, probabilities = clean.layer(layer)[0].sum((1, 2)), classes.probabilities(clean.logits)[0]
         channel = int(totals.argmax())
         index = int(probabilities.argmax()) if target is None else classes.index(target)
-        count = Counter(progress, sum(one.grid[0] * one.grid[1] for one in grids))
-        found = tuple(_slide(sliding, one, Unit(layer, channel), index, count) for one in grids)
+        part = watch.part("windows", sum(math.prod(one.grid) for one in grids))
+        found = tuple(_slide(sliding, one, Unit(layer, channel), index, part) for one in grids)
         errors = [
             measured_error(sliding, probability(index), one.windows, torch.from_numpy(one.probability))
             for one in found
@@ -223,7 +225,7 @@ def occlusion_panels(
         whole,
         gradient(net, image, energy(layer, channel), rule)[0].cpu().numpy(),
         rule,
-        None if others is None else _best(net, others, unit, rule),
+        None if others is None else _best(net, others, unit, rule, watch),
         sliding.method,
         max(errors) if errors else None,
         provenance(
@@ -245,11 +247,11 @@ def usual_window(image: tuple[int, int]) -> int:
     return max(2, round(min(image) / 7))
 
 
-def _slide(sliding: Sliding, windows: Windows, unit: Unit, index: int, count: Counter) -> Grid:
+def _slide(sliding: Sliding, windows: Windows, unit: Unit, index: int, part: Part) -> Grid:
     assert unit.channel is not None
     activation, sure = (np.zeros(windows.grid, dtype=np.float32) for _ in range(2))
     classes = np.zeros(windows.grid, dtype=np.int64)
-    for places, reading in sliding.readings(*windows.spans, progress=count):
+    for places, reading in sliding.readings(*windows.spans, watch=part.share(math.prod(windows.grid))):
         at = tuple(np.array(places).T)
         probabilities = reading.classes.probabilities(reading.logits)
         activation[at] = reading.channel(unit.layer, unit.channel).sum((1, 2)).cpu().numpy()
@@ -258,10 +260,10 @@ def _slide(sliding: Sliding, windows: Windows, unit: Unit, index: int, count: Co
     return Grid(windows, activation, sure, classes)
 
 
-def _best(net: Network, others: ImageSource, unit: Unit, rule: Rule) -> TopPatches:
+def _best(net: Network, others: ImageSource, unit: Unit, rule: Rule, watch: Watch) -> TopPatches:
     assert unit.channel is not None
-    best = top_patches(net, others, [unit.layer], OTHERS).only(unit.layer, unit.channel)
-    return best if rule == "plain" else project_patches(net, best, rule)
+    best = top_patches(net, others, [unit.layer], OTHERS, watch=watch).only(unit.layer, unit.channel)
+    return best if rule == "plain" else project_patches(net, best, rule, watch=watch)
 
 
 def _by_frequency(classes: np.ndarray) -> list[int]:

@@ -25,6 +25,7 @@ from netloupe.core.numbers import finite
 from netloupe.core.provenance import provenance
 from netloupe.core.receptive_field import Box
 from netloupe.core.rules import Rule
+from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource, ReadPixels, pixel_reader
 from netloupe.render.colors import relief
 from netloupe.render.pictures import PAPER, Picture, captioned, cropped, fitted, from_pixels, grid, resized
@@ -180,7 +181,7 @@ def top_patches(
     k: int = 9,
     *,
     batch_size: int = 32,
-    progress: Callable[[int, int], None] | None = None,
+    watch: Watch = SILENT,
 ) -> TopPatches:
     """The k images that excite each channel of each layer most, and where (Zeiler & Fergus 2013, Figure 2).
 
@@ -192,7 +193,7 @@ def top_patches(
         raise InputError(f"k is {k} (accepted: 1 or more)")
     names = list(net.layers) if layers is None else [net.layer(n).name for n in layers]
     accumulator = TopAccumulator(k)
-    report = sweep(net, images, {"patches": accumulator}, layers=names, batch_size=batch_size, progress=progress)
+    report = sweep(net, images, {"patches": accumulator}, layers=names, batch_size=batch_size, watch=watch)
     check_any_read(report, images)
     found = {n: LayerPatches(*accumulator.result()[n]) for n in names}
     read: ReadPixels
@@ -223,7 +224,7 @@ def project_patches(
     rule: Rule = "deconvnet",
     *,
     batch_size: int = 32,
-    progress: Callable[[int, int], None] | None = None,
+    watch: Watch = SILENT,
 ) -> TopPatches:
     """The same patches with the projection of each (Zeiler & Fergus 2013, Figure 2); see `projections.project`.
 
@@ -232,7 +233,7 @@ def project_patches(
     """
     tiles: dict[tuple[str, int, int], Picture] = {}
     raw = {layer: [np.zeros(0)] * top[layer].images.shape[1] for layer in top if len(top[layer].images) == 1}
-    total, done = sum(int((top[layer].images >= 0).sum()) for layer in top), 0
+    part = watch.part("projections", sum(int((top[layer].images >= 0).sum()) for layer in top))
     for chain in chains(net, list(top), rule):
         neurons = [neuron for layer in chain for neuron in top.neurons(layer)]
         for sharing, pixels in projections(net, neurons, top.read, rule, batch_size=batch_size):
@@ -242,9 +243,7 @@ def project_patches(
                 tiles[n.layer, n.channel, n.rank] = drawn[box]
                 if n.layer in raw:
                     raw[n.layer][n.rank] = pixels
-            done += len(sharing)
-            if progress is not None:
-                progress(done, total)
+            part.advance(len(sharing))
     arrays = {
         layer: np.stack([a if a.size else np.zeros_like(ranked[0]) for a in ranked]) for layer, ranked in raw.items()
     }

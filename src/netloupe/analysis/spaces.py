@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.network import Network
+from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource, Skipped, read_batches
 from netloupe.sweep.accumulators import Features
 from netloupe.sweep.engine import check_any_read, sweep
@@ -30,15 +30,13 @@ class Space:
     skipped: tuple[Skipped, ...]
 
 
-def feature_space(
-    net: Network, images: ImageSource, layer: str, progress: Callable[[int, int], None] | None = None
-) -> Space:
+def feature_space(net: Network, images: ImageSource, layer: str, watch: Watch = SILENT) -> Space:
     """A layer's outputs averaged over positions. Images whose features are not finite are skipped.
 
     Raises InputError if no image can be read, NetworkError if none has finite features.
     """
     features = Features(layer)
-    report = sweep(net, images, {"features": features}, layers=[layer], check_finite=False, progress=progress)
+    report = sweep(net, images, {"features": features}, layers=[layer], check_finite=False, watch=watch)
     check_any_read(report, images)
     ids, vectors = features.result()
     good = np.isfinite(vectors).all(axis=1)
@@ -49,16 +47,16 @@ def feature_space(
     return Space(ids[good], vectors[good], (*report.skipped, *broken))
 
 
-def pixel_space(images: ImageSource, channels: int = 3, progress: Callable[[int, int], None] | None = None) -> Space:
+def pixel_space(images: ImageSource, channels: int = 3, watch: Watch = SILENT) -> Space:
     """Pixels at 32x32, in [0, 1]: d is channels * 32 * 32. Raises InputError if no image can be read."""
     ids, vectors = [], []
     skipped: list[Skipped] = []
+    part = watch.part("pixels", len(images))
     for batch in read_batches(images, PIXEL_SIDE, channels, batch_size=256):
         ids.append(batch.ids)
         vectors.append(batch.pixels.transpose(0, 3, 1, 2).reshape(len(batch.ids), -1).astype(np.float32) / 255)
         skipped += batch.skipped
-        if progress is not None:
-            progress(min(len(ids) * 256, len(images)), len(images))
+        part.at(min(len(ids) * 256, len(images)))
     if not any(len(some) for some in ids):
         reason = f": {skipped[0].reason}" if skipped else ""
         raise InputError(f"none of {len(images)} images of {images.spec!r} can be read{reason}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from netloupe.analysis.nearest import INDEX_ABOVE, Search, search
+from netloupe.core.watch import SILENT, Watch
 
 ASKED = 10_000  # at most so many images are asked for, evenly spread; all are answers
 ASKED_OF_INDEX = 1_000  # the same where an index answers
@@ -41,7 +42,7 @@ def vote(
     k: int,
     *,
     metric: str = "l2",
-    progress: Callable[[int, int], None] | None = None,
+    watch: Watch = SILENT,
 ) -> Votes | None:
     """Leave-one-out accuracy of the k nearest neighbors among `vectors` (n, d) with their labels, None for unknown.
 
@@ -58,7 +59,8 @@ def vote(
     asked = several[np.unique(np.linspace(0, len(several) - 1, most).astype(int))]
     k = min(k, len(known) - 1)
     base = vectors[known]
-    near, found = search(base[asked], base, np.arange(len(known)), k, metric=metric, exclude=asked, progress=progress)
+    watch = watch.named("accuracy")
+    near, found = search(base[asked], base, np.arange(len(known)), k, metric=metric, exclude=asked, watch=watch)
     right = sum(_winner(place[row[row >= 0]]) == own for row, own in zip(near.ids, place[asked], strict=True))
     return Votes(round(float(right / len(asked)), 6), k, len(asked), int((counts == 1).sum()), found)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +17,7 @@ from netloupe.core.objectives import Reading
 from netloupe.core.receptive_field import Box, Span
 from netloupe.core.trace.graph import Unrecordable
 from netloupe.core.trace.windows import Incremental
+from netloupe.core.watch import SILENT, Watch
 
 Position = tuple[int, int]
 """(row, column) of a window on its grid."""
@@ -162,12 +163,12 @@ class Sliding:
         columns: list[Span],
         *,
         batch_size: int = 32,
-        progress: Callable[[int], None] | None = None,
+        watch: Watch = SILENT,
     ) -> Iterator[tuple[list[Position], Reading]]:
         """Some positions at a time, with what is read there; a position hides rows[r] of columns[q]."""
         places = [(r, q) for r in range(len(rows)) for q in range(len(columns))]
         if self._incremental is not None:
-            for some, outputs in self._incremental.outputs(self.cover, rows, columns, progress):
+            for some, outputs in self._incremental.outputs(self.cover, rows, columns, watch):
                 boxes = [self._box(rows[r], columns[q]) for r, q in some]
                 found = {
                     name: output if output.dtype == torch.float64 else output.float()
@@ -175,11 +176,11 @@ class Sliding:
                 }
                 yield some, self.net.reading_of(partial(self.occluded, boxes), found)
             return
+        part = watch.part("windows", len(places))
         for start in range(0, len(places), batch_size):
             some = places[start : start + batch_size]
             yield some, self._full([self._box(rows[r], columns[q]) for r, q in some])
-            if progress is not None:
-                progress(len(some))
+            part.advance(len(some))
 
     def _full(self, boxes: list[Box]) -> Reading:
         return self.net.reading(self.occluded(boxes), self.layers)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,10 @@ from netloupe.atlas.tables import neighbor_rows, patch_rows, tile_rows, typical,
 from netloupe.core.errors import InputError
 from netloupe.core.network import Network
 from netloupe.core.rules import Rule
+from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource, Skipped, pixel_reader
 from netloupe.sweep.accumulators import Accumulator, ClassMeans, Features, Peaks, Predictions, TopPatches
 from netloupe.sweep.engine import check_any_read, sweep
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def build(
     map_by: str | None = "tsne",
     synthesize: Synthesis | None = None,
     batch_size: int = 32,
-    progress: Progress | None = None,
+    watch: Watch = SILENT,
 ) -> BuildReport:
     """Build the atlas of a network over a source of images into the folder `out`.
 
@@ -71,12 +70,11 @@ def build(
     either if the rule finds no ReLU in the network. synthesize: of which layers to make an image for each channel, by
     default of none, because one takes about as long as hundreds of images take to sweep. map_by: how the images are
     laid out on a map, "tsne", "pca" or "umap" (see `analysis.layout.embedding`), or None for no map.
-    progress: called with (stage, done, total). The folder appears when all is done. Raises StoreError if `out` holds
+    The folder appears when all is done. Raises StoreError if `out` holds
     something else or can't be written, UnknownName for a layer, rule or method that is not there, InputError for no
     readable image.
     """
     start, out = time.monotonic(), Path(out)
-    tell: Progress = progress if progress is not None else lambda _stage, _done, _total: None
     if k < 1:
         raise InputError(f"k is {k} (accepted: 1 or more)")
     if project is not None:
@@ -106,7 +104,7 @@ def build(
         layers=list(dict.fromkeys([*layers, found.features.layer])),
         batch_size=batch_size,
         state=store.path / "sweep.safetensors",
-        progress=lambda done, total: tell("sweep", done, total),
+        watch=watch.named("sweep"),
     )
     check_any_read(report, source)
     predictions = found.predictions.result()
@@ -117,20 +115,18 @@ def build(
             predictions.ids, predictions.classes, predictions.probabilities, strict=True
         )
     }
-    write_images(store, net, source, rows, by_image, lambda done, total: tell("photographs", done, total))
-    strips = _write_units(store, net, layers, found, k, tell)
-    _write_neighbors(store, found, tell)
-    projected = _write_projections(store, net, source, layers, project, batch_size, tell)
+    write_images(store, net, source, rows, by_image, watch)
+    strips = _write_units(store, net, layers, found, k, watch)
+    _write_neighbors(store, found, watch)
+    projected = _write_projections(store, net, source, layers, project, batch_size, watch)
     mapped = None
     if map_by is not None:
-        mapped = write_map(store, map_by, found.features.layer, lambda done, total: tell("map", done, total))
+        mapped = write_map(store, map_by, found.features.layer, watch)
     made: Mapping[str, dict[str, Any]] = {}
     if how.layers:
         top = {name: found.patches.result()[name] for name in layers}
         read = pixel_reader(source, net.inputs.size, net.inputs.channels)
-        made = write_synthesized(
-            store, net, how, top, list(by_image), read, lambda done, total: tell("synthesis", done, total)
-        )
+        made = write_synthesized(store, net, how, top, list(by_image), read, watch)
     document = network_document(
         net, source, layers, rows, strips, by_image, report.skipped, k, projected, how, made, mapped
     )
@@ -188,7 +184,7 @@ class _Found:
 
 
 def _write_units(
-    store: Store, net: Network, layers: Sequence[str], found: _Found, k: int, tell: Progress
+    store: Store, net: Network, layers: Sequence[str], found: _Found, k: int, watch: Watch
 ) -> list[dict[str, Any]]:
     """Tables `units`, `patches` and `tiles`; returns what the network page tells of each layer's channels."""
     for table in ("units", "patches", "tiles"):
@@ -196,8 +192,7 @@ def _write_units(
     photographs = Photographs(store)
     peaks, patches, classes = found.peaks.result(), found.patches.result(), found.classes.result()
     strips = []
-    for i, name in enumerate(layers):
-        tell("layers", i, len(layers))
+    for i, name in enumerate(watch.each("layers", layers)):
         statistics = peaks[name]
         units = unit_rows(i, statistics, *(a.numpy() for a in classes[name]))
         values, images, positions = (t.numpy()[:, :k] for t in patches[name])
@@ -209,7 +204,6 @@ def _write_units(
         store.write("tiles", tile_rows(i, net.layers[name].channels, best, photographs, net.inputs.size))
         dead = statistics.maximum <= 0
         strips.append({"dead": int(dead.sum()), "typical": typical(statistics.maximum, dead)})
-    tell("layers", len(layers), len(layers))
     return strips
 
 
@@ -220,7 +214,7 @@ def _write_projections(
     layers: Sequence[str],
     project: Rule | None,
     batch_size: int,
-    tell: Progress,
+    watch: Watch,
 ) -> Projected:
     """Tables `projections` and `alike`, where the rule has something to act on."""
     if project is None:
@@ -228,24 +222,20 @@ def _write_projections(
     if not rectifies(net):
         return Projected(missing=str(no_rectifier(net, project)))
     read = pixel_reader(source, net.inputs.size, net.inputs.channels)
-
-    def progress(done: int, total: int) -> None:
-        tell("projections", done, total)
-
-    return Projected(project, None, write_projections(store, net, layers, read, project, batch_size, progress))
+    return Projected(project, None, write_projections(store, net, layers, read, project, batch_size, watch))
 
 
-def _write_neighbors(store: Store, found: _Found, tell: Progress) -> None:
+def _write_neighbors(store: Store, found: _Found, watch: Watch) -> None:
     """Tables `features` and `neighbors`."""
-    tell("neighbors", 0, 2)
+    part = watch.part("neighbors", 2)
     ids, vectors = found.features.result()
     for table in ("features", "neighbors"):
         store.drop(table)
     vector = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), pa.float32()), vectors.shape[1])
     store.write("features", pa.table({"id": pa.array(ids, pa.int64()), "vector": vector}))
     store.write("neighbors", neighbor_rows("features", ids, vectors))
-    tell("neighbors", 1, 2)
+    part.advance()
     thumbs = sorted(store.rows("images", columns=["id", "thumb"]), key=lambda row: row["id"])
     pixels = np.stack([np.frombuffer(row["thumb"], dtype=np.uint8) for row in thumbs]).astype(np.float32) / 255
     store.write("neighbors", neighbor_rows("pixels", np.array([row["id"] for row in thumbs]), pixels))
-    tell("neighbors", 2, 2)
+    part.advance()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
 
 from netloupe.atlas.pages import Pages
 from netloupe.atlas.store import Store
 from netloupe.core.errors import StoreError
+from netloupe.core.watch import SILENT, Watch
 
 
-def export(store: str | Path, out: str | Path, progress: Callable[[int, int], None] | None = None) -> int:
+def export(store: str | Path, out: str | Path, watch: Watch = SILENT) -> int:
     """Write every resource of the atlas at `store` to files under `out`; returns how many.
 
     The folder appears when all is written. Names stand decoded in file names, since a web server decodes the path of
@@ -25,21 +25,20 @@ def export(store: str | Path, out: str | Path, progress: Callable[[int, int], No
     paths = list(pages.paths())
     try:
         shutil.rmtree(partial, ignore_errors=True)
-        for done, path in enumerate(paths):
+        for path in watch.each("files", paths):
             found = pages.resource(path)
             if found is None:
                 raise StoreError(f"{store}: {path} is missing from the atlas; build it again")
             file = _file(partial, path)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(found[0])
-            if progress is not None:
-                progress(done + 1, len(paths))
         if out.exists():
             out.rmdir()
         partial.rename(out)
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise StoreError(f"{out}: can't be written ({error.strerror or error})") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return len(paths)
 
 

@@ -7,7 +7,6 @@ mostly share a sheet of thumbnails and a block of features, and the page reads f
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,10 @@ from netloupe.analysis.layout.embedding import LEAST, METHODS, embed_vectors
 from netloupe.atlas.layout import SHEET, SIDES, SPACES, THUMB, feature_vectors, in_grid, laid_out
 from netloupe.atlas.store import Store
 from netloupe.core.errors import InputError, unknown
+from netloupe.core.watch import Part, Watch
 from netloupe.render.pictures import Picture, encode
+
+_WHOLE = 1000  # steps of a space, whatever a method counts
 
 
 def check_method(method: str | None) -> None:
@@ -32,40 +34,33 @@ def check_method(method: str | None) -> None:
         )  # so that a missing package is known before the sweep
 
 
-def write_map(store: Store, method: str, layer: str, progress: Callable[[int, int], None]) -> dict[str, Any]:
+def write_map(store: Store, method: str, layer: str, watch: Watch) -> dict[str, Any]:
     """Tables `embeddings`, `map` and `sprites`, from `features` and `images`; the spaces that are there are kept.
 
     layer: whose features they are. Returns what `data/network.json` tells of the map: {"method", "layer", "spaces",
     "missing"}, where `missing` maps a space that has no map to the reason.
     """
-    spaces, steps = write_embeddings(store, method, progress)
+    part = watch.part("map", len(SPACES) * _WHOLE + 1)
+    spaces = write_embeddings(store, method, part)
     found = {name: row for name, row in spaces.items() if row["missing"] is None}
     missing = {name: row["missing"] for name, row in spaces.items() if row["missing"] is not None}
     if found:
-        progress(steps, steps + 1)
         write_sheets(store, layer)
-    progress(steps + 1, steps + 1)
+    part.advance()
     return {"method": method, "layer": layer, "spaces": list(found), "missing": missing}
 
 
-def write_embeddings(
-    store: Store, method: str, progress: Callable[[int, int], None]
-) -> tuple[dict[str, dict[str, Any]], int]:
-    """Table `embeddings`, one row a space, for those that it lacks; all its rows, and the steps that were told."""
+def write_embeddings(store: Store, method: str, part: Part) -> dict[str, dict[str, Any]]:
+    """Table `embeddings`, one row a space, for those that it lacks; all its rows."""
     done = {row["space"]: row for row in store.rows("embeddings")} if store.count("embeddings") else {}
-    whole = 1000  # steps of a space, whatever a method counts
-    for i, space in enumerate(SPACES):
-        progress(i * whole, len(SPACES) * whole + 1)
+    for i, space in enumerate(SPACES, 1):
         if space not in done:
             ids, vectors = _vectors(store, space)
-
-            def told(now: int, total: int, before: int = i * whole) -> None:
-                progress(before + now * whole // max(1, total), len(SPACES) * whole + 1)
-
-            row = {"space": space, "ids": ids.tolist(), **_embedded(vectors, method, told)}
+            row = {"space": space, "ids": ids.tolist(), **_embedded(vectors, method, part.share(_WHOLE))}
             store.write("embeddings", pa.Table.from_pylist([row], schema=EMBEDDINGS))
             done[space] = row
-    return {space: done[space] for space in SPACES}, len(SPACES) * whole
+        part.at(i * _WHOLE)
+    return {space: done[space] for space in SPACES}
 
 
 EMBEDDINGS = pa.schema(
@@ -80,7 +75,7 @@ EMBEDDINGS = pa.schema(
 )
 
 
-def _embedded(vectors: np.ndarray, method: str, progress: Callable[[int, int], None]) -> dict[str, Any]:
+def _embedded(vectors: np.ndarray, method: str, watch: Watch) -> dict[str, Any]:
     """x, y, about and missing of a row. Fewer images than the method needs are laid out by PCA, one in the middle."""
     try:
         if len(vectors) == 1:
@@ -90,7 +85,7 @@ def _embedded(vectors: np.ndarray, method: str, progress: Callable[[int, int], N
             note = f"by pca, because {method} needs {LEAST[method]} images or more"
             points, about = embedding.points, {**embedding.about, "notes": [note, *embedding.about["notes"]]}
         else:
-            embedding = embed_vectors(vectors, method, progress=progress)
+            embedding = embed_vectors(vectors, method, watch=watch)
             points, about = embedding.points, dict(embedding.about)
     except InputError as error:  # of vectors that have no map; the atlas has all the rest
         return {"x": [], "y": [], "about": "null", "missing": str(error)}

@@ -14,6 +14,7 @@ from netloupe.analysis.display import as_seen
 from netloupe.atlas.layout import THUMB
 from netloupe.atlas.store import Store
 from netloupe.core.network import Network
+from netloupe.core.watch import Watch
 from netloupe.data.images import to_float
 from netloupe.data.sources import ImageSource, read_batches
 from netloupe.render.colors import heat
@@ -41,7 +42,7 @@ def write_images(
     source: ImageSource,
     layers: Sequence[str],
     predictions: Mapping[int, tuple[list[int], list[float]]],
-    progress: Callable[[int, int], None],
+    watch: Watch,
 ) -> None:
     """Fill the table `images`, from the first image it lacks; `layers` are the rows of the sheets of maps.
 
@@ -50,7 +51,7 @@ def write_images(
     done = max(store.arrow("images", columns=["id"])["id"].to_pylist(), default=-1) + 1 if store.count("images") else 0
     size, channels = net.inputs.size, net.inputs.channels
     rows: list[dict[str, object]] = []
-    progress(done, len(source))
+    part = watch.part("photographs", len(source), done)
     with ThreadPoolExecutor(2) as pool:
         for batch in read_batches(source, size, channels, batch_size=_BATCH, start=done):
             ids = [int(i) for i in batch.ids if int(i) in predictions]
@@ -79,7 +80,7 @@ def write_images(
             if len(rows) >= _BLOCK or (done == len(source) and rows):
                 store.write("images", pa.Table.from_pylist(rows, schema=_SCHEMA))
                 rows = []
-            progress(done, len(source))
+            part.at(done)
 
 
 _SCHEMA = pa.schema(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ from netloupe.core.network import Network
 from netloupe.core.precision import fast_dtype
 from netloupe.core.receptive_field import Box
 from netloupe.core.rules import Rule
+from netloupe.core.watch import Part, Watch
 from netloupe.data.sources import ReadPixels
 from netloupe.render.pictures import Color, Picture, encode, grid, resized
 
@@ -55,19 +56,19 @@ def write_projections(
     read: ReadPixels,
     rule: Rule,
     batch_size: int,
-    progress: Callable[[int, int], None],
+    watch: Watch,
 ) -> dict[str, Alike]:
     """Fill the table `projections` for the rows of `patches`, from the first chain of layers that it lacks.
 
-    Gives for each layer how alike its projections are; see `likeness`. progress: (patches done, all of them).
+    Gives for each layer how alike its projections are; see `likeness`.
     The mosaics are computed in bfloat16 where the hardware multiplies in it and a sample agrees with float32.
     """
     if store.count("projections") == 0:
         store.write("projections", _MOSAICS.empty_table())
     there = set(store.arrow("projections", columns=["layer"])["layer"].to_pylist())
     random = _random(net)
-    done, total = 0, store.count("patches")
-    progress(done, total)
+    part = watch.part("projections", store.count("patches"))
+    done = 0
     for chain in chains(net, layers, rule):
         patches = _read_patches(store, layers, chain)
         if layers.index(chain[0]) not in there:
@@ -77,24 +78,19 @@ def write_projections(
             ]
             fast = fast_dtype(net.device)
             dtype = fast if _faithful(net, samples[chain[0]], read, rule, fast) else torch.float32
-            tell = _after(progress, done, total)
             mosaics = [
                 {"layer": layers.index(name), "channel": channel, "jpeg": jpeg}
-                for name, channel, jpeg in _mosaics(net, patches, read, rule, dtype, batch_size, tell)
+                for name, channel, jpeg in _mosaics(net, patches, read, rule, dtype, batch_size, part)
             ]
             store.write("alike", pa.Table.from_pylist(alike, schema=_ALIKE))
             store.write("projections", pa.Table.from_pylist(mosaics, schema=_MOSAICS))
         done += len(patches)
-        progress(done, total)
+        part.at(done)
     return {layers[row.pop("layer")]: row for row in store.rows("alike")}
 
 
 _MOSAICS = pa.schema([("layer", pa.int32()), ("channel", pa.int32()), ("jpeg", pa.binary())])
 _ALIKE = pa.schema([("layer", pa.int32()), ("random", pa.float32()), ("channels", pa.float32())])
-
-
-def _after(progress: Callable[[int, int], None], before: int, total: int) -> Callable[[int], None]:
-    return lambda done: progress(before + done, total)
 
 
 def _read_patches(store: Store, layers: Sequence[str], chain: Sequence[str]) -> list[Patch]:
@@ -117,10 +113,10 @@ def _mosaics(
     rule: Rule,
     dtype: torch.dtype,
     batch_size: int,
-    progress: Callable[[int], None],
+    part: Part,
 ) -> Iterator[tuple[str, int, bytes]]:
     """(layer, channel, JPEG) for every channel that has patches; the layers are one chain."""
-    side, done = projection_side(net.inputs.size), 0
+    side = projection_side(net.inputs.size)
     for first in range(0, 1 + max((p.neuron.channel for p in patches), default=-1), _TOGETHER):
         boxes = {p.neuron: p.box for p in patches if first <= p.neuron.channel < first + _TOGETHER}
         tiles: dict[tuple[str, int], dict[int, Picture]] = {}
@@ -128,8 +124,7 @@ def _mosaics(
             drawn = {box: tile_of(pixels, box, side) for box in {boxes[n] for n in sharing}}
             for n in sharing:
                 tiles.setdefault((n.layer, n.channel), {})[n.rank] = drawn[boxes[n]]
-            done += len(sharing)
-            progress(done)
+            part.advance(len(sharing))
         yield from _encoded(tiles, side)
 
 

@@ -20,6 +20,7 @@ from netloupe.atlas.tables import DARK, TILE_COLUMNS, TILE_SIDE
 from netloupe.core.errors import DeadUnit, InputError
 from netloupe.core.network import Network
 from netloupe.core.units import Unit
+from netloupe.core.watch import Watch
 from netloupe.data.sources import ReadPixels
 from netloupe.render.pictures import Picture, cropped, encode, fitted, from_pixels, resized
 from netloupe.sweep.top import Top
@@ -69,12 +70,12 @@ def write_synthesized(
     top: Mapping[str, Top],
     ids: Sequence[int],
     read: ReadPixels,
-    progress: Callable[[int, int], None],
+    watch: Watch,
 ) -> dict[str, dict[str, Any]]:
     """Fill the table `synthesized`, from the first block of channels that it lacks.
 
     top: the best photographs of each channel of all layers of the atlas. ids: of all photographs.
-    Gives for each layer what `data/network.json` tells of it. progress: (channels done, all of them).
+    Gives for each layer what `data/network.json` tells of it.
     """
     if store.count("synthesized") == 0:
         store.write("synthesized", _SCHEMA.empty_table())
@@ -82,8 +83,7 @@ def write_synthesized(
     there = {(r["layer"], r["sheet"]) for r in store.rows("synthesized", columns=["layer", "sheet"])}
     draw = np.random.default_rng(0)
     rest = sorted(draw.choice(np.asarray(ids), min(_REST, len(ids)), replace=False).tolist())
-    done, total = 0, sum(net.layers[name].channels for name in how.layers)
-    progress(done, total)
+    part = watch.part("synthesis", sum(net.layers[name].channels for name in how.layers))
     for name in how.layers:
         for first in range(0, net.layers[name].channels, UNITS_PER_BLOCK):
             block = range(first, min(first + UNITS_PER_BLOCK, net.layers[name].channels))
@@ -99,8 +99,7 @@ def write_synthesized(
                     "seconds": time.monotonic() - start,
                 }
                 store.write("synthesized", pa.Table.from_pylist([row], schema=_SCHEMA))
-            done += len(block)
-            progress(done, total)
+            part.advance(len(block))
     return {name: _told(store, listed.index(name)) for name in how.layers}
 
 

@@ -54,7 +54,7 @@ def build(
     from netloupe.analysis.unproject import named_rule
     from netloupe.atlas.build import build
     from netloupe.atlas.synthesized import Synthesis
-    from netloupe.cli.progress import Progress
+    from netloupe.cli.watch import Bars
     from netloupe.data.open import open_source
 
     rule = None if project == "none" else named_rule(project, "none")
@@ -65,7 +65,7 @@ def build(
     if chosen == ["all"]:
         chosen = list(layer or (name for name, one in net.layers.items() if one.same_as is None))
     how = Synthesis(tuple(chosen), facets, preset, steps)
-    with Progress() as progress:
+    with Bars() as watch:
         report = build(
             net,
             source,
@@ -76,7 +76,7 @@ def build(
             map_by=None if map_by == "none" else map_by,
             synthesize=how,
             batch_size=batch_size,
-            progress=progress,
+            watch=watch,
         )
     if report.no_projections is not None:
         typer.echo(f"no projections: {report.no_projections}", err=True)
@@ -117,8 +117,8 @@ def export(
 ) -> None:
     """Write an atlas as plain files that any web server can serve."""
     from netloupe.atlas.export import export
-    from netloupe.cli.progress import Progress
+    from netloupe.cli.watch import Bars
 
-    with Progress() as progress:
-        count = export(store, out, progress=progress.of("files"))
+    with Bars() as watch:
+        count = export(store, out, watch=watch)
     typer.echo(f"{out}: {count:,} files")

@@ -40,7 +40,7 @@ def audit(
     Without labels, the network's predictions stand for them.
     """
     from netloupe.analysis.methods import pick_methods
-    from netloupe.cli.progress import Progress
+    from netloupe.cli.watch import Bars
     from netloupe.data.open import open_source
     from netloupe.studies.audit.measure import audit
     from netloupe.studies.boxes import read_boxes
@@ -48,7 +48,7 @@ def audit(
     pick_methods([method])
     net, source = network.load(), open_source(data).first(first)
     found = None if boxes is None else read_boxes(boxes, source, net.inputs.size)
-    with Progress() as progress:
+    with Bars() as watch:
         result = audit(
             net,
             source,
@@ -58,7 +58,7 @@ def audit(
             tested=tested,
             predicted=predicted,
             seed=network.seed,
-            progress=progress,
+            watch=watch,
         )
         for text in _left_out(result):
             typer.echo(text, err=True)

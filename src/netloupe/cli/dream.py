@@ -43,7 +43,7 @@ def dream(
     as_json: Json = False,
 ) -> None:
     """Amplify what a layer, a channel or a class sees in a photo."""
-    from netloupe.cli.progress import Progress
+    from netloupe.cli.watch import Bars
     from netloupe.synthesis.contact import parse_sweep
     from netloupe.synthesis.contact import sweep as sweep_over
     from netloupe.synthesis.dream import accentuate as stand_out
@@ -62,10 +62,10 @@ def dream(
     if accentuate is None:
         options |= {"layer": layer, "octaves": octaves, "scale": scale, "frames": frames}
         options |= {} if guide is None else {"guide": read_photo(net, guide, side)[0]}
-    with Progress() as progress:
+    with Bars() as watch:
 
         def made(**changed: Any) -> Dream:
-            given = {**options, **changed, "progress": progress.of("steps")}
+            given = {**options, **changed, "watch": watch}
             return (
                 make(net, pixels, **given) if accentuate is None else stand_out(net, pixels, layer, accentuate, **given)
             )

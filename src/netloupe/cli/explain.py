@@ -40,7 +40,7 @@ def explain(
     from netloupe.analysis.display import as_seen
     from netloupe.analysis.explain.task import explain
     from netloupe.analysis.methods import pick_methods
-    from netloupe.cli.progress import Progress
+    from netloupe.cli.watch import Bars
     from netloupe.data.images import fit, open_image, to_float
 
     names = [name.strip() for given in methods for name in given.split(",")] if methods else None
@@ -51,7 +51,7 @@ def explain(
     net = network.load()
     pixels = to_float(fit(photo, net.inputs.size, net.inputs.channels))
     objective = _objective(net, class_, unit)
-    with Progress() as progress:
+    with Bars() as watch:
         result = explain(
             net,
             pixels,
@@ -59,7 +59,7 @@ def explain(
             names,
             photo=as_seen(photo, net.inputs.size),
             seed=network.seed,
-            progress=progress.of("methods"),
+            watch=watch,
         )
     deliver(result, out, as_json, _text)
 

@@ -35,7 +35,7 @@ def fool(
 
     Shows each image before and after, and the change. The files saved with --out fool the network as well.
     """
-    from netloupe.cli.progress import Progress
+    from netloupe.cli.watch import Bars
     from netloupe.synthesis.contact import parse_sweep
     from netloupe.synthesis.contact import sweep as sweep_over
     from netloupe.synthesis.fool import fool as make
@@ -53,10 +53,10 @@ def fool(
         "lr": lr,
         "seed": network.seed,
     }
-    with Progress() as progress:
+    with Bars() as watch:
 
         def made(**changed: Any) -> Fooled:
-            return make(net, pixels, target, progress=progress.of("steps"), **{**options, **changed})
+            return make(net, pixels, target, watch=watch, **{**options, **changed})
 
         result: Result = made() if swept is None else sweep_over(made, *swept)
     deliver(result, out, as_json, _text if swept is None else _sweep_text)

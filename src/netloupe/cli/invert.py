@@ -30,7 +30,7 @@ def invert(
 
     Finds images that a layer can't tell from the given ones. Without --layer, of every convolution and linear layer.
     """
-    from netloupe.cli.progress import Progress
+    from netloupe.cli.watch import Bars
     from netloupe.synthesis.contact import parse_sweep
     from netloupe.synthesis.contact import sweep as sweep_over
     from netloupe.synthesis.invert import invert as make
@@ -41,10 +41,10 @@ def invert(
     pixels = read_images(net, images)
     layers = layer or [name for name, one in net.layers.items() if one.kind in ("Conv2d", "Linear")]
     options: dict[str, Any] = {"steps": steps, "lr": lr, "smoothness": smoothness, "seed": network.seed}
-    with Progress() as progress:
+    with Bars() as watch:
 
         def made(**changed: Any) -> Inversion:
-            return make(net, pixels, layers, progress=progress.of("steps"), **{**options, **changed})
+            return make(net, pixels, layers, watch=watch, **{**options, **changed})
 
         result: Result = made() if swept is None else sweep_over(made, *swept)
     deliver(result, out, as_json, _text if swept is None else _sweep_text)

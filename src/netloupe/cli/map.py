@@ -38,12 +38,12 @@ def map_images(
     a grid without overlaps, and dots by class where there are labels.
     """
     from netloupe.analysis.layout.task import embed
-    from netloupe.cli.progress import Progress
+    from netloupe.cli.watch import Bars
     from netloupe.data.open import open_source
 
     net, source = network.load(), open_source(data).first(first)
     new = read_images(net, place) if place else None
-    with Progress() as progress:
+    with Bars() as watch:
         result = embed(
             net,
             source,
@@ -54,7 +54,7 @@ def map_images(
             seed=network.seed,
             place=new,
             thumbnail=thumbnail,
-            progress=progress,
+            watch=watch,
         )
     for one in result.skipped:
         typer.echo(f"skipped {one.name}: {one.reason}", err=True)

@@ -29,14 +29,14 @@ def neighbors(
     """
     from netloupe.analysis.nearest import check
     from netloupe.analysis.neighbors import neighbors
-    from netloupe.cli.progress import Progress
+    from netloupe.cli.watch import Bars
     from netloupe.data.open import open_source
 
     check(k, metric)
     net, source = network.load(), open_source(data)
     queries = read_images(net, images)
-    with Progress() as progress:
-        result = neighbors(net, queries, source, layer, k, metric=metric, progress=progress)
+    with Bars() as watch:
+        result = neighbors(net, queries, source, layer, k, metric=metric, watch=watch)
     for one in result.skipped:
         typer.echo(f"skipped {one.name}: {one.reason}", err=True)
     for note in result.notes:

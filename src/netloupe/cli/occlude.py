@@ -61,7 +61,7 @@ def occlude(
     """
     from netloupe.analysis.occlusion import occlusions
     from netloupe.analysis.occlusion_panels import occlusion_panels, usual_window
-    from netloupe.cli.progress import Progress
+    from netloupe.cli.watch import Bars
     from netloupe.data.open import open_source
 
     if unit is not None and (class_name is not None or layer is not None):
@@ -73,11 +73,9 @@ def occlude(
     sizes: dict[int | tuple[int, int], int | tuple[int, int]] = {
         w: max(1, w // 2) if stride is None else stride for w in sides
     }
-    with Progress() as progress:
+    with Bars() as watch:
         if unit is not None:
-            found = occlusions(
-                net, pixels, unit, sizes, fill, growth=growth, bfloat16=bfloat16, progress=progress.of("windows")
-            )
+            found = occlusions(net, pixels, unit, sizes, fill, growth=growth, bfloat16=bfloat16, watch=watch)
             _deliver_unit(unit, found, out, as_json)
             return
         result = occlusion_panels(
@@ -90,7 +88,7 @@ def occlude(
             others=open_source(data).first(first) if first else None,
             growth=growth,
             bfloat16=bfloat16,
-            progress=progress.of("windows"),
+            watch=watch,
         )
     deliver(result, out, as_json, _text)
 

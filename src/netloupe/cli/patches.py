@@ -40,7 +40,7 @@ def patches(
     """
     from netloupe.analysis.patches import project_patches, top_patches
     from netloupe.analysis.unproject import named_rule, no_rectifier, rectifies
-    from netloupe.cli.progress import Progress
+    from netloupe.cli.watch import Bars
     from netloupe.data.open import open_source
 
     if unit is not None and layer:
@@ -53,13 +53,12 @@ def patches(
         layer = [name]
     if rule is not None and not rectifies(net):
         raise no_rectifier(net, rule)
-    with Progress() as progress:
-        result = top_patches(net, source, layer, k, batch_size=batch_size, progress=progress.of("images"))
+    with Bars() as watch:
+        result = top_patches(net, source, layer, k, batch_size=batch_size, watch=watch)
         if channel is not None:
             result = result.only(name, channel)
         if rule is not None:
-            tell = progress.of("projections")
-            result = project_patches(net, result, rule, batch_size=batch_size, progress=tell)
+            result = project_patches(net, result, rule, batch_size=batch_size, watch=watch)
     deliver(result, out, as_json, _text)
 
 

@@ -69,7 +69,7 @@ def style(
 
     Prints how far the features are from the photo's, and the statistics from the style's.
     """
-    from netloupe.cli.progress import Progress
+    from netloupe.cli.watch import Bars
     from netloupe.synthesis.contact import parse_sweep
     from netloupe.synthesis.contact import sweep as sweep_over
     from netloupe.synthesis.statistics import preset_layers
@@ -110,12 +110,12 @@ def style(
         ((address, weight),) = weighted([dream], "dream", usual=0.05).items()
         options |= {"dream": address, "dream_weight": weight}
     pictures = [read_photo(net, Path(path), None)[0] for path in shares]
-    with Progress() as progress:
+    with Bars() as watch:
 
         def made(**changed: Any) -> Styled:
             given = {**options, **changed}
             given["optimizer"] = pick_optimizer(optimizer, given.pop("lr", lr), LR, given["steps"])
-            return make(net, photo, pictures, **given, progress=progress.of("steps"))
+            return make(net, photo, pictures, **given, watch=watch)
 
         result: Result = made() if swept is None else sweep_over(made, *swept)
     deliver(result, out, as_json, _text if swept is None else _sweep_text)

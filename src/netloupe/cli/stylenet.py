@@ -70,7 +70,7 @@ def train(
 
     A run that was cut short goes on from its last checkpoint. What is not given is as the recipe has it.
     """
-    from netloupe.cli.progress import Progress
+    from netloupe.cli.watch import Bars
     from netloupe.stylenet.model import load_styles
     from netloupe.training.styles import train_styles
     from netloupe.training.stylizer import Recipe
@@ -85,7 +85,7 @@ def train(
     if widths is not None:
         changes["widths"] = _widths(widths)
     recipe = replace(Recipe(), **changes)
-    with Progress() as progress:
+    with Bars() as watch:
         path = train_styles(
             styles,
             images,
@@ -96,7 +96,7 @@ def train(
             start=start,
             device=device,
             every=every,
-            progress=lambda done, total, note: progress("training", done, total, note),
+            watch=watch,
         )
     show({"weights": str(path), "card": dict(load_styles(path).card)}, as_json, _trained)
 
@@ -121,16 +121,14 @@ def apply(
     as_json: Json = False,
 ) -> None:
     """Paint images and videos in a style, or in a blend of several."""
-    from netloupe.cli.progress import Progress
+    from netloupe.cli.watch import Bars
     from netloupe.stylenet.apply import apply_styles
     from netloupe.stylenet.model import load_styles
 
     model = load_styles(weights, device)
     wanted = weighted(style, "style")
-    with Progress() as progress:
-        done = apply_styles(
-            model, wanted, inputs, out, side=side, seconds=seconds, progress=progress, on_skip=_say_skipped
-        )
+    with Bars() as watch:
+        done = apply_styles(model, wanted, inputs, out, side=side, seconds=seconds, watch=watch, on_skip=_say_skipped)
     for name, reason in done.silent:
         typer.echo(f"{name}: its sound is left out, {reason}", err=True)
     show(_summary(model, wanted, done), as_json, _applied)

@@ -52,7 +52,7 @@ def texture(
     By the statistics of a network's features, or by putting the sample's own pixels together. Prints how far the
     texture's statistics are from the sample's, and for climbed ones how far the start was.
     """
-    from netloupe.cli.progress import Progress
+    from netloupe.cli.watch import Bars
     from netloupe.synthesis.contact import parse_sweep
     from netloupe.synthesis.contact import sweep as sweep_over
     from netloupe.synthesis.statistics import KINDS, preset_layers
@@ -82,13 +82,13 @@ def texture(
         "tolerance": tolerance,
         "seed": network.seed,
     }
-    with Progress() as progress:
+    with Bars() as watch:
 
         def made(**changed: Any) -> Texture:
             given = {**options, **changed}
             if {"lr", "steps"} & set(changed):
                 given["optimizer"] = pick_optimizer(optimizer, given.pop("lr", lr), LR, given["steps"])
-            return make(net, sample, **given, progress=progress.of("steps"))
+            return make(net, sample, **given, watch=watch)
 
         result: Result = made() if swept is None else sweep_over(made, *swept)
     deliver(result, out, as_json, _text if swept is None else _sweep_text)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from netloupe.cli.options import Json, grouped, writable
 from netloupe.cli.output import show
 from netloupe.core.errors import InputError
-
-if TYPE_CHECKING:
-    from netloupe.cli.progress import Progress
-    from netloupe.training.classifier import Epoch, Recipe
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,7 @@ def train(
     Images are a folder of class folders or Parquet with labels. A run that was cut short goes on from its last epoch.
     What is not given is as the architecture's own recipe has it.
     """
-    from netloupe.cli.progress import Progress
+    from netloupe.cli.watch import Bars
     from netloupe.training.models import default_recipe, train_model
     from netloupe.training.recorder import EPOCHS
     from netloupe.zoo.state import read_state
@@ -78,8 +74,7 @@ def train(
     if sizes is not None:
         changes["sizes"] = _parse_sizes(sizes)
     recipe = replace(default_recipe(architecture), **changes)
-    with Progress() as progress:
-        show_run = _Run(progress, recipe)
+    with Bars() as watch:
         path = train_model(
             architecture,
             data,
@@ -90,33 +85,9 @@ def train(
             device=device,
             labels=labels,
             snapshots=EPOCHS if snapshots else None,
-            on_read=show_run.read,
-            on_step=show_run.step,
-            on_epoch=show_run.epoch,
+            watch=watch,
         )
     show({"weights": str(path), "card": read_state(path).card}, as_json, _text)
-
-
-class _Run:
-    """Progress of a training run."""
-
-    def __init__(self, progress: Progress, recipe: Recipe) -> None:
-        self._progress, self._epochs = progress, recipe.epochs
-        self._images: int | None = None
-        self._score = ""
-
-    def read(self, done: int, total: int) -> None:
-        if self._images is None:  # the training images are read first
-            self._images = total
-        self._progress("reading images", done, total)
-
-    def step(self, epoch: int, seen: int, loss: float) -> None:
-        images = self._images or seen
-        note = f"epoch {epoch + 1} of {self._epochs}, loss {loss:.3f}{self._score}"
-        self._progress("training", epoch * images + seen, self._epochs * images, note)
-
-    def epoch(self, done: Epoch) -> None:
-        self._score = f", top-1 {done.top1:.1%}"
 
 
 def _parse_sizes(text: str) -> tuple[tuple[int, int], ...]:

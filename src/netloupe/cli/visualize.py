@@ -67,7 +67,7 @@ def visualize(
     --size is the size of the images. With --out writes one picture of all, and each by itself. --facets groups the
     images of --data that excite a unit most, and makes an image from the mean of each group.
     """
-    from netloupe.cli.progress import Progress
+    from netloupe.cli.watch import Bars
     from netloupe.synthesis.contact import parse_sweep
     from netloupe.synthesis.contact import sweep as sweep_over
     from netloupe.synthesis.starts import STARTS
@@ -100,23 +100,23 @@ def visualize(
         found = _facets(net, addresses, data or "photos", facets, pull=weight, **shared)
         deliver(found, out, as_json, _facets_text)
         return
-    with Progress() as progress:
+    with Bars() as watch:
 
         def made(**changed: Any) -> Visualization:
-            return make(net, addresses, progress=progress.of("steps"), **{**options, **changed})
+            return make(net, addresses, watch=watch, **{**options, **changed})
 
         result: Result = made() if swept is None else sweep_over(made, *swept)
     deliver(result, out, as_json, _text if swept is None else _sweep_text)
 
 
 def _facets(net: Network, addresses: list[str], data: str, count: int, **options: Any) -> Facets:
-    from netloupe.cli.progress import Progress
+    from netloupe.cli.watch import Bars
     from netloupe.data.open import open_source
     from netloupe.synthesis.facets import facets
 
     source = open_source(data)
-    with Progress() as progress:
-        return facets(net, addresses, source, count, progress=progress, **options)
+    with Bars() as watch:
+        return facets(net, addresses, source, count, watch=watch, **options)
 
 
 def _photo(net: Network, path: str) -> Tensor:

@@ -118,7 +118,9 @@ class _Share(_Derived):
         self._part, self._first, self._steps = part, first, steps
 
     def tell(self, name: str, done: int, total: int, note: str) -> None:
-        self._part.at(self._first + (self._steps * done // total if total else self._steps), note)
+        at = self._first + (self._steps * done // total if total else self._steps)
+        if at != self._part.done or note:
+            self._part.at(at, note)
 
 
 SILENT = Watch()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.network import Network
 from netloupe.core.taps import module_and_call
+from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource, Skipped
 from netloupe.sweep.engine import check_any_read, sweep
 from netloupe.sweep.vectors import Features
@@ -77,7 +78,7 @@ def read_features(
     layers: Sequence[str],
     *,
     dimensions: int = DIMENSIONS,
-    progress: Callable[[int, int], None] | None = None,
+    watch: Watch = SILENT,
 ) -> LayerFeatures:
     """The features of every image at `layers`: the means over the cells of a grid, see `grid_of`.
 
@@ -88,13 +89,13 @@ def read_features(
     left_out: dict[str, str] = {}
     kept = {layer: Features(layer, grid) for layer, grid in grids.items()}
     try:
-        report = sweep(net, source, kept, layers=list(kept), progress=progress)
+        report = sweep(net, source, kept, layers=list(kept), watch=watch)
     except NetworkError as error:
         kept, left_out = {}, {}
         for layer, grid in grids.items():  # which of them can be read
             alone = {layer: Features(layer, grid)}
             try:
-                report = sweep(net, source, alone, layers=[layer], progress=progress)
+                report = sweep(net, source, alone, layers=[layer], watch=watch)
                 kept |= alone
             except NetworkError as own:
                 left_out[layer] = str(own)

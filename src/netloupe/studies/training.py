@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -14,6 +12,7 @@ from netloupe.core.head import Classes
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.core.taps import module_and_call
+from netloupe.core.watch import SILENT, Watch
 from netloupe.training.classifier import Recipe, fit
 from netloupe.training.labeled import Images
 from netloupe.zoo.lenslet import Lenslet
@@ -123,18 +122,18 @@ def fitted(
     images: Images,
     classes: int,
     recipe: Recipe,
-    on_step: Callable[[int, int, float], None] = lambda _epoch, _seen, _loss: None,
+    watch: Watch = SILENT,
 ) -> nn.Module:
     """`fit` for the architecture of `net`, on its device: `module` returns the logits where that of `net` does."""
     if net.output is None:
-        return fit(module, images, classes, recipe, device=net.device, on_step=on_step)
+        return fit(module, images, classes, recipe, device=net.device, watch=watch)
     fit(
         _Picked(module, Classes(count=classes, output=net.output)),
         images,
         classes,
         recipe,
         device=net.device,
-        on_step=on_step,
+        watch=watch,
     )
     return module
 
@@ -145,10 +144,10 @@ def trained(
     images: Images,
     classes: int,
     recipe: Recipe,
-    on_step: Callable[[int, int, float], None] = lambda _epoch, _seen, _loss: None,
+    watch: Watch = SILENT,
 ) -> Network:
     """`module` trained on `images` and wrapped up, on the device of `net`; its inputs are of the recipe's size."""
-    module = fitted(net, module, images, classes, recipe, on_step)
+    module = fitted(net, module, images, classes, recipe, watch)
     inputs = InputSpec((recipe.size, recipe.size), len(recipe.mean), mean=recipe.mean, std=recipe.std)
     return Network(module, inputs, output=net.output, name=f"{net.name}, from scratch")
 

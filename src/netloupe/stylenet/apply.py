@@ -15,6 +15,7 @@ import numpy as np
 
 from netloupe.core.errors import InputError
 from netloupe.core.files import write_atomically
+from netloupe.core.watch import SILENT, Watch
 from netloupe.data.images import fit, plain, to_float
 from netloupe.data.open import SUFFIXES, open_source
 from netloupe.data.sources import ImageSource, Skipped
@@ -24,7 +25,6 @@ from netloupe.stylenet.video import VIDEO_SUFFIXES, Writer, camera, frames, pyav
 
 _LONGEST = 60  # characters of a stem
 
-Advance = Callable[[str, int, int], None]
 """Takes what is going on, how much of it is done and how much there is."""
 
 
@@ -63,7 +63,7 @@ def apply_styles(
     *,
     side: int | None = None,
     seconds: float = 10.0,
-    progress: Advance = lambda _name, _done, _total: None,
+    watch: Watch = SILENT,
     on_skip: Callable[[Skipped], None] = lambda _skipped: None,
 ) -> Applied:
     """Paint images, videos and cameras in a style, into the folder `out`.
@@ -79,11 +79,10 @@ def apply_styles(
     if side is not None and side < 1:
         raise InputError(f"shorter side {side} (accepted: 1 px or more)")
     model.blend(style)
-    items = list(_items(_Painter(model, style, side, seconds, progress), inputs))
+    items = list(_items(_Painter(model, style, side, seconds, watch), inputs))
     targets = _targets(items, Path(out))
     files, skipped, silent = [], [], []
-    for number, (item, target) in enumerate(zip(items, targets, strict=True)):
-        progress("inputs", number, len(items))
+    for number, (item, target) in enumerate(watch.each("inputs", list(zip(items, targets, strict=True)))):
         try:
             reason = item.paint(target)
         except InputError as error:
@@ -94,7 +93,6 @@ def apply_styles(
             continue
         files.append((item.name, target))
         silent += [] if reason is None else [(item.name, reason)]
-    progress("inputs", len(items), len(items))
     if not files:
         raise InputError(f"none of {len(items)} inputs can be painted, such as {skipped[0].reason}")
     return Applied(tuple(files), tuple(skipped), tuple(silent))
@@ -108,7 +106,7 @@ class _Painter:
     style: Style
     side: int | None
     seconds: float
-    progress: Advance
+    watch: Watch
 
     def picture(self, picture: Picture) -> Picture:
         """(H, W, 3) painted, reduced first where that is wanted."""
@@ -123,9 +121,11 @@ class _Painter:
     def video(self, path: Path, target: Path, rate: Fraction | None = None) -> str | None:
         """Gives the reason if the sound is left out."""
         with frames(path) as video, Writer(target, rate if rate is not None else video.rate, sound=path) as writer:
+            part = self.watch.part(plain(path.name), video.count or 0)
             for number, picture in enumerate(video, 1):
                 writer.write(self.picture(picture))
-                self.progress(plain(path.name), number, max(number, video.count or 0))
+                part.total = max(part.total, number)
+                part.advance()
         return writer.silent
 
     def camera(self, which: int | str, target: Path) -> str | None:

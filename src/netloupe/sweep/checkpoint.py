@@ -23,7 +23,7 @@ _FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Progress:
+class Cursor:
     """How far a sweep is: `next_id` comes next, `images` were taken in before it, `skipped` were broken."""
 
     next_id: int = 0
@@ -41,13 +41,13 @@ class Checkpoint:
         self._saved = time.monotonic()
         self._cost = 0.0
 
-    def load(self, accumulators: Mapping[str, Accumulator]) -> Progress:
+    def load(self, accumulators: Mapping[str, Accumulator]) -> Cursor:
         """Bring the accumulators to where the file left them; the start if there is no file.
 
         Raises StoreError if the file is no state of a sweep, or that of another one.
         """
         if not self._path.exists():
-            return Progress()
+            return Cursor()
         try:
             with safe_open(self._path, framework="pt") as file:
                 found = json.loads((file.metadata() or {})["sweep"])
@@ -58,21 +58,21 @@ class Checkpoint:
         for name, accumulator in accumulators.items():
             mark = f"{name}:"
             accumulator.load({k.removeprefix(mark): t for k, t in tensors.items() if k.startswith(mark)})
-        return Progress(found["next_id"], found["images"], tuple(Skipped(*entry) for entry in found["skipped"]))
+        return Cursor(found["next_id"], found["images"], tuple(Skipped(*entry) for entry in found["skipped"]))
 
     def due(self) -> bool:
         """Whether it is time to save: after the interval asked for, longer where saving takes long."""
         wait = max(self._every, min(20 * self._cost, 15 * self._every))
         return time.monotonic() - self._saved >= wait
 
-    def save(self, progress: Progress, accumulators: Mapping[str, Accumulator]) -> None:
+    def save(self, cursor: Cursor, accumulators: Mapping[str, Accumulator]) -> None:
         """Replace the file. Raises StoreError on a full or read-only disk; the last state stays."""
         start = time.monotonic()
         document = {
             "identity": self._identity,
-            "next_id": progress.next_id,
-            "images": progress.images,
-            "skipped": [[s.id, s.name, s.reason] for s in progress.skipped],
+            "next_id": cursor.next_id,
+            "images": cursor.images,
+            "skipped": [[s.id, s.name, s.reason] for s in cursor.skipped],
         }
         tensors = {f"{name}:{k}": t for name, a in accumulators.items() for k, t in a.state().items()}
         write_atomically(self._path, safetensors.torch.save(tensors, {"sweep": json.dumps(document)}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,11 @@ from torch import Tensor
 from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.network import LOGITS, Network
 from netloupe.core.taps import Reader
+from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource, Skipped
 from netloupe.sweep.accumulator import Accumulator
 from netloupe.sweep.blocks import Block, DataSet
-from netloupe.sweep.checkpoint import Checkpoint, Progress
+from netloupe.sweep.checkpoint import Checkpoint, Cursor
 from netloupe.sweep.maps import Maps
 
 
@@ -45,7 +46,7 @@ def sweep(
     state: str | Path | None = None,
     save_every: float = 20.0,
     check_finite: bool = True,
-    progress: Callable[[int, int], None] | None = None,
+    watch: Watch = SILENT,
 ) -> Report:
     """Show every image to the network once, and the outputs of `layers` (all for None) to the accumulators.
 
@@ -54,7 +55,7 @@ def sweep(
     are bitwise the same for any `batch_size`, and on the same machine with the same number of threads.
     state: a file in which the sweep saves itself each `save_every` seconds; the same call goes on from there, with
     the same results as if it had never stopped. check_finite: False hands on activations that are not finite, for
-    accumulators that keep images apart and callers that sort those out. progress: called with (images done, of all).
+    accumulators that keep images apart and callers that sort those out.
 
     Raises UnknownName for a layer that is not there, InputError for images that can't be used, NetworkError for an
     activation that is not finite (judged by each channel's peak), StoreError for a state that can't be written or
@@ -66,7 +67,7 @@ def sweep(
     names = list(net.layers) if layers is None else [net.layer(name).name for name in layers]
     data = DataSet(net, source)
     run = _Pass(net, data, names, accumulators, check_finite)
-    done = Progress()
+    done = Cursor()
     checkpoint = None
     if state is not None:
         identity = {
@@ -80,13 +81,13 @@ def sweep(
         done = checkpoint.load(accumulators)
         checkpoint.save(done, accumulators)  # a disk that can't be written shows now
     resumed = done.images
+    part = watch.part("images", len(data), done.next_id)
     for block in data.blocks(done.next_id, batch_size) if done.next_id < len(data) else ():
         run(block)
-        done = Progress(block.end, done.images + len(block.ids), done.skipped + block.skipped)
+        done = Cursor(block.end, done.images + len(block.ids), done.skipped + block.skipped)
         if checkpoint is not None and (checkpoint.due() or block.end == len(data)):
             checkpoint.save(done, accumulators)
-        if progress is not None:
-            progress(done.next_id, len(data))
+        part.at(done.next_id)
     return Report(done.images, resumed, done.skipped, time.monotonic() - start)
 
 

@@ -17,6 +17,7 @@ from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective, Reading
 from netloupe.core.rules import Rule, backward_rule
+from netloupe.core.watch import SILENT, Watch
 from netloupe.synthesis.constraints import Constraint
 from netloupe.synthesis.optimizers import LBFGS, Adam, Optimizer
 from netloupe.synthesis.parameterizations import Parameterization, Pixels, Variables
@@ -24,12 +25,11 @@ from netloupe.synthesis.tiles import read
 from netloupe.synthesis.transforms import Transform
 
 BATCH = 16  # images at once
+GLIMPSE = 8  # steps from one picture of what forms to the next, where no frames are kept
 ROWS = 8  # of a linear layer at once
 
 Until = Callable[[Reading, list[int]], Tensor]
 """From a pass over the images of the given numbers: which of them, (n,) bool, need no further step."""
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ def climb(
     tile: int | None = None,
     dtype: torch.dtype = torch.float32,
     steady: bool = True,
-    progress: Progress | None = None,
+    watch: Watch = SILENT,
 ) -> Climbed:
     """Change images, step by step, so that their objectives rise.
 
@@ -83,7 +83,7 @@ def climb(
     parameterization: what is climbed, by default `Pixels()`. optimizer: by default `Adam()`. penalty: taken off every
     objective, of the images alone. transforms: before each step, drawn from `seed` and the step. constraints: of the
     pixels, after each step. redirected: for so many steps, units that are off pass on what would raise them (rule
-    "redirected"). every: keep a frame each so many steps. progress: called with (done, total), in steps of images.
+    "redirected"). every: keep a frame each so many steps; the watch sees the images then, or else each `GLIMPSE` steps.
     Raises NetworkError when a score is no finite number, with the step; InputError for constraints where the pixels
     are not what is climbed.
     tile: images whose sides are longer are seen in tiles of about so many px, one after the other, each with what its
@@ -98,19 +98,15 @@ def climb(
     at_once = 1 if isinstance(optimizer, LBFGS) else max(1, batch_size // share)
     layout = torch.channels_last if net.runs_channels_last else torch.contiguous_format
     parts = []
+    whole = watch.part("steps", len(start) * steps)
     for first in range(0, len(objectives), at_once):
         some = objectives[first : first + at_once]
         ids = list(range(first * share, (first + len(some)) * share))
-
-        def told(step: int, before: int = ids[0], count: int = len(ids)) -> None:
-            if progress is not None:
-                progress(before * steps + step * count, len(start) * steps)
-
         run = _Run(
             net, some, penalty, ids, tuple(transforms), tuple(constraints), optimizer, seed, tile, dtype, layout, steady
         )
         variables = (Pixels() if parameterization is None else parameterization)(start[ids].to(net.device))
-        parts.append(run.climb(variables, steps, redirected, until, every, told))
+        parts.append(run.climb(variables, steps, redirected, until, every, whole.share(len(ids) * steps)))
     longest = max(len(part.history) for part in parts)
     frames = max(len(part.frames) for part in parts)
     return Climbed(
@@ -148,7 +144,7 @@ class _Run:
         redirected: int,
         until: Until | None,
         every: int,
-        progress: Callable[[int], None],
+        watch: Watch,
     ) -> Climbed:
         if self.constraints and variables.pixels is None:
             raise InputError(f"{self.constraints[0]!r} (accepted: only where the pixels themselves are climbed)")
@@ -157,6 +153,7 @@ class _Run:
         reached = torch.zeros(len(self.ids), dtype=torch.bool, device=before.device)
         taken, dead, done = torch.zeros_like(reached, dtype=torch.long), ~reached, reached
         history, frames, first = [], [], None
+        part = watch.part("steps", steps)
         for step in range(1, steps + 1):
             rule: Rule = "redirected" if step <= redirected else "plain"
             reading, scores, total, gradients = self._differentiate(variables, step, rule)
@@ -170,10 +167,13 @@ class _Run:
                 break
             self._step(variables, take, (total, gradients), step, rule, done)
             taken += ~done
-            if every and step % every == 0:
-                frames.append(_shown(variables).cpu())
-            progress(step)
-        progress(steps)
+            if step % (every or GLIMPSE) == 0 and (every or watch.pictures):
+                shown = _shown(variables)
+                frames += [shown.cpu()] if every else []
+                for i, image in zip(self.ids, shown, strict=True):
+                    watch.picture(f"image {i}", image)
+            part.advance()
+        part.at(steps)
         images = _shown(variables)
         scores = self._scores(images)
         return Climbed(

@@ -18,9 +18,10 @@ from netloupe.core.network import Network
 from netloupe.core.objectives import Objective, as_objective, energy, match_best, match_features
 from netloupe.core.provenance import provenance
 from netloupe.core.units import Unit
+from netloupe.core.watch import SILENT, Watch
 from netloupe.render.pictures import Picture, beside, from_pixels
 from netloupe.render.result import Result
-from netloupe.synthesis.climb import BATCH, Progress, climb
+from netloupe.synthesis.climb import BATCH, climb
 from netloupe.synthesis.octaves import octaves as enlarging
 from netloupe.synthesis.octaves import resized
 from netloupe.synthesis.optimizers import Adam, Normalized
@@ -81,7 +82,7 @@ def dream(
     tile: int | None = TILE,
     seed: int = 0,
     batch_size: int = BATCH,
-    progress: Progress | None = None,
+    watch: Watch = SILENT,
 ) -> Dream:
     """Images (N, C, H, W) in [0, 1], of any size, with what `layer` sees in them made stronger.
 
@@ -100,12 +101,10 @@ def dream(
     sizes = enlarging((int(images.shape[2]), int(images.shape[3])), octaves, scale)
     objective = _objective(net, layer, guide)
     originals = images.detach().to(net.device)
-    total = len(images) * (steps * octaves + frames * _fewer(steps))
-    done = 0
+    part = watch.part("steps", len(images) * steps * octaves + frames * _fewer(steps))
 
     def climbed(start: Tensor, count: int, number: int) -> Any:
-        nonlocal done
-        found = climb(
+        return climb(
             net,
             [objective] * len(start),
             start,
@@ -117,10 +116,8 @@ def dream(
             batch_size=batch_size,
             tile=tile,
             steady=False,
-            progress=None if progress is None else lambda step, _: progress(done + step, total),
+            watch=part.share(count * len(start)),
         )
-        done += count * len(start)
-        return found
 
     detail = torch.zeros_like(originals)
     for number, size in enumerate(sizes):
@@ -170,7 +167,7 @@ def accentuate(
     lr: float = 0.05,
     seed: int = 0,
     batch_size: int = BATCH,
-    progress: Progress | None = None,
+    watch: Watch = SILENT,
 ) -> Dream:
     """Images (N, C, H, W) in [0, 1] in which one unit's reason to respond stands out (Hamblin et al. 2023).
 
@@ -200,7 +197,7 @@ def accentuate(
         transforms=[Noise(0.02)],  # nothing that moves the features, which are held in place
         seed=seed,
         batch_size=batch_size,
-        progress=progress,
+        watch=watch,
     )
     with torch.no_grad():
         scores = net.read(found.images, raised)

@@ -9,7 +9,7 @@ start alone most images end at the same facet.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from netloupe.core.objectives import Objective, direction
 from netloupe.core.provenance import provenance
 from netloupe.core.receptive_field import Box
 from netloupe.core.units import Unit
+from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource, ReadPixels, pixel_reader
 from netloupe.render.pictures import PAPER, Picture, beside, captioned, cropped, from_pixels, stacked
 from netloupe.render.result import Result
@@ -135,18 +136,17 @@ def facets(
     steps: int | None = None,
     lr: float | None = None,
     seed: int = 0,
-    progress: Callable[[str, int, int], None] | None = None,
+    watch: Watch = SILENT,
 ) -> Facets:
     """Up to `count` facets of each unit, a channel or a class, from the `images` of `source` that excite it most.
 
     A unit that fewer images bring above zero has fewer facets, at most one for two of them. pull: the weight of what
     sets a group apart, against the unit itself; with 0 only starts differ, as in the paper. preset, size, steps, lr,
-    seed: as in `visualize`. progress: called with (stage, done, total).
+    seed: as in `visualize`.
     Raises InputError for a unit that is neither a channel nor a class, or if at most one image excites any of them.
     """
     given = [units] if isinstance(units, str | Unit) else list(units)
     asked = [u if isinstance(u, Unit) else Unit.parse(u) for u in given]
-    tell = progress if progress is not None else lambda _stage, _done, _total: None
     for one in asked:
         if (one.channel is None and one.class_name is None) or one.position is not None:
             raise InputError(f"facets of {one} (accepted: a channel as conv5:17, or a class as class:koala)")
@@ -155,7 +155,7 @@ def facets(
             f"{count} facets of {len(asked)} units from {images} images (accepted: 1 or more, 1 or more, 2 or more)"
         )
     sides = as_size(net, size)
-    ranked = rank(net, asked, source, images, lambda done, total: tell("photographs", done, total))
+    ranked = rank(net, asked, source, images, watch.named("photographs"))
     read = pixel_reader(source, net.inputs.size, net.inputs.channels)
     enough = [len(order.ids) > 1 for order in ranked]
     without = tuple(str(one) for one, some in zip(asked, enough, strict=True) if not some)
@@ -180,7 +180,7 @@ def facets(
         lr=lr,
         start=starts,
         seed=seed,
-        progress=lambda done, total: tell("steps", done, total),
+        watch=watch,
     )
     parts = torch.from_numpy(made.images).split([len(groups) for groups in found])
     told = [judged(net, part, one, groups) for part, one, groups in zip(parts, asked, found, strict=True)]
@@ -215,7 +215,7 @@ def rank(
     units: Sequence[Unit],
     source: ImageSource,
     count: int,
-    progress: Callable[[int, int], None] | None = None,
+    watch: Watch = SILENT,
 ) -> list[Ranked]:
     """For each unit the `count` photographs that bring it highest; see `excited`."""
     places = [
@@ -224,7 +224,7 @@ def rank(
     ]
     top = TopPatches(count, of=list(dict.fromkeys(layer for layer, _ in places)))
     layers = [layer for layer, _ in places if layer != LOGITS]
-    report = sweep(net, source, {"patches": top}, layers=layers, progress=progress)
+    report = sweep(net, source, {"patches": top}, layers=layers, watch=watch)
     check_any_read(report, source)
     found = top.result()
     chosen = []

@@ -16,9 +16,10 @@ from netloupe.core.network import Network
 from netloupe.core.numbers import finite
 from netloupe.core.objectives import Reading, log_probability
 from netloupe.core.provenance import provenance
+from netloupe.core.watch import SILENT, Watch
 from netloupe.render.pictures import Picture, beside, captioned, from_pixels, resized, stacked
 from netloupe.render.result import Result
-from netloupe.synthesis.climb import BATCH, Progress, climb
+from netloupe.synthesis.climb import BATCH, climb
 from netloupe.synthesis.optimizers import Normalized, Optimizer
 from netloupe.synthesis.parameterizations import Variables, rounded
 
@@ -168,7 +169,7 @@ def fool(
     sure: float = SURE,
     seed: int = 0,
     batch_size: int = BATCH,
-    progress: Progress | None = None,
+    watch: Watch = SILENT,
 ) -> Fooled:
     """Change images (N, C, H, W) in [0, 1] until the network takes them for the target class, or each for its own.
 
@@ -214,7 +215,7 @@ def fool(
         until=reached,
         seed=seed,
         batch_size=batch_size,
-        progress=progress,
+        watch=watch,
     )
     after, before = (net.probabilities(some, batch_size) for some in (found.images, originals))
     rows = torch.arange(len(targets))

@@ -13,9 +13,10 @@ from netloupe.core.errors import InputError
 from netloupe.core.network import Network
 from netloupe.core.objectives import match_features, norm, total_variation
 from netloupe.core.provenance import provenance
+from netloupe.core.watch import SILENT, Watch
 from netloupe.render.pictures import Picture, beside, captioned, fitted, from_pixels, resized, stacked
 from netloupe.render.result import Result
-from netloupe.synthesis.climb import BATCH, Progress, climb
+from netloupe.synthesis.climb import BATCH, climb
 from netloupe.synthesis.optimizers import Adam, Optimizer
 from netloupe.synthesis.parameterizations import Parameterization, Pixels
 from netloupe.synthesis.starts import Start, start_images
@@ -86,7 +87,7 @@ def invert(
     optimizer: Optimizer | None = None,
     seed: int = 0,
     batch_size: int = BATCH,
-    progress: Progress | None = None,
+    watch: Watch = SILENT,
 ) -> Inversion:
     """Images that have at a layer, or at each of several, nearly the features of `images` (N, C, H, W) in [0, 1].
 
@@ -123,7 +124,7 @@ def invert(
         penalty=penalty,
         seed=seed,
         batch_size=batch_size,
-        progress=progress,
+        watch=watch,
     )
     shape = len(layers), len(originals)
     distance = (found.images.view(*shape, -1) - originals.flatten(1)).square().mean(2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -45,11 +44,6 @@ def scaled(images: Tensor, factor: float) -> Tensor:
     """(N, C, H, W) with sides `factor` times as long, in [0, 1]."""
     height, width = (max(1, round(side * factor)) for side in images.shape[2:])
     return resized(images, (height, width)).clamp(0, 1)
-
-
-def part(progress: Callable[[int, int], None], number: int, count: int, done: int, total: int) -> None:
-    """Tell of the progress of one of `count` equal parts."""
-    progress(number * total + done, count * total)
 
 
 def covering(images: Tensor, size: Size) -> Tensor:

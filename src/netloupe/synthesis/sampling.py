@@ -2,7 +2,7 @@
 
 `grown` goes outward pixel by pixel, `swept` line by line from coarse to fine, `quilted` block by block. A sample is one
 image (C, H, W) of 1 or 3 channels in [0, 1]; sizes are (height, width) px, and every pixel of a result is one of the
-sample's. Equal seeds give equal results. `progress` is called with what is done and what there is to do. Inside,
+sample's. Equal seeds give equal results. A watch sees what is there after each round, line and block. Inside,
 images are arrays (H, W, C), offsets and places (n, 2) are y and x.
 """
 
@@ -22,8 +22,8 @@ from scipy.signal import fftconvolve
 from torch import Tensor
 
 from netloupe.core.errors import InputError
+from netloupe.core.watch import SILENT, Watch
 from netloupe.data.images import height_width
-from netloupe.synthesis.climb import Progress
 
 SMALLEST = 3  # px of a sample's side, and of the seed of growth
 EQUAL = 1e-6  # mean squared difference below which windows count as equal: a quarter of a gray level
@@ -39,7 +39,7 @@ def grown(
     window: int = 11,
     tolerance: float = 0.1,
     seed: int = 0,
-    progress: Progress | None = None,
+    watch: Watch = SILENT,
 ) -> Tensor:
     """A texture (C, *size), float32 in [0, 1], grown from 3x3 px of the sample laid in its middle.
 
@@ -61,9 +61,11 @@ def grown(
     canvas, known = (np.pad(a, ((half, half), (half, half), (0, 0))[: a.ndim]) for a in _planted(pixels, sides, draw))
     distances, around = _distances(pixels, window), _square(half)
     centers = pixels[half : len(pixels) - half, half : pixels.shape[1] - half].reshape(-1, pixels.shape[2])
+    part = watch.part("pixels", math.prod(sides))
     while True:
-        if progress is not None:
-            progress(int(known.sum()), math.prod(sides))
+        part.at(int(known.sum()))
+        if watch.pictures:
+            watch.picture("image 0", _tensor(canvas[inner].copy(), sample))
         y, x = (places + half for places in _foremost(known, inner, window, draw))
         if len(y) == 0:
             return _tensor(canvas[inner], sample)
@@ -124,7 +126,7 @@ def swept(
     window: int = 9,
     levels: int | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    watch: Watch = SILENT,
 ) -> Tensor:
     """A texture (C, *size), float32 in [0, 1], that tiles: its sides meet as its inside does.
 
@@ -143,16 +145,16 @@ def swept(
     samples = _pyramid(pixels, window, levels)
     draw = np.random.default_rng(seed)
     coarse: Coarse = None
-    done, total = 0, 2 * sum(-(-sides[0] // 2**level) for level in range(len(samples)))
+    part = watch.part("lines", 2 * sum(-(-sides[0] // 2**level) for level in range(len(samples))))
     for level, here in reversed(list(enumerate(samples))):
         height, width = (-(-side // 2**level) for side in sides)
         drawn = here.reshape(-1, here.shape[2])[draw.integers(here[:, :, 0].size, size=(height, width))]
         canvas = drawn if coarse is None else coarse[0].repeat(2, 0).repeat(2, 1)[:height, :width].copy()
         for whole in (False, True):
             for _ in _filled(canvas, here, coarse, _Neighborhood.of(window, whole)):
-                done += 1
-                if progress is not None:
-                    progress(done, total)
+                part.advance()
+                if watch.pictures:
+                    watch.picture("image 0", _tensor(canvas.copy(), sample))
         coarse = canvas, here
     return _tensor(canvas, sample)
 
@@ -251,7 +253,7 @@ def quilted(
     tolerance: float = 0.1,
     tileable: bool = False,
     seed: int = 0,
-    progress: Progress | None = None,
+    watch: Watch = SILENT,
 ) -> Tensor:
     """A texture (C, *size), float32 in [0, 1], of square blocks of the sample.
 
@@ -270,12 +272,12 @@ def quilted(
     tops, lefts = (_starts(side, block, overlap, tileable) for side in sides)
     height, width = sides if tileable else (tops[-1] + block, lefts[-1] + block)
     canvas = np.zeros((height, width, pixels.shape[2]), np.float32)
-    for done, (j, i) in enumerate(itertools.product(range(len(tops)), range(len(lefts))), 1):
+    for j, i in watch.each("blocks", list(itertools.product(range(len(tops)), range(len(lefts))))):
         (above, below), (before, after) = _depths(tops, j, block, height), _depths(lefts, i, block, width)
         at = np.ix_((tops[j] + np.arange(block)) % height, (lefts[i] + np.arange(block)) % width)
         canvas[at] = _laid(pixels, canvas[at], (before, above, after, below), tolerance, draw)
-        if progress is not None:
-            progress(done, len(tops) * len(lefts))
+        if watch.pictures:
+            watch.picture("image 0", _tensor(canvas[: sides[0], : sides[1]].copy(), sample))
     return _tensor(canvas[: sides[0], : sides[1]], sample)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,13 +17,14 @@ from netloupe.core.objectives import Objective, as_objective, energy, match_feat
 from netloupe.core.precision import fast_dtype
 from netloupe.core.provenance import provenance
 from netloupe.core.units import Unit
+from netloupe.core.watch import SILENT, Watch
 from netloupe.render.pictures import Picture, beside, captioned, from_pixels
 from netloupe.render.pictures import resized as at_size
 from netloupe.render.result import Result
-from netloupe.synthesis.climb import Progress, climb
+from netloupe.synthesis.climb import climb
 from netloupe.synthesis.colors import COLORS, light_matched, luminance, matched, with_colors_of
 from netloupe.synthesis.looks import Look, Weights, as_weights, look
-from netloupe.synthesis.octaves import Size, covering, doubling, part, resized, scaled
+from netloupe.synthesis.octaves import Size, covering, doubling, resized, scaled
 from netloupe.synthesis.optimizers import Adam, Optimizer
 from netloupe.synthesis.parameterizations import Pixels
 from netloupe.synthesis.starts import STARTS, start_images
@@ -118,7 +118,7 @@ def style(
     tile: int | None = TILE,
     every: int = 0,
     seed: int = 0,
-    progress: Progress | None = None,
+    watch: Watch = SILENT,
 ) -> Styled:
     """Images with what is seen in `contents` (N, C, H, W), painted as `styles` are; all in [0, 1].
 
@@ -161,7 +161,8 @@ def style(
     how = Adam(lr, over=steps) if optimizer is None else optimizer
     images = _start(net, start, subject, shown[0], stages[0], seed)
     frames = []
-    for number, stage in enumerate(stages):
+    part = watch.part("steps", len(stages) * steps * len(images))
+    for stage in stages:
         images, small = (resized(each, stage).clamp(0, 1) for each in (images, subject))
         targets = goal.look.targets(stage[0] / size[0])
         before = goal.look.distances(images, targets)
@@ -178,7 +179,7 @@ def style(
             tile=tile,
             dtype=fast_dtype(net.device),
             steady=False,
-            progress=None if progress is None else partial(part, progress, number, len(stages)),
+            watch=part.share(steps * len(images)),
         )
         images = found.images
         frames += [resized(frame, size).clamp(0, 1) for frame in found.frames]

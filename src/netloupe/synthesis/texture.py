@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,13 @@ from netloupe.core.errors import InputError, unknown
 from netloupe.core.network import Network
 from netloupe.core.precision import fast_dtype
 from netloupe.core.provenance import provenance
+from netloupe.core.watch import SILENT, Watch
 from netloupe.render.pictures import Picture, beside, captioned, from_pixels
 from netloupe.render.pictures import resized as at_size
 from netloupe.render.result import Result
-from netloupe.synthesis.climb import Progress, climb
+from netloupe.synthesis.climb import climb
 from netloupe.synthesis.looks import Look, Weights, as_weights, look
-from netloupe.synthesis.octaves import Size, doubling, part, resized
+from netloupe.synthesis.octaves import Size, doubling, resized
 from netloupe.synthesis.optimizers import Adam, Optimizer
 from netloupe.synthesis.parameterizations import Pixels
 from netloupe.synthesis.sampling import grown, quilted, swept
@@ -113,7 +113,7 @@ def texture(
     block: int | None = None,
     tolerance: float | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    watch: Watch = SILENT,
 ) -> Texture:
     """An image (height, width) = `size`, by default that of the sample, that looks like the sample (C, h, w) in [0, 1].
 
@@ -139,7 +139,7 @@ def texture(
     wanted = look(net, [sample], layers=weights, statistic=method if method in KINDS else "gram", tile=tile)
     if method in SAMPLED:
         wrap = {"tileable": tileable} if method == "quilting" else {}
-        pixels = SAMPLED[method](sample.cpu(), wanted_size, seed=seed, progress=progress, **given, **wrap)
+        pixels = SAMPLED[method](sample.cpu(), wanted_size, seed=seed, watch=watch, **given, **wrap)
         made = _Made(pixels[None].to(net.device), ((),), {}, np.zeros((0, 1), np.float32))
         how: dict[str, Any] = given
     else:
@@ -150,7 +150,7 @@ def texture(
         how = {"start": start if isinstance(start, str) else "images", "steps": steps, "optimizer": repr(optimizer)}
         how |= {"sizes": stages}
         started = start_images(net, start, len(read), stages[0], seed)
-        made = _climbed(wanted, read, started, stages, steps, optimizer, tileable, seed, progress)
+        made = _climbed(wanted, read, started, stages, steps, optimizer, tileable, seed, watch)
     distances = wanted.distances(made.images, wanted.targets())
     return Texture(
         made.images.cpu().numpy(),
@@ -196,10 +196,11 @@ def _climbed(
     optimizer: Optimizer,
     tileable: bool,
     seed: int,
-    progress: Progress | None,
+    watch: Watch,
 ) -> _Made:
     """`images` (N, C, H, W) of the first of the sizes, climbed at each of them."""
     before, net = wanted.distances(images, wanted.targets()), wanted.net
+    part = watch.part("steps", len(stages) * steps * len(images))
     for number, stage in enumerate(stages):
         (target,) = wanted.targets(stage[0] / stages[-1][0])
         found = climb(
@@ -214,7 +215,7 @@ def _climbed(
             tile=wanted.tile,
             dtype=fast_dtype(net.device),
             steady=False,
-            progress=None if progress is None else partial(part, progress, number, len(stages)),
+            watch=part.share(steps * len(images)),
         )
         images = found.images
     return _Made(images, read, before, found.history.cpu().numpy())

@@ -16,9 +16,10 @@ from netloupe.core.objectives import Objective, Reading, as_objective, diversity
 from netloupe.core.precision import fast_dtype
 from netloupe.core.provenance import provenance
 from netloupe.core.units import Unit
+from netloupe.core.watch import SILENT, Watch
 from netloupe.render.pictures import Picture, captioned, from_pixels, grid, resized
 from netloupe.render.result import Result
-from netloupe.synthesis.climb import BATCH, Climbed, Progress, climb
+from netloupe.synthesis.climb import BATCH, Climbed, climb
 from netloupe.synthesis.optimizers import Optimizer
 from netloupe.synthesis.parameterizations import Codes, Parameterization
 from netloupe.synthesis.presets import Recipe, recipe
@@ -100,7 +101,7 @@ def visualize(
     seed: int = 0,
     batch_size: int = BATCH,
     dtype: torch.dtype | None = None,
-    progress: Progress | None = None,
+    watch: Watch = SILENT,
 ) -> Visualization:
     """Images (N, C, H, W) in [0, 1] that make one objective, or each of a list, as large as the preset allows.
 
@@ -142,7 +143,7 @@ def visualize(
         every=every,
         seed=seed,
         batch_size=batch_size,
-        progress=progress,
+        watch=watch,
     )
     if diverse > 1:
         found = replace(

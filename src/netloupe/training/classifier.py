@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from netloupe.core.errors import InputError, NetworkError, StoreError, first_line
 from netloupe.core.files import write_atomically
 from netloupe.core.precision import fast_dtype
+from netloupe.core.watch import SILENT, Watch
 from netloupe.training.labeled import Images, random_crops
 from netloupe.training.recorder import Recorder
 from netloupe.training.score import Score, score
@@ -191,8 +192,7 @@ def train(
     recipe: Recipe | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
-    on_step: Callable[[int, int, float], None] = lambda _epoch, _seen, _loss: None,
-    on_epoch: Callable[[Epoch], None] = lambda _epoch: None,
+    watch: Watch = SILENT,
     recorder: Recorder | None = None,
 ) -> tuple[nn.Module, Score, list[Epoch]]:
     """Train `network` in place and return it in the form that ships, with its validation score and log.
@@ -200,7 +200,7 @@ def train(
     A network with a method `folded()` ships what that returns. `out` receives `checkpoint.pt` and
     `metrics.jsonl` after every epoch; a run that finds a checkpoint there goes on from it, and one that is
     finished only scores. dtype: for the multiplications, by default `fast_dtype(device)`.
-    on_step: called with (epoch, images seen in it, loss). The caller's random state stays as it was.
+    The caller's random state stays as it was.
     recorder: writes snapshots of `network` as it is trained, each before the checkpoint, so that a kill loses none.
 
     Raises InputError if the images don't suit (fewer than a batch, labels that are no classes, other channels),
@@ -219,12 +219,14 @@ def train(
     log = _resume(session, out / "checkpoint.pt", data)
     if recorder is not None and not log:
         recorder.epoch_done(0)
+    each, last = len(train_images.labels), ""
+    part = watch.part("training", recipe.epochs * each, len(log) * each)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for epoch in range(len(log), recipe.epochs):
             start, total, count = time.monotonic(), 0.0, 0
             for seen, loss in session.epoch(epoch, train_images):
                 total, count = total + loss, count + 1
-                on_step(epoch, seen, loss)
+                part.at(epoch * each + seen, f"epoch {epoch + 1} of {recipe.epochs}, loss {loss:.3f}{last}")
             seconds = round(time.monotonic() - start, 1)
             network.eval()
             now = score(session.logits, val_images, classes)
@@ -234,7 +236,7 @@ def train(
             if recorder is not None:
                 recorder.epoch_done(epoch + 1)
             _checkpoint(session, out / "checkpoint.pt", log, data)
-            on_epoch(log[-1])
+            last = f", top-1 {now.top1:.1%}"
     shipped = _shipped(network)
     shipped.load_state_dict(as_stored(shipped))
     session.network, session.dtype = shipped.to(device).eval(), torch.float32
@@ -249,7 +251,7 @@ def fit(
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
-    on_step: Callable[[int, int, float], None] = lambda _epoch, _seen, _loss: None,
+    watch: Watch = SILENT,
 ) -> nn.Module:
     """Train `network` in place, writing and scoring nothing; return it in the form that ships, in eval mode.
 
@@ -262,9 +264,12 @@ def fit(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         session.try_sizes(images.pixels.shape[1], classes)
         images = images.to(device)
+        each = len(images.labels)
+        part = watch.part("training", recipe.epochs * each)
         for epoch in range(recipe.epochs):
             for seen, loss in session.epoch(epoch, images):
-                on_step(epoch, seen, loss)
+                part.at(epoch * each + seen, f"epoch {epoch + 1} of {recipe.epochs}, loss {loss:.3f}")
+        part.at(part.total)
     return _shipped(network.eval()).to(device).eval()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from netloupe.core.errors import InputError
+from netloupe.core.watch import SILENT, Watch
 from netloupe.data.images import fit
 from netloupe.data.sources import ImageSource
 
@@ -51,13 +51,13 @@ class Images:
 def read_labeled(
     source: ImageSource,
     size: int,
-    progress: Callable[[int, int], None] = lambda _done, _all: None,
+    watch: Watch = SILENT,
     *,
     channels: int = 3,
 ) -> Images:
     """All labeled images of a source, decoded at `size` px square. Broken and unlabeled images are left out.
 
-    progress: called with (images done, images in all). Raises InputError if the source has no labels.
+    Raises InputError if the source has no labels.
     """
     if source.labels is None:
         accepted = "a folder of class folders, Parquet with a label column"
@@ -74,13 +74,17 @@ def read_labeled(
 
     pixels = torch.empty((len(source), channels, size, size), dtype=torch.uint8)
     labels: list[int] = []
-    with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
+    part = watch.part("reading images", len(source))
+    pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2))
+    try:
         for done, pair in enumerate(pool.map(read, range(len(source))), 1):
             if pair is not None:
                 pixels[len(labels)] = pair[0]
                 labels.append(pair[1])
-            if done % 1000 == 0 or done == len(source):
-                progress(done, len(source))
+            if done % 100 == 0 or done == len(source):
+                part.at(done)
+    finally:
+        pool.shutdown(cancel_futures=True)
     count = len(labels)
     return Images(pixels[:count], torch.tensor(labels, dtype=torch.int64), len(source) - count)
 

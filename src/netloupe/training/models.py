@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ from netloupe.core.device import device_of
 from netloupe.core.errors import InputError, unknown
 from netloupe.core.files import write_atomically
 from netloupe.core.inputs import InputSpec
+from netloupe.core.watch import SILENT, Watch
 from netloupe.data.open import open_source
 from netloupe.data.sources import ImageSource
 from netloupe.training.card import make_card, to_markdown
-from netloupe.training.classifier import Epoch, Recipe, train
+from netloupe.training.classifier import Recipe, train
 from netloupe.training.labeled import Images, read_labeled
 from netloupe.training.recorder import Recorder
 from netloupe.zoo.files import build_from_file
@@ -53,9 +54,7 @@ def train_model(
     data: str | None = None,
     labels: Sequence[str] | Path | None = None,
     snapshots: Iterable[int] | None = None,
-    on_read: Callable[[int, int], None] = lambda _done, _all: None,
-    on_step: Callable[[int, int, float], None] = lambda _epoch, _seen, _loss: None,
-    on_epoch: Callable[[Epoch], None] = lambda _epoch: None,
+    watch: Watch = SILENT,
 ) -> Path:
     """Train a network on the labeled images of `train_spec`; returns the path of the weights file in `out`.
 
@@ -66,7 +65,6 @@ def train_model(
     `read_labels`), where the images' own don't do. Channels are as many as the recipe's mean has values.
     snapshots: the epochs after which the weights are also written to `snapshots` in `out`, as they are trained (see
     `Recorder`); the last is added.
-    on_read: (images done, images in all), for each of the two sources; on_step, on_epoch: as for `train`.
 
     A run that was interrupted goes on from its checkpoint in `out`; one that is finished only scores and writes.
     Raises UnknownName, InputError, NetworkError and StoreError as do `open_source` and `train`.
@@ -78,7 +76,7 @@ def train_model(
     sources = open_source(train_spec), open_source(val_spec)
     names = _class_names(*sources, read_labels(labels) if isinstance(labels, str | Path) else labels)
     network = _build(architecture, len(names), recipe)
-    training, validation = (read_labeled(source, recipe.size, on_read, channels=len(recipe.mean)) for source in sources)
+    training, validation = (read_labeled(source, recipe.size, watch, channels=len(recipe.mean)) for source in sources)
     recorder = None
     if snapshots is not None:
         epochs = {epoch for epoch in snapshots if epoch < recipe.epochs} | {recipe.epochs}
@@ -91,8 +89,7 @@ def train_model(
         out,
         recipe=recipe,
         device=target,
-        on_step=on_step,
-        on_epoch=on_epoch,
+        watch=watch,
         recorder=recorder,
     )
     about = _about(training, validation, data, train_spec, val_spec)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
+from netloupe.core.watch import SILENT, Watch
 from netloupe.data.labels import required
 from netloupe.data.sources import ImageSource
 from netloupe.training.labeled import Images, read_labeled
@@ -68,7 +68,7 @@ def practice(
     recorded: tuple[int, ...] = EPOCHS,
     device: str = "cpu",
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    watch: Watch = SILENT,
 ) -> Practice:
     """Train `small_network` on four fifths of a labeled source, its snapshots after the epochs `recorded` in `folder`.
 
@@ -90,11 +90,9 @@ def practice(
     optimizer = torch.optim.SGD(module.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=DECAY)
     generator = torch.Generator().manual_seed(seed)
     recorder.epoch_done(0)
-    for epoch in range(1, epochs + 1):
+    for epoch in watch.each("training", range(1, epochs + 1)):
         _train_once(module, optimizer, inputs.normalize(training), images.labels[~held].to(device), generator)
         recorder.epoch_done(epoch)
-        if progress is not None:
-            progress(epoch, epochs)
     net = Network(module.eval(), inputs, labels, name="small network")
     with torch.no_grad():
         top1 = float((net(test).argmax(1).cpu() == images.labels[held]).double().mean())

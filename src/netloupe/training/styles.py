@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -19,6 +19,7 @@ from torch import Tensor
 from netloupe.core.errors import InputError
 from netloupe.core.files import write_atomically
 from netloupe.core.network import Network
+from netloupe.core.watch import SILENT, Watch
 from netloupe.data.images import fit, height_width, open_image, plain, to_float
 from netloupe.data.open import SUFFIXES, open_source
 from netloupe.data.sources import ImageSource
@@ -59,7 +60,7 @@ def train_styles(
     net: Network | None = None,
     device: str | None = None,
     every: int = 250,
-    progress: Callable[[int, int, str], None] | None = None,
+    watch: Watch = SILENT,
 ) -> Path:
     """Train a style network; returns the path of the weights file, `NAME.safetensors` in `out`, for `load_styles`.
 
@@ -70,7 +71,7 @@ def train_styles(
     start: a weights file as which training begins, of the same architecture: styles that it has by name as they are
     there, others as the mean of its styles. All of it is trained.
     net: the network that judges, by default lenslet on `device`; training runs where it lies.
-    name: by default "stylenet". progress: called with (steps done, steps in all, losses).
+    name: by default "stylenet".
 
     Raises InputError for pictures, photos or arguments that can't be used, UnknownName for layers that the judge lacks,
     NetworkError and StoreError as `load_styles` and `train` do.
@@ -97,7 +98,7 @@ def train_styles(
         every=every,
         samples=samples,
         about=_about(pictures, extend, start),
-        progress=progress,
+        watch=watch,
     )
     model = StyleModel(network, names, {}, name)
     card = make_card(model, recipe, log, _data(photos, styles_folder, pictures), judge, base, kept=len(kept))

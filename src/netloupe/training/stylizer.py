@@ -10,7 +10,7 @@ import io
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from netloupe.core.network import Network
 from netloupe.core.objectives import Reading, total_variation
 from netloupe.core.precision import fast_dtype
 from netloupe.core.taps import evaluating
+from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource
 from netloupe.render.pictures import encode, from_pixels, grid
 from netloupe.stylenet.network import StyleNet
@@ -140,7 +141,7 @@ def train(
     every: int = 250,
     samples: Tensor | None = None,
     about: Mapping[str, Any] | None = None,
-    progress: Callable[[int, int, str], None] | None = None,
+    watch: Watch = SILENT,
 ) -> list[Progressed]:
     """Train a style network in place, on the device of the judge's; gives the log.
 
@@ -161,6 +162,7 @@ def train(
     identity = _identity(network, judge, photos, first, about)
     log, done = _resume(network, optimizer, out / "checkpoint.pt", identity, device)
     sums, since = _Sums(network.styles), time.monotonic()
+    part = watch.part("training", recipe.steps, done)
     while done < recipe.steps:
         side = recipe.side(done)
         until = next(s for s in range(done + 1, recipe.steps + 1) if s == recipe.steps or recipe.side(s) != side)
@@ -170,8 +172,7 @@ def train(
                 group["lr"] = recipe.learning_rate(done)
             sums.add(chosen, *_step(network, judge, optimizer, photo.to(device), chosen.to(device), done))
             done += 1
-            if progress is not None:
-                progress(done, recipe.steps, f"style {sums.style:.3f}, content {sums.content:.3f}")
+            part.at(done, f"style {sums.style:.3f}, content {sums.content:.3f}")
             if done % every == 0 or done == recipe.steps:
                 seconds = (log[-1].seconds if log else 0.0) + time.monotonic() - since
                 log.append(sums.progressed(done, side, round(seconds, 1)))

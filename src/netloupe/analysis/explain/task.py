@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from netloupe.core.errors import InputError, NetloupeError, unknown
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective
 from netloupe.core.provenance import provenance
+from netloupe.core.watch import SILENT, Watch
 from netloupe.data.images import to_float
 from netloupe.render.pictures import Picture, from_pixels
 from netloupe.render.result import Result
@@ -109,7 +110,7 @@ def explain(
     photo: Picture | None = None,
     seed: int = 0,
     steps: int = STEPS,
-    progress: Callable[[int, int], None] | None = None,
+    watch: Watch = SILENT,
 ) -> Explanation:
     """Explain an objective of one image (C, H, W) or (1, C, H, W) in [0, 1] by several methods.
 
@@ -132,15 +133,13 @@ def explain(
     random = randomized(net, seed=seed)
     maps: dict[str, ExplainedBy] = {}
     skipped: dict[str, str] = {}
-    for done, method in enumerate(chosen):
+    for method in watch.each("methods", chosen):
         try:
             maps[method.name] = explained_by(method, net, random, image, target, steps)
         except NetloupeError as error:
-            if methods is not None or (done == len(chosen) - 1 and not maps):
+            if methods is not None or (method is chosen[-1] and not maps):
                 raise
             skipped[method.name] = str(error)
-        if progress is not None:
-            progress(done + 1, len(chosen))
     pixels = image[0].detach().cpu().numpy()
     photo = from_pixels(pixels) if photo is None else photo
     found, reason = _located(net, image, target, photo)

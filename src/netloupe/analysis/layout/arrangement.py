@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from netloupe.core.errors import InputError
+from netloupe.core.watch import SILENT, Watch
 
 EXACT = 2_000  # points up to which the assignment is solved whole: the time grows with their cube
 
@@ -33,15 +34,13 @@ class Arrangement:
     rounds: int
 
 
-def arrange(
-    points: np.ndarray, *, exact: bool | None = None, progress: Callable[[int, int], None] | None = None
-) -> Arrangement:
+def arrange(points: np.ndarray, *, exact: bool | None = None, watch: Watch = SILENT) -> Arrangement:
     """Lay `points` (n, 2) as (x, y), y down, onto a grid as wide and high as the map is, each its own cell.
 
     Minimizes the sum of squared distances from the points, stretched to the grid, to their cells. exact: as one linear
     assignment problem (Crouse 2016), by default up to 2,000 points. Otherwise the points are dealt out by halving the
     grid again and again, then the problem is solved in windows of 24x24 cells that overlap by half, round after round,
-    until one lowers the cost by less than 0.1 %. The cost never rises. progress: called with (rounds done, at most).
+    until one lowers the cost by less than 0.1 %. The cost never rises.
     Raises InputError for points of another shape, none, or values that are not finite.
     """
     points = np.asarray(points, dtype=np.float64)
@@ -58,12 +57,12 @@ def arrange(
         cells = np.empty((len(points), 2), dtype=np.int64)
         _deal(wanted, np.arange(len(points)), (0, 0, *shape), cells)
         before = math.inf
+        part = watch.part("grid", _ROUNDS)
         while rounds < _ROUNDS and (cost := _cost(wanted, cells)) < before * (1 - _SETTLED):
             before, rounds = cost, rounds + 1
             for window in _windows(shape, rounds % 2 == 0):
                 _improve(wanted, cells, window)
-            if progress is not None:
-                progress(rounds, _ROUNDS)
+            part.at(rounds)
     return Arrangement(shape, cells, _cost(wanted, cells) / len(points), exact, rounds)
 
 

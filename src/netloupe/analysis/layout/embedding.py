@@ -14,8 +14,7 @@ import numpy as np
 import torch
 
 from netloupe.core.errors import InputError, unknown
-
-Progress = Callable[[int, int], None]
+from netloupe.core.watch import SILENT, Part, Watch
 
 METHODS = ("tsne", "pca", "umap")
 COMPONENTS = 50  # principal components that t-SNE and UMAP start from
@@ -67,7 +66,7 @@ def embed_vectors(
     perplexity: float | None = None,
     seed: int = 0,
     threads: int | None = None,
-    progress: Progress | None = None,
+    watch: Watch = SILENT,
 ) -> Embedding:
     """A map of `vectors` (n, d), whose distances are Euclidean.
 
@@ -76,7 +75,6 @@ def embed_vectors(
     (McInnes et al. 2018) from the same, which needs `pip install netloupe[umap]`. perplexity: of t-SNE, 1 or more, how
     many neighbors count; by default min(30, (n - 1) / 3), which is also the most that n vectors allow: a larger one is
     lowered, and `about["notes"]` says so. threads: by default those of torch. Equal calls give equal maps.
-    progress: called with (iterations done, of all).
 
     Raises InputError for fewer vectors than `LEAST[method]`, vectors that are all the same, values that are not
     finite, or a missing umap-learn; UnknownName for another method.
@@ -106,7 +104,7 @@ def embed_vectors(
         notes.append(
             f"perplexity {perplexity:g} is more than {len(vectors)} images allow; taken is (n - 1) / 3 = {chosen:.4g}"
         )
-    return _by_tsne(vectors, components, start, about, notes, chosen, seed, threads, progress)
+    return _by_tsne(vectors, components, start, about, notes, chosen, seed, threads, watch)
 
 
 def check(method: str, perplexity: float | None) -> None:
@@ -186,7 +184,7 @@ def _by_tsne(
     perplexity: float,
     seed: int,
     threads: int,
-    progress: Progress | None,
+    watch: Watch,
 ) -> Embedding:
     from openTSNE import TSNE
 
@@ -200,7 +198,7 @@ def _by_tsne(
         neighbors="exact" if exact else "annoy",
         n_jobs=threads,
         random_state=seed,
-        callbacks=None if progress is None else _Reported(progress),
+        callbacks=_Reported(watch.part("tsne", _EXAGGERATED + _PLAIN)),
         callbacks_every_iters=25,
     ).fit(components.project(vectors))
     fitted -= (fitted.max(0) + fitted.min(0)) / 2  # as `transform` does, so that placing moves nothing
@@ -227,15 +225,15 @@ def _by_tsne(
 class _Reported:
     """openTSNE's callback: tells the iterations done, of both phases."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    def __init__(self, part: Part) -> None:
+        self._part = part
         self._before = self._last = 0
 
     def __call__(self, iteration: int, error: float, points: np.ndarray) -> bool:
         if iteration < self._last:
             self._before = _EXAGGERATED
         self._last = iteration
-        self._progress(self._before + iteration, _EXAGGERATED + _PLAIN)
+        self._part.at(self._before + iteration)
         return False  # go on
 
 

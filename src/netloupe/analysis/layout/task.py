@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +18,11 @@ from netloupe.analysis.voting import Votes, vote
 from netloupe.core.errors import InputError
 from netloupe.core.network import Network
 from netloupe.core.provenance import provenance
+from netloupe.core.watch import SILENT, Watch
 from netloupe.data.labels import class_names, of_network
 from netloupe.data.sources import ImageSource, Skipped
 from netloupe.render.pictures import Picture
 from netloupe.render.result import Result
-
-Progress = Callable[[str, int, int], None]
 
 VOTERS = 10  # neighbors that vote on an image's class
 
@@ -120,14 +119,14 @@ def embed(
     seed: int = 0,
     place: Tensor | None = None,
     thumbnail: int | None = None,
-    progress: Progress | None = None,
+    watch: Watch = SILENT,
 ) -> ImageMap:
     """Lay out images by what a layer makes of them, averaged over positions; by default the last before the logits.
 
     method: "tsne", "pca" or "umap", with `perplexity` of t-SNE (see `embed_vectors`). pixels: lay out the pixels at
     32x32 instead. place: new images (m, C, H, W) in [0, 1], placed on the finished map and marked. thumbnail: px of
     each image's longer side in the pictures, 4 to 256; by default as many as make a picture of about 4,000 px, up to
-    96. progress: called with (what, done, of all).
+    96.
 
     Raises InputError for options and images that can't be used, or too few images; UnknownName for a layer or method
     that is not there. Images that can't be read or whose features are not finite are left out and listed.
@@ -137,24 +136,21 @@ def embed(
     if thumbnail is not None and not 4 <= thumbnail <= 256:
         raise InputError(f"thumbnails of {thumbnail} px (accepted: 4 to 256)")
     check(method, perplexity)  # before all images are read
-    told = progress or (lambda what, done, total: None)
     if pixels:
-        space = pixel_space(images, net.inputs.channels, lambda done, total: told("images", done, total))
+        space = pixel_space(images, net.inputs.channels, watch.named("images"))
     else:
         layer = net.layer(layer).name if layer is not None else net.feature_layer
-        space = feature_space(net, images, layer, lambda done, total: told("images", done, total))
+        space = feature_space(net, images, layer, watch)
     new = np.zeros((0, net.inputs.channels, *net.inputs.size), np.float32)
     asked = np.zeros((0, space.vectors.shape[1]), np.float32)
     if place is not None:
         new = place.detach().cpu().numpy()
         asked = pixels_of(place) if layer is None else features_of(net, place, layer)
-    made = embed_vectors(
-        space.vectors, method, perplexity=perplexity, seed=seed, progress=lambda done, total: told(method, done, total)
-    )
+    made = embed_vectors(space.vectors, method, perplexity=perplexity, seed=seed, watch=watch)
     placed = made.place(asked)
-    arrangement = arrange(np.concatenate([made.points, placed]), progress=lambda done, total: told("grid", done, total))
+    arrangement = arrange(np.concatenate([made.points, placed]), watch=watch)
     labels = [images.label(int(i)) for i in space.ids]
-    votes = _votes(space.vectors, made.points, labels, told)
+    votes = _votes(space.vectors, made.points, labels, watch)
     return ImageMap(
         images,
         layer,
@@ -188,14 +184,11 @@ def _class_names(net: Network, images: ImageSource) -> list[str] | None:
 
 
 def _votes(
-    vectors: np.ndarray, points: np.ndarray, labels: Sequence[int | None], told: Progress
+    vectors: np.ndarray, points: np.ndarray, labels: Sequence[int | None], watch: Watch
 ) -> dict[str, Votes | None]:
     if all(label is None for label in labels):
         return {}
-    return {
-        name: vote(some, labels, VOTERS, progress=lambda done, total: told("accuracy", done, total))
-        for name, some in (("space", vectors), ("map", points))
-    }
+    return {name: vote(some, labels, VOTERS, watch=watch) for name, some in (("space", vectors), ("map", points))}
 
 
 def _notes(of_map: Sequence[str], votes: Mapping[str, Votes | None]) -> list[str]:

@@ -73,7 +73,7 @@ def _channels(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    from netloupe.cli.progress import Progress
+    from netloupe.cli.watch import Bars
     from netloupe.data.labels import of_network
     from netloupe.data.open import open_source
     from netloupe.studies.ablation.measure import ablation
@@ -83,8 +83,8 @@ def _channels(
     labels = None
     if of_network(source, net.head.labels):
         labels = [source.label(i) for i in ids]
-    with Progress() as progress:
-        result = ablation(net, images, labels, layers=layers, progress=progress)
+    with Bars() as watch:
+        result = ablation(net, images, labels, layers=layers, watch=watch)
     deliver(result, out, as_json, _text)
 
 
@@ -100,12 +100,12 @@ def _retrain(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    from netloupe.cli.progress import Progress
+    from netloupe.cli.watch import Bars
     from netloupe.data.open import open_source
     from netloupe.studies.retraining.measure import MINUTES, retraining
 
     source = open_source(data).first(first)
-    with Progress() as progress:
+    with Bars() as watch:
         result = retraining(
             net,
             source,
@@ -114,7 +114,7 @@ def _retrain(
             minutes=MINUTES if budget is None else budget,
             epochs=epochs,
             seed=network.seed,
-            progress=progress,
+            watch=watch,
         )
     deliver(result, out, as_json, _retrained_text)
 

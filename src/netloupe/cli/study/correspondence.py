@@ -29,7 +29,7 @@ def correspondence(
     """Hide the same part in several images and compare what changes in the features."""
     import torch
 
-    from netloupe.cli.progress import Progress
+    from netloupe.cli.watch import Bars
     from netloupe.core.errors import InputError
     from netloupe.data.open import open_source
     from netloupe.data.sources import pixel_reader
@@ -47,7 +47,7 @@ def correspondence(
     for note in found.notes:
         typer.echo(f"left out: {note}", err=True)
     read = pixel_reader(source, size, net.inputs.channels)
-    with Progress() as progress:
+    with Bars() as watch:
         result = correspondence(
             net,
             torch.stack([read(i) for i in found.ids]),
@@ -58,7 +58,7 @@ def correspondence(
             draws=draws,
             seed=network.seed,
             notes=[NOTE] if points is None else found.notes,
-            progress=progress.of("squares"),
+            watch=watch,
         )
     deliver(result, out, as_json, _text)
 

@@ -13,9 +13,9 @@ import typer
 from netloupe.cli.options import Json, Layers, NetworkOptions, Out, grouped
 from netloupe.cli.output import deliver, table
 from netloupe.core.errors import InputError
+from netloupe.core.watch import Watch
 
 if TYPE_CHECKING:
-    from netloupe.cli.progress import Progress
     from netloupe.core.network import Network
     from netloupe.data.sources import ImageSource
 
@@ -54,7 +54,7 @@ def evolution(
     --model names the network they are of. Without FOLDER a small network is trained first, on labeled images.
     """
     from netloupe.analysis.unproject import named_rule
-    from netloupe.cli.progress import Progress
+    from netloupe.cli.watch import Bars
     from netloupe.data.open import open_source
     from netloupe.studies.evolution.measure import check_choice, evolution
 
@@ -63,11 +63,11 @@ def evolution(
     rule = named_rule(project)
     check_choice(choose)
     source = open_source(data if data is not None else "digits" if folder is None else "photos")
-    with Progress() as progress, tempfile.TemporaryDirectory() as scratch:
+    with Bars() as watch, tempfile.TemporaryDirectory() as scratch:
         if folder is None:
             _check_named(source, layer, unit)
             kept = Path(scratch) if out is None else out / "snapshots"
-            snapshots = _train(network, source, kept, progress)
+            snapshots = _train(network, source, kept, watch)
         else:
             snapshots = _read(network, folder)
         result = evolution(
@@ -80,7 +80,7 @@ def evolution(
             rule=rule,
             batch_size=batch_size,
             seed=network.seed,
-            progress=progress.of("snapshots"),
+            watch=watch,
         )
         for one in result.skipped:
             typer.echo(f"skipped {one.name}: {one.reason}", err=True)
@@ -119,7 +119,7 @@ def _check_named(source: ImageSource, layers: list[str] | None, units: list[str]
     named_channels(net, layers, units)
 
 
-def _train(network: NetworkOptions, source: ImageSource, folder: Path, progress: Progress) -> Snapshots:
+def _train(network: NetworkOptions, source: ImageSource, folder: Path, watch: Watch) -> Snapshots:
     """The networks of a training that happens here, and is told of on stderr."""
     from netloupe.core.device import device_of
     from netloupe.training.practice import practice
@@ -129,9 +129,7 @@ def _train(network: NetworkOptions, source: ImageSource, folder: Path, progress:
     about = [name for name in given if name != "device"]
     if about:
         raise InputError(f"--{about[0]} is about the network of a FOLDER of snapshots, and none was given")
-    done = practice(
-        source, folder, device=str(device_of(network.device)), seed=network.seed, progress=progress.of("training")
-    )
+    done = practice(source, folder, device=str(device_of(network.device)), seed=network.seed, watch=watch)
     typer.echo(
         f"No FOLDER was given, so a small network was trained on {done.images} images of {source.title} for 64 epochs; "
         f"it names {done.top1:.1%} of the held-out images rightly.",

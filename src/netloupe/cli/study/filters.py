@@ -26,13 +26,13 @@ def filters(
 
     Dead and duplicate channels, missing frequencies, aliasing.
     """
-    from netloupe.cli.progress import Progress
+    from netloupe.cli.watch import Bars
     from netloupe.data.open import open_source
     from netloupe.studies.diagnosis.measure import diagnose
 
     net, source = network.load(), open_source(data).first(first)
-    with Progress() as progress:
-        result = diagnose(net, source, threshold=threshold, batch_size=batch_size, seed=network.seed, progress=progress)
+    with Bars() as watch:
+        result = diagnose(net, source, threshold=threshold, batch_size=batch_size, seed=network.seed, watch=watch)
     for one in result.skipped:
         typer.echo(f"skipped {one.name}: {one.reason}", err=True)
     deliver(result, out, as_json, _text)

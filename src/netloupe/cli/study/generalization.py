@@ -43,13 +43,13 @@ def generalization(
 
     By linear probes, beside the same network trained from scratch on the same images.
     """
-    from netloupe.cli.progress import Progress
+    from netloupe.cli.watch import Bars
     from netloupe.data.open import open_source
     from netloupe.studies.generalization.measure import PER_CLASS, generalization
     from netloupe.studies.generalization.probes import KINDS
 
     net, source = network.load(), open_source(data)
-    with Progress() as progress:
+    with Bars() as watch:
         result = generalization(
             net,
             source,
@@ -62,7 +62,7 @@ def generalization(
             scratch=scratch,
             epochs=epochs,
             seed=network.seed,
-            progress=progress,
+            watch=watch,
         )
     deliver(result, out, as_json, _text)
 

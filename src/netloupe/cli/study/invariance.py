@@ -36,13 +36,13 @@ def invariance(
     as_json: Json = False,
 ) -> None:
     """Shift, scale and turn images; compare features and answer with the original's."""
-    from netloupe.cli.progress import Progress
+    from netloupe.cli.watch import Bars
     from netloupe.data.open import open_source
     from netloupe.studies.invariance.measure import invariance
 
     examples = None if images is None else _numbers(images)
     net, source = network.load(), open_source(data).first(first)
-    with Progress() as progress:
+    with Bars() as watch:
         result = invariance(
             net,
             source,
@@ -53,7 +53,7 @@ def invariance(
             steps=steps,
             window=window,
             fill=fill,
-            progress=progress.of("images"),
+            watch=watch,
         )
     for one in result.skipped:
         typer.echo(f"skipped {one.name}: {one.reason}", err=True)

@@ -36,7 +36,7 @@ def trust(
     By random weights, another class, deletion and insertion, and the objects' boxes.
     """
     from netloupe.analysis.methods import pick_methods
-    from netloupe.cli.progress import Progress
+    from netloupe.cli.watch import Bars
     from netloupe.data.labels import of_network
     from netloupe.data.open import open_source
     from netloupe.studies.boxes import read_boxes
@@ -48,7 +48,7 @@ def trust(
     found = None if boxes is None else read_boxes(boxes, source, net.inputs.size)
     ids, images = read_source(net, source)
     labeled = of_network(source, net.head.labels)
-    with Progress() as progress:
+    with Bars() as watch:
         result = trust(
             net,
             images,
@@ -59,7 +59,7 @@ def trust(
             count=count,
             steps=steps,
             seed=network.seed,
-            progress=progress.of("maps"),
+            watch=watch,
         )
     deliver(result, out, as_json, _text)
 

@@ -8,7 +8,7 @@ passes but for rounding. Known as incremental inference from Nakandala et al. (S
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -24,6 +24,7 @@ from netloupe.core.trace.extents import Extent
 from netloupe.core.trace.graph import Graph, Recorder, Step
 from netloupe.core.trace.maps import Clean, Windowed
 from netloupe.core.trace.window_rules import Call, Value, rule_for
+from netloupe.core.watch import SILENT, Watch
 
 SMALL = 32768  # numbers of an image, so few that all windows can be put together for the rest of the network
 WORKING_SET = 24 * 2**20  # bytes of windows that are in work at once: about what a cache holds
@@ -80,23 +81,22 @@ class Incremental:
         cover: Tensor,
         rows: Sequence[Span],
         columns: Sequence[Span],
-        progress: Callable[[int], None] | None = None,
+        watch: Watch = SILENT,
     ) -> Iterator[tuple[list[tuple[int, int]], dict[str, Tensor]]]:
         """For every window (rows[r], columns[q]), replaced by that of `cover` (1, C, H, W): the layers' outputs.
 
-        Gives some positions (r, q) at a time, with {layer: (positions, ...)}. progress: called with the number of
-        positions that got through.
+        Gives some positions (r, q) at a time, with {layer: (positions, ...)}.
         """
         batch = self._batch(rows, columns)
         places: list[tuple[int, int]] = []
         waiting: list[dict[int, Value]] = []
         covered = Clean(cover.to(self._graph.clean[0]))
+        part = watch.part("windows", len(rows) * len(columns))
         for some_rows, some_columns in _chunks(len(rows), len(columns), batch):
             y, x = self._extents([rows[r] for r in some_rows], [columns[q] for q in some_columns])
             values: dict[int, Value] = {0: Windowed.replaced(self._clean(0), covered, y, x)}
             self._advance(values, 0, self._cut)
-            if progress is not None:
-                progress(len(some_rows) * len(some_columns))
+            part.advance(len(some_rows) * len(some_columns))
             here = [(r, q) for r in some_rows for q in some_columns]
             if self._cut == len(self._steps):
                 yield here, self._read(values)

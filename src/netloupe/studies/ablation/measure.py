@@ -6,7 +6,7 @@ usually gets and nothing of this image. The removals of Zeiler & Fergus (2013, T
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -17,14 +17,13 @@ from netloupe.core.network import Network
 from netloupe.core.provenance import provenance
 from netloupe.core.receptive_field import Box
 from netloupe.core.trace.after import Rest
+from netloupe.core.watch import SILENT, Watch
 from netloupe.studies.ablation import figure
 from netloupe.studies.ablation.record import Ablation, LayerAblation
 from netloupe.studies.features import stage_ends
 from netloupe.studies.layers import chosen
 
 _BATCH = 32
-
-Progress = Callable[[str, int, int], None]
 
 
 def ablation(
@@ -33,7 +32,7 @@ def ablation(
     labels: Sequence[int | None] | None = None,
     *,
     layers: Sequence[str] | None = None,
-    progress: Progress | None = None,
+    watch: Watch = SILENT,
 ) -> Ablation:
     """Replace each channel of `layers` by its mean over images (N, C, H, W) in [0, 1], in turn, and all at once.
 
@@ -49,12 +48,11 @@ def ablation(
     if not len(images):
         raise InputError("0 images (accepted: 1 or more)")
     net.head.classes("ablation", 2)
-    tell = progress if progress is not None else lambda _name, _done, _total: None
     names = list(chosen(net, layers, stage_ends(net)))
     parts = images.split(_BATCH)
     targets, clean = _clean(net, parts, labels)
     means = _means(net, parts, names)
-    found = [_Layer(net, name, means[name], parts, targets).run(tell) for name in names]
+    found = [_Layer(net, name, means[name], parts, targets).run(watch) for name in names]
     log_p = clean.gather(1, targets[:, None])[:, 0]
     return Ablation(
         draw=figure.draw,
@@ -112,10 +110,10 @@ class _Layer:
         self._peaks = torch.full((channels,), -torch.inf)
         self._patches = np.zeros((channels, 5), np.int64)
 
-    def run(self, tell: Progress) -> LayerAblation:
+    def run(self, watch: Watch) -> LayerAblation:
         rest = Rest(self._net, self._name)
         channels = self._mean.shape[0]
-        total = (channels + 1) * len(self._targets)
+        steps = watch.part(self._name, (channels + 1) * len(self._targets))
         start = 0
         for part in self._parts:
             span = slice(start, start + len(part))
@@ -130,7 +128,7 @@ class _Layer:
                 else:
                     changed[:] = mean
                 self._compare(c, span, clean, _log_probabilities(self._net, rest(changed), f"without {self._name}:{c}"))
-                tell(self._name, start * (channels + 1) + (c + 1) * len(part), total)
+                steps.at(start * (channels + 1) + (c + 1) * len(part))
             start += len(part)
         count = len(self._targets) * (self._mean[0].numel())
         return LayerAblation(

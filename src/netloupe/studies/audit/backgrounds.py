@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from netloupe.core.watch import Watch
 from netloupe.studies.audit.effects import BATCH, Effects, above_zero, holm
-from netloupe.studies.audit.images import Pool, Progress
+from netloupe.studies.audit.images import Pool
 from netloupe.studies.audit.record import (
     Background,
 )
@@ -41,7 +42,7 @@ def backgrounds(
     within: Mapping[int, float],
     color: Tensor,
     least: float,
-    progress: Progress | None,
+    watch: Watch,
 ) -> list[Background]:
     """Every class with enough boxes, the surest reliance on the background first.
 
@@ -49,13 +50,11 @@ def backgrounds(
     """
     shares = _covered(boxes[torch.from_numpy(pool.ids)], pool.size)
     found = []
-    for done, label in enumerate(pool.classes, 1):
+    for label in watch.each("objects and backgrounds", pool.classes):
         usable = (pool.labels == label) & (shares >= CLEAR[0]) & (shares <= CLEAR[1])
         rows = np.flatnonzero(usable)
         if len(rows) >= FEWEST:
             found.append(_background(effects, pool, boxes, within, shares, color, label, rows))
-        if progress is not None:
-            progress("objects and backgrounds", done, len(pool.classes))
     adjusted = holm([one.p for one in found])
     judged = [
         replace(one, p=p, suspect=p <= 0.05 and one.effect >= least) for one, p in zip(found, adjusted, strict=True)

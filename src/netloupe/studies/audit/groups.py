@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from netloupe.studies.audit.images import Pool, Progress
+from netloupe.core.watch import Watch
+from netloupe.studies.audit.images import Pool
 from netloupe.studies.audit.record import (
     Groups,
 )
@@ -51,12 +52,12 @@ def unit_length(vectors: np.ndarray) -> np.ndarray:
     return found
 
 
-def find_groups(pool: Pool, cells: np.ndarray, rows: np.ndarray, seed: int, progress: Progress | None) -> list[Groups]:
+def find_groups(pool: Pool, cells: np.ndarray, rows: np.ndarray, seed: int, watch: Watch) -> list[Groups]:
     """The groups of each class that has maps."""
     from sklearn.metrics import adjusted_rand_score
 
     found = []
-    for done, label in enumerate(pool.classes, 1):
+    for label in watch.each("groups", pool.classes):
         mine = pool.labels[rows] == label
         own = rows[mine]
         if len(own):
@@ -68,6 +69,4 @@ def find_groups(pool: Pool, cells: np.ndarray, rows: np.ndarray, seed: int, prog
             agree = float(adjusted_rand_score(maps, features)) if both else float("nan")
             right = tuple(float(pool.right[own[maps == g]].mean()) for g in range(maps.max() + 1))
             found.append(Groups(label, own, maps, features, (apart, far), agree, right))
-        if progress is not None:
-            progress("groups", done, len(pool.classes))
     return found

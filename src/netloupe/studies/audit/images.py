@@ -13,6 +13,7 @@ from torch import Tensor
 
 from netloupe.core.errors import InputError
 from netloupe.core.network import Network
+from netloupe.core.watch import Watch
 from netloupe.data.labels import class_names, of_network
 from netloupe.data.sources import ImageSource, pixel_reader
 from netloupe.sweep.accumulator import Accumulator
@@ -20,8 +21,6 @@ from netloupe.sweep.accumulators import Features, Predictions
 from netloupe.sweep.engine import check_any_read, sweep
 
 LEAST = 8  # images of a class: four to look at, four to test
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Pool:
 
 
 def gather(
-    net: Network, source: ImageSource, *, predicted: bool, per_class: int | None, seed: int, progress: Progress | None
+    net: Network, source: ImageSource, *, predicted: bool, per_class: int | None, seed: int, watch: Watch
 ) -> Pool:
     """The images of each class that has enough of them, without copies of the same pixels within a class.
 
@@ -84,7 +83,7 @@ def gather(
         part,
         readers if features is None else readers | {"features": features},
         layers=[],
-        progress=None if progress is None else lambda done, total: progress("images", done, total),
+        watch=watch,
     )
     check_any_read(report, part)
     found = predictions.result()

@@ -12,8 +12,9 @@ from netloupe.analysis.methods import Method
 from netloupe.core.errors import NetworkError
 from netloupe.core.network import LOGITS, Network
 from netloupe.core.objectives import Objective, Reading
+from netloupe.core.watch import Watch
 from netloupe.studies.audit.backgrounds import inside
-from netloupe.studies.audit.images import Pool, Progress
+from netloupe.studies.audit.images import Pool
 from netloupe.studies.audit.places import shares
 
 BATCH = 32
@@ -44,14 +45,12 @@ def log_odds(label: int) -> Objective:
     return Objective((LOGITS,), score, f"log_odds({label})")
 
 
-def explain_classes(
-    net: Network, pool: Pool, method: Method, boxes: Tensor | None, progress: Progress | None
-) -> Explained:
+def explain_classes(net: Network, pool: Pool, method: Method, boxes: Tensor | None, watch: Watch) -> Explained:
     """Each explored image's map for its class.
 
     Raises NetworkError, as the method does, where it fails for every image of the first class.
     """
-    total, done = int(pool.explored.sum()), 0
+    done = watch.part("maps", int(pool.explored.sum()))
     kept: list[tuple[int, np.ndarray]] = []
     within: dict[int, float] = {}
     failed: list[str] = []
@@ -66,9 +65,7 @@ def explain_classes(
                 kept.append((row, shares(found[None])[0]))
                 if boxes is not None:
                     within[row] = _within(found, boxes[int(pool.ids[row])])
-            done += len(part)
-            if progress is not None:
-                progress("maps", done, total)
+            done.advance(len(part))
         if not kept and failed:
             raise NetworkError(f"{method.name}: {failed[0]}")
     rows = np.array([row for row, _ in kept])

@@ -17,12 +17,13 @@ from netloupe.analysis.methods import Method
 from netloupe.core.errors import InputError
 from netloupe.core.network import Network
 from netloupe.core.provenance import provenance
+from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource
 from netloupe.studies.audit import figure, page, words
 from netloupe.studies.audit.backgrounds import backgrounds
 from netloupe.studies.audit.effects import Effects
 from netloupe.studies.audit.groups import find_groups
-from netloupe.studies.audit.images import LEAST, Pool, Progress, gather
+from netloupe.studies.audit.images import LEAST, Pool, gather
 from netloupe.studies.audit.maps import explain_classes
 from netloupe.studies.audit.places import GRID, excess
 from netloupe.studies.audit.record import (
@@ -51,14 +52,14 @@ def audit(
     tested: int = TESTED,
     predicted: bool = False,
     seed: int = 0,
-    progress: Progress | None = None,
+    watch: Watch = SILENT,
 ) -> Audit:
     """Look for classes that are recognized by a fixed place of the image, or by the background.
 
     source: images labeled with the network's classes; where there are no labels, or with `predicted`, the network's
     predictions stand for them. boxes: (N, 4) of the objects, by image id, as `read_boxes` gives them.
     method: of attribution, at the settings of `quick_methods`. per_class: the first so many images of each class.
-    tested: how many classes to test, those whose maps stand out most. progress: called with (what, done, of all).
+    tested: how many classes to test, those whose maps stand out most.
     Raises UnknownName for a method that is not there, InputError for images, labels or boxes that can't be used,
     NetworkError where the method can't explain the network.
     """
@@ -69,14 +70,14 @@ def audit(
         raise InputError(f"boxes of shape {tuple(boxes.shape)} for {len(source)} images (accepted: (N, 4))")
     classes = net.head.classes("an audit", 2)
     (chosen,) = quick_methods([method])
-    pool = gather(net, source, predicted=predicted, per_class=per_class, seed=seed, progress=progress)
-    found = explain_classes(net, pool, chosen, boxes, progress)
-    groups = find_groups(pool, found.cells, found.rows, seed, progress)
+    pool = gather(net, source, predicted=predicted, per_class=per_class, seed=seed, watch=watch)
+    found = explain_classes(net, pool, chosen, boxes, watch)
+    groups = find_groups(pool, found.cells, found.rows, seed, watch)
     effects = Effects(net, pool, seed)
-    places = try_places(effects, pool, found, groups, tested, LEAST_EFFECT, progress)
+    places = try_places(effects, pool, found, groups, tested, LEAST_EFFECT, watch)
     by_boxes = None
     if boxes is not None:
-        by_boxes = backgrounds(effects, pool, boxes, found.within, _mean_color(pool), LEAST_EFFECT, progress)
+        by_boxes = backgrounds(effects, pool, boxes, found.within, _mean_color(pool), LEAST_EFFECT, watch)
     maps, above = _by_class(pool, found.cells, found.rows)
     return Audit(
         draw=figure.draw,

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from netloupe.core.watch import Watch
 from netloupe.studies.audit.effects import Effects, contrast, holm
-from netloupe.studies.audit.images import Pool, Progress
+from netloupe.studies.audit.images import Pool
 from netloupe.studies.audit.maps import Explained
 from netloupe.studies.audit.places import Proposal, area, grown, in_boxes, propose
 from netloupe.studies.audit.record import (
@@ -31,7 +32,7 @@ def try_places(
     groups: list[Groups],
     tested: int,
     least: float,
-    progress: Progress | None,
+    watch: Watch,
 ) -> list[Place]:
     """The places of the `tested` classes whose maps stand out most; suspects first, each by its lower bound.
 
@@ -41,11 +42,7 @@ def try_places(
     """
     proposals = _proposals(pool, found, groups)
     stand_out = sorted(proposals, key=lambda label: -proposals[label][0].z)[:tested]
-    places = []
-    for done, label in enumerate(stand_out, 1):
-        places.append(_place(effects, pool, label, proposals[label]))
-        if progress is not None:
-            progress("tests", done, len(stand_out))
+    places = [_place(effects, pool, label, proposals[label]) for label in watch.each("tests", stand_out)]
     ps = holm([one for place in places for one in (place.hiding.p, place.carrying.p)])
     judged = []
     for i, place in enumerate(places):

@@ -7,7 +7,7 @@ where hiding the part does the same to all images. Squares at random places are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.network import Network
 from netloupe.core.provenance import provenance
+from netloupe.core.watch import SILENT, Watch
 from netloupe.studies.correspondence import figure
 from netloupe.studies.correspondence.record import RANDOM, Correspondence
 from netloupe.studies.correspondence.signs import by_chance, unlike
@@ -23,8 +24,6 @@ from netloupe.studies.layers import chosen, last_map
 
 SQUARE = 0.2  # of the shorter side of the input
 DRAWS = 10
-
-Progress = Callable[[int, int], None]
 
 
 def correspondence(
@@ -38,7 +37,7 @@ def correspondence(
     draws: int = DRAWS,
     seed: int = 0,
     notes: Iterable[str] = (),
-    progress: Progress | None = None,
+    watch: Watch = SILENT,
 ) -> Correspondence:
     """The signs of what hiding each part changes in images (N, C, H, W) in [0, 1], compared between images.
 
@@ -72,11 +71,7 @@ def correspondence(
     )
     color = net.inputs.mean_color()
     reader = _Signs(net, images, wanted, color)
-    found = []
-    for i, hidden in enumerate(boxes):
-        found.append(reader.compare(hidden))
-        if progress is not None:
-            progress(i + 1, len(boxes))
+    found = [reader.compare(hidden) for hidden in watch.each("squares", boxes)]
     differ, opposite, chance, changed = (np.stack(each) for each in zip(*found, strict=True))
     return Correspondence(
         draw=figure.draw,

@@ -7,7 +7,7 @@ every layer where it can be.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from netloupe.core.errors import InputError
 from netloupe.core.network import LOGITS, Network
 from netloupe.core.provenance import provenance
 from netloupe.core.taps import module_and_call
+from netloupe.core.watch import SILENT, Watch
 from netloupe.data.images import to_float
 from netloupe.data.sources import ImageSource, read_batches
 from netloupe.studies.diagnosis import figure, words
@@ -25,8 +26,6 @@ from netloupe.studies.diagnosis.record import Diagnosis, LayerDiagnosis
 from netloupe.studies.diagnosis.spectra import Aliasing, aliasing, filter_spectra, strided
 from netloupe.studies.responses import Responses, places_for
 from netloupe.sweep.engine import check_any_read, sweep
-
-Progress = Callable[[str, int, int], None]
 
 DUPLICATE = 0.95  # size of a cosine above which two channels count as one
 SPECTRA = 32  # images whose maps are transformed
@@ -40,7 +39,7 @@ def diagnose(
     threshold: float = DUPLICATE,
     batch_size: int = 32,
     seed: int = 0,
-    progress: Progress | None = None,
+    watch: Watch = SILENT,
 ) -> Diagnosis:
     """Dead and duplicate channels, the frequencies of the first filters, and aliasing, over a data set.
 
@@ -50,14 +49,13 @@ def diagnose(
     Two channels are alike whose filters (of the same inputs) or whose responses (less their mean, at up to 16 random
     places of each image, by `seed`) have a cosine of at least `threshold` in size; who is alike to one of a group is
     in it.
-    progress: called with (what, done, of all). Raises InputError for a network without a convolution that leaves a
+    Raises InputError for a network without a convolution that leaves a
     map, images that can't be used and a threshold outside (0, 1].
     """
     if not 0 < threshold <= 1:
         raise InputError(f"threshold {threshold} (accepted: above 0, up to 1)")
     named = _convolutions(net)
     first = next(iter(named))
-    tell = progress if progress is not None else lambda _what, _done, _all: None
     read_at = {name: _read_at(net, name) for name in named}
     width = sum(net.layer(name).channels for name in read_at.values())
     responses = Responses(places_for(len(images), width), seed)
@@ -68,7 +66,7 @@ def diagnose(
         {"responses": responses},
         layers=layers,
         batch_size=batch_size,
-        progress=lambda done, total: tell("images", done, total),
+        watch=watch,
     )
     check_any_read(report, images)
     found = responses.result()
@@ -76,7 +74,7 @@ def diagnose(
     suspects = [n for n in layers if ((found[n].high <= 0) & (found[n].low < found[n].high)).any()]
     unread = _without_gradient(net, sample, suspects)
     diagnosed: dict[str, LayerDiagnosis] = {}
-    for done, (name, module) in enumerate(named.items(), 1):
+    for name, module in watch.each("layers", named.items()):
         one = found[read_at[name]]
         silent = (one.high <= 0) & unread.get(read_at[name], np.zeros(len(one.high), dtype=bool))
         dead = silent | (one.low == one.high)
@@ -85,8 +83,7 @@ def diagnose(
         diagnosed[name] = LayerDiagnosis(
             dead, by_weights, _groups(normed(one.values).T, ~dead, threshold), weights is not None
         )
-        tell("layers", done, len(named))
-    folds, transformed = _aliasing(net, images, tell)
+    folds, transformed = _aliasing(net, images, watch)
     filters = named[first].weight.detach().float().cpu().numpy()
     return Diagnosis(
         diagnosed,
@@ -193,16 +190,17 @@ def _groups(rows: np.ndarray, alive: np.ndarray, threshold: float) -> tuple[tupl
     return tuple(found)
 
 
-def _aliasing(net: Network, images: ImageSource | Tensor, tell: Progress) -> tuple[dict[str, Aliasing], int]:
+def _aliasing(net: Network, images: ImageSource | Tensor, watch: Watch) -> tuple[dict[str, Aliasing], int]:
     """The aliasing of every layer with a stride, and on how many images it was measured."""
     layers, count = strided(net), 0
 
     def counted() -> Iterator[Tensor]:
         nonlocal count
+        part = watch.part("spectra", min(SPECTRA, len(images)))
         for batch in _batches(net, images, _BLOCK):
             yield batch[: SPECTRA - count]
             count += len(batch[: SPECTRA - count])
-            tell("spectra", count, min(SPECTRA, len(images)))
+            part.at(count)
             if count >= SPECTRA:
                 return
 

@@ -24,6 +24,7 @@ from netloupe.core.receptive_field import Box
 from netloupe.core.rules import Rule
 from netloupe.core.taps import module_and_call
 from netloupe.core.units import Unit
+from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource, Skipped, pixel_reader
 from netloupe.render.pictures import Picture, from_pixels
 from netloupe.studies.evolution import figure
@@ -33,8 +34,6 @@ from netloupe.sweep.accumulators import Top, TopPatches
 from netloupe.sweep.engine import check_any_read, sweep
 
 Choice = Literal["strongest", "random"]
-Progress = Callable[[int, int], None]
-
 LAYERS = 8  # shown where none are named
 CHANNELS = 4  # of each layer
 _TOGETHER = 8  # images that are projected together
@@ -51,7 +50,7 @@ def evolution(
     rule: Rule = "deconvnet",
     batch_size: int = 32,
     seed: int = 0,
-    progress: Progress | None = None,
+    watch: Watch = SILENT,
 ) -> Evolution:
     """Channels of a network at the epochs of its snapshots, over a data set.
 
@@ -60,7 +59,7 @@ def evolution(
     layers: by default the convolutions, 8 of them evenly spread from first to last where there are more. Each shows
     `channels` of its channels, chosen at the last snapshot: those whose strongest response is highest, or, as in the
     paper, random ones by `seed`. units: the channels to show instead, as in "conv3:17"; then only their layers count.
-    rule: of the projections. progress: called with (snapshots done, of all).
+    rule: of the projections.
 
     Raises InputError for fewer than two snapshots or images that can't be used, UnknownName for a layer, channel or
     choice that is not there, NetworkError for a network without ReLU and for snapshots of different networks.
@@ -71,6 +70,7 @@ def evolution(
     check_choice(choose)
     if channels < 1:
         raise InputError(f"{channels} channels of each layer (accepted: 1 or more)")
+    part = watch.part("snapshots", len(epochs))
     last = snapshots[epochs[-1]]()
     named = named_channels(last, layers, units)
     if not rectifies(last):
@@ -80,14 +80,12 @@ def evolution(
     shown = {n: chosen or study.choose(n, channels, choose) for n, chosen in named.items()}
     study.project(epochs[-1], last, shown)
     where = provenance(last, "study evolution", images=study.spec, epochs=epochs, layers=list(named), rule=rule)
-    for done, epoch in enumerate(reversed(epochs[:-1]), 1):
-        if progress is not None:
-            progress(done, len(epochs))
+    part.advance()
+    for epoch in reversed(epochs[:-1]):
         net = snapshots[epoch]()
         study.take(epoch, net)
         study.project(epoch, net, shown)
-    if progress is not None:
-        progress(len(epochs), len(epochs))
+        part.advance()
     found = {name: study.result(name, shown[name], epochs) for name in named}
     where["parameters"] |= {"channels": {n: list(c) for n, c in shown.items()}, "choose": choose, "seed": seed}
     return Evolution(tuple(epochs), found, study.size, study.count, study.photo, where, study.skipped, draw=figure.draw)

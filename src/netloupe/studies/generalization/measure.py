@@ -5,13 +5,14 @@ Beside them stands the same network trained from scratch on the same images (Zei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from netloupe.core.errors import InputError, NetloupeError, unknown
 from netloupe.core.network import Network
 from netloupe.core.provenance import provenance
+from netloupe.core.watch import SILENT, Watch
 from netloupe.data.labels import check_same, required
 from netloupe.data.sources import ImageSource
 from netloupe.studies.features import DIMENSIONS, LayerFeatures, check_dimensions, read_features, stage_ends
@@ -24,8 +25,6 @@ from netloupe.studies.layers import chosen
 
 PER_CLASS = (5, 15)
 FOLDS = 5
-
-Progress = Callable[[str, int, int], None]
 
 
 def generalization(
@@ -41,7 +40,7 @@ def generalization(
     scratch: int = 1,
     epochs: int | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    watch: Watch = SILENT,
 ) -> Generalization:
     """Probe `layers` (None: up to eight, see `stage_ends`) with so many training images per class, in random folds.
 
@@ -55,7 +54,6 @@ def generalization(
     out and named. Raises InputError for a source without labels or numbers that can't be used, UnknownName for a
     layer or kind of probe that is not there.
     """
-    tell = progress if progress is not None else lambda _name, _done, _total: None
     required(source, "the study")
     probed = _kinds(kinds)
     numbers = (
@@ -75,7 +73,7 @@ def generalization(
         check_same(source, test)
     _draw([_labels(one) for one in (source, test) if one is not None], counts, folds, seed)  # mistakes show now
     found = [
-        read_features(net, one, asked, dimensions=dimensions, progress=lambda done, of: tell("features", done, of))
+        read_features(net, one, asked, dimensions=dimensions, watch=watch.named("features"))
         for one in (source, *([] if test is None else [test]))
     ]
     draws, left_out = _draw([one.labels for one in found], counts, folds, seed)
@@ -85,11 +83,11 @@ def generalization(
     for one in found:
         left_out |= {f"layer {name}": reason for name, reason in one.left_out.items()}
     names = [name for name in asked if all(name in one.vectors for one in found)]
-    accuracy, penalty = _probes(found, names, draws, probed, folds, tell)
+    accuracy, penalty = _probes(found, names, draws, probed, folds, watch)
     own, trained = np.full((len(draws), scratch), np.nan), np.full((len(draws), scratch), np.nan)
     if scratch:
         try:
-            teacher = Scratch(net, source, test, found, epochs, seed, tell)
+            teacher = Scratch(net, source, test, found, epochs, seed, watch)
             for p, drawn in enumerate(draws):
                 for i, fold in enumerate(drawn.folds[:scratch]):
                     own[p, i], trained[p, i] = teacher.accuracy(drawn, fold)
@@ -172,23 +170,20 @@ def _probes(
     draws: Sequence[Folds],
     kinds: Sequence[Kind],
     folds: int,
-    tell: Progress,
+    watch: Watch,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Accuracies and penalties, (L, kinds, P, F) each."""
     accuracy = np.full((len(names), len(kinds), len(draws), folds), np.nan)
     penalty = accuracy.copy()
-    total = len(names) * len(kinds) * sum(len(one.folds) for one in draws)
-    done = 0
+    part = watch.part("probes", len(names) * len(kinds) * sum(len(one.folds) for one in draws))
     for p, one in enumerate(draws):
         for f, fold in enumerate(one.folds):
             truth = np.searchsorted(one.classes, found[0].labels[fold.train])
             asked = np.searchsorted(one.classes, found[-1].labels[fold.test])
             for i, name in enumerate(names):
                 for j, kind in enumerate(kinds):
-                    tell("probes", done, total)
                     now = probe(found[0].vectors[name][fold.train], truth, found[-1].vectors[name][fold.test], kind)
                     accuracy[i, j, p, f] = class_accuracy(asked, now.predicted)
                     penalty[i, j, p, f] = now.penalty
-                    done += 1
-    tell("probes", total, total)
+                    part.advance()
     return accuracy, penalty

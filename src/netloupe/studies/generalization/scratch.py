@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from netloupe.core.network import Network
+from netloupe.core.watch import Watch
 from netloupe.data.sources import ImageSource, read_batches
 from netloupe.studies.features import LayerFeatures
 from netloupe.studies.folds import Fold, Folds, class_accuracy
@@ -31,9 +32,9 @@ class Scratch:
         found: Sequence[LayerFeatures],
         epochs: int | None,
         seed: int,
-        tell: Callable[[str, int, int], None],
+        watch: Watch,
     ) -> None:
-        self._net, self._epochs, self._seed, self._tell = net, epochs, seed, tell
+        self._net, self._epochs, self._seed, self._watch = net, epochs, seed, watch
         fresh(net, 2, seed)  # whether it can be made
         side = min(net.inputs.size)
         sources = [source] if test is None else [source, test]
@@ -48,14 +49,9 @@ class Scratch:
         module = fresh(self._net, classes, self._seed)
         epochs = usual_epochs(len(train)) if self._epochs is None else self._epochs
         recipe = usual_recipe(self._net, module, len(train), epochs=epochs, seed=self._seed)
-        total, name = recipe.epochs * len(train), f"from scratch, {folds.per_class} per class"
-
-        def step(epoch: int, seen: int, _loss: float) -> None:
-            self._tell(name, epoch * len(train) + seen, total)
-
+        watch = self._watch.named(f"from scratch, {folds.per_class} per class")
         images = Images(train, torch.from_numpy(truth))
-        net = trained(self._net, module, images, classes, recipe, step)
-        self._tell(name, total, total)
+        net = trained(self._net, module, images, classes, recipe, watch)
         return class_accuracy(asked, predicted(net, test)), class_accuracy(truth, predicted(net, train))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.network import LOGITS, Network
 from netloupe.core.provenance import provenance
+from netloupe.core.watch import SILENT, Watch
 from netloupe.data.labels import of_network
 from netloupe.data.sources import ImageSource, Skipped
 from netloupe.studies.invariance import figure
@@ -26,8 +27,6 @@ STEPS = 8
 EXAMPLES = 5
 
 _BLOCK = 16  # images a pass, always: the last bits of a convolution depend on how many there are
-
-Progress = Callable[[int, int], None]
 
 
 def motions(
@@ -61,7 +60,7 @@ def invariance(
     steps: int = STEPS,
     window: float = 1.0,
     fill: str = "reflection",
-    progress: Progress | None = None,
+    watch: Watch = SILENT,
 ) -> Invariance:
     """Distances and probabilities of every image of a source under `motions(shift, scale, steps)`.
 
@@ -86,7 +85,7 @@ def invariance(
     reader = _Reader(net, names, given, fill)
     rows: dict[int, _Row] = {}
     skipped = []
-    for i in range(len(source)):
+    for i in watch.each("images", range(len(source))):
         try:
             image = source.open(i)
         except InputError as error:
@@ -94,8 +93,6 @@ def invariance(
         else:
             held = Held(image, net.inputs.size, net.inputs.channels, window)
             rows[i] = reader.row(held, source.label(i) if labeled else None, i in wanted)
-        if progress is not None:
-            progress(i + 1, len(source))
     if len(rows) < 2:
         reason = f": {skipped[0].reason}" if skipped else ""
         raise InputError(f"{len(rows)} images of {source.spec!r} can be read (accepted: 2 or more){reason}")

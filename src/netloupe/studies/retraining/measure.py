@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from netloupe.core.errors import InputError
 from netloupe.core.network import Network
 from netloupe.core.provenance import provenance
+from netloupe.core.watch import SILENT, Watch
 from netloupe.data.labels import check_same, required
 from netloupe.data.sources import ImageSource
 from netloupe.studies.retraining import figure
 from netloupe.studies.retraining.record import Retraining
 from netloupe.studies.retraining.surgery import changed, parse_changes
 from netloupe.studies.training import fitted, fresh, logits, trained, usual_recipe
-from netloupe.training.classifier import Recipe
 from netloupe.training.labeled import Images, read_labeled
 
 UNCHANGED = "unchanged"
@@ -28,9 +28,6 @@ MOST_EPOCHS = 100
 HELD_OUT = 5  # without images to validate on, every fifth of each class
 _TRIAL = 3  # batches, to measure how long an epoch takes
 _MARGIN = 0.85  # of the budget is for the epochs, the rest for what is around them
-
-
-Progress = Callable[[str, int, int], None]
 
 
 def retraining(
@@ -42,7 +39,7 @@ def retraining(
     minutes: float = MINUTES,
     epochs: int | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    watch: Watch = SILENT,
 ) -> Retraining:
     """Train the network's architecture from random weights on labeled images, unchanged and with each of `changes`.
 
@@ -54,7 +51,6 @@ def retraining(
     Raises InputError for images without labels, changes that can't be read and a budget that allows no epoch,
     UnknownName for layers that are not there, NetworkError for changes that don't fit the network.
     """
-    tell = progress if progress is not None else lambda _name, _done, _total: None
     if not changes:
         raise InputError("no changes (accepted: one or more, such as 'remove conv3')")
     if not minutes > 0 or (epochs is not None and epochs < 1):
@@ -70,7 +66,7 @@ def retraining(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             modules[text] = changed(fresh(net, classes, seed), parts, (channels, side, side))
-    every = read_labeled(source, side, lambda done, of: tell("reading images", done, of), channels=channels)
+    every = read_labeled(source, side, watch, channels=channels)
     train, held = _split(every, seed) if val is None else (every, read_labeled(val, side, channels=channels))
     train.check(classes, "training")
     held.check(classes, "validation")
@@ -81,7 +77,7 @@ def retraining(
         counts.append(sum(p.numel() for p in module.parameters()))
         recipe = usual_recipe(net, module, len(train.labels), epochs=epochs, seed=seed)
         start = time.monotonic()
-        found = trained(net, module, train, classes, recipe, _telling(tell, title, recipe, len(train.labels)))
+        found = trained(net, module, train, classes, recipe, watch.named(f"training: {title}"))
         seconds.append(time.monotonic() - start)
         errors.append(_errors(found, train, held))
     notes = [] if every.left_out == 0 else [f"{every.left_out} images are left out: broken, or without a label"]
@@ -105,10 +101,6 @@ def retraining(
             seed=seed,
         ),
     )
-
-
-def _telling(tell: Progress, title: str, recipe: Recipe, count: int) -> Callable[[int, int, float], None]:
-    return lambda epoch, seen, _loss: tell(f"training: {title}", epoch * count + seen, recipe.epochs * count)
 
 
 def _split(images: Images, seed: int) -> tuple[Images, Images]:

@@ -21,9 +21,10 @@ from netloupe.core.network import Network
 from netloupe.core.objectives import Objective, logit, unit
 from netloupe.core.provenance import provenance
 from netloupe.core.units import Unit
+from netloupe.core.watch import SILENT, Watch
 from netloupe.studies.methods import center_map, quick_methods, random_map
 from netloupe.studies.trust import figure
-from netloupe.studies.trust.passes import Passes, Progress
+from netloupe.studies.trust.passes import Passes
 from netloupe.studies.trust.randomization import likeness, stages
 from netloupe.studies.trust.record import BASELINES, Trust
 
@@ -44,7 +45,7 @@ def trust(
     count: int = STAGES,
     steps: int = CURVE_STEPS,
     seed: int = 0,
-    progress: Progress | None = None,
+    watch: Watch = SILENT,
 ) -> Trust:
     """The tests of every method on images (N, C, H, W) in [0, 1].
 
@@ -65,8 +66,8 @@ def trust(
     goals = [find_target(net, image[None], one) for image, one in zip(images, _each(targets, n), strict=True)]
     layers = stages(net, [goal.objective for goal in goals], count)
     tolerance = (TOLERANCE if min(height, width) >= LARGE else 0.0) if tolerance is None else tolerance
-    total = len(chosen) * (len(layers) + 3) + len(BASELINES)
-    passes = Passes(net, images, goals, chosen, progress, total)
+    part = watch.part("maps", len(chosen) * (len(layers) + 3) + len(BASELINES))
+    passes = Passes(net, images, goals, chosen, part)
     trained, skipped = passes.trained(skip=methods is None)
     rivals = passes.rivals(trained)
     likenesses, maps = passes.cascade(trained, layers, seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -14,13 +14,12 @@ from netloupe.analysis.methods import Method
 from netloupe.core.errors import NetloupeError
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective
+from netloupe.core.watch import Part
 from netloupe.studies.trust.randomization import likeness
-
-Progress = Callable[[int, int], None]
 
 
 class Passes:
-    """N images (N, C, H, W) with their targets, and M methods; `progress` counts sets of maps and of curves."""
+    """N images (N, C, H, W) with their targets, and M methods; `part` counts sets of maps and of curves."""
 
     def __init__(
         self,
@@ -28,11 +27,10 @@ class Passes:
         images: Tensor,
         targets: Sequence[Target],
         methods: Sequence[Method],
-        progress: Progress | None,
-        total: int,
+        part: Part,
     ) -> None:
         self.net, self.images, self.targets, self.methods = net, images, targets, list(methods)
-        self._progress, self._done, self._total = progress, 0, total
+        self._part = part
 
     def trained(self, *, skip: bool) -> tuple[list[Tensor], dict[str, str]]:
         """Each method's maps (N, H, W), and why some have none if those may be skipped; `methods` loses them."""
@@ -56,7 +54,7 @@ class Passes:
         for m, (method, maps) in enumerate(zip(self.methods, trained, strict=True)):
             if ids:
                 found[:, m, ids] = likeness(maps[ids], importance(method, self.net, self.images[ids], rivals))
-            self._count()
+            self._part.advance()
         return found
 
     def cascade(
@@ -81,18 +79,13 @@ class Passes:
                 for kind, way in enumerate((deletion, insertion)):
                     curves = way(self.net, self.images[ids], objective, one[ids], steps=steps)
                     found[kind, m, ids] = curves.cpu().numpy()
-            self._count()
+            self._part.advance()
         return found
 
     def _maps(self, method: Method, net: Network) -> Tensor:
         found = importance(method, net, self.images, [target.objective for target in self.targets])
-        self._count()
+        self._part.advance()
         return found
-
-    def _count(self) -> None:
-        self._done += 1
-        if self._progress is not None:
-            self._progress(self._done, self._total)
 
 
 def importance(method: Method, net: Network, images: Tensor, objectives: Sequence[Objective]) -> Tensor:

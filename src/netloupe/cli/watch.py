@@ -1,15 +1,24 @@
-"""Progress on stderr: a bar with rate and time left, silent when stderr is not a terminal."""
+"""The terminal's watch: bars on stderr with rate and time left, none when stderr is not a terminal."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
+
+from netloupe.core.watch import Watch
 
 
 class RateColumn(ProgressColumn):
@@ -20,11 +29,11 @@ class RateColumn(ProgressColumn):
         return Text(f"{speed:,.{0 if speed >= 10 else 1}f}/s" if speed else "")
 
 
-class Progress:
-    """Bars by name. An instance is a callback `(name, done, total)`; `of(name)` is one `(done, total)`."""
+class Bars(Watch):
+    """A bar for each part, by name, while the context lasts."""
 
     def __init__(self) -> None:
-        self._bars = Bars(
+        self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -35,7 +44,7 @@ class Progress:
         )
         self._tasks: dict[str, TaskID] = {}
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Bars:
         self._bars.start()
         return self
 
@@ -44,14 +53,10 @@ class Progress:
     ) -> None:
         self._bars.stop()
 
-    def __call__(self, name: str, done: int, total: int, note: str = "") -> None:
+    def tell(self, name: str, done: int, total: int, note: str) -> None:
         if self._bars.disable:
             return
         if name not in self._tasks:
             self._tasks[name] = self._bars.add_task(name, total=total, completed=done)
         description = f"{name}  {note}" if note else name
         self._bars.update(self._tasks[name], completed=done, total=total, description=description)
-
-    def of(self, name: str) -> Callable[[int, int], None]:
-        """The callback `(done, total)` of one bar."""
-        return lambda done, total: self(name, done, total)

@@ -1,16 +1,22 @@
-"""The arrows of docs/architecture.md hold, and files stay small."""
+"""The arrows of docs/architecture.md hold, and no modules import each other in a circle."""
 
 from __future__ import annotations
 
 import ast
 import re
 import sys
+from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "netloupe"
+BEING_OPENED = {  # the last circle
+    ("netloupe.analysis.explain.figure", "netloupe.analysis.explain.task"),
+    ("netloupe.analysis.explain.page", "netloupe.analysis.explain.task"),
+}
 
 
 def read_arrows(text: str) -> dict[str, set[str]]:
@@ -97,3 +103,55 @@ def test_core_imports_torch_only() -> None:
 
 def test_no_file_is_named_utils() -> None:
     assert not [path for path in SOURCE.rglob("*") if path.stem in {"utils", "util", "helpers", "misc", "common"}]
+
+
+def graph(files: Mapping[str, list[str]]) -> dict[str, set[str]]:
+    """{module: those of the modules that it imports}, of {module: what it imports}, a module or a name in one."""
+
+    def owner(name: str) -> str:
+        while name and name not in files:
+            name = name.rpartition(".")[0]
+        return name
+
+    return {module: {owner(name) for name in names} - {module, ""} for module, names in files.items()}
+
+
+def circle(arrows: Mapping[str, set[str]]) -> list[str]:
+    """Modules each of which imports the next, the last the first again; empty where there is no circle."""
+    try:
+        TopologicalSorter(arrows).prepare()
+    except CycleError as error:
+        return list(error.args[1])[::-1]
+    return []
+
+
+def module_of(path: Path) -> str:
+    return ".".join(["netloupe", *path.relative_to(SOURCE).with_suffix("").parts]).removesuffix(".__init__")
+
+
+def test_no_circles() -> None:
+    arrows = graph({module_of(path): imports(path) for path in FILES})
+    assert sum(map(len, arrows.values())) > len(FILES)
+    for module, imported in BEING_OPENED:
+        arrows[module].remove(imported)
+    assert not circle(arrows), f"a circle of imports: {' -> '.join(circle(arrows))}"
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "from netloupe.core.one import first\n",
+        "from netloupe.core import one\n",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from netloupe.core.one import First\n",
+        "def late():\n    from .one import first\n",
+    ],
+)
+def test_the_test_sees_a_circle(back: str) -> None:
+    core = SOURCE / "core"
+    forth = {
+        "netloupe.core.one": imports_of("from netloupe.core.two import second\n", core / "one.py"),
+        "netloupe.core.two": imports_of("from netloupe.core.three import third\n", core / "two.py"),
+    }
+    assert not circle(graph({**forth, "netloupe.core.three": []}))
+    found = circle(graph({**forth, "netloupe.core.three": imports_of(back, core / "three.py")}))
+    assert set(found) == {*forth, "netloupe.core.three"}

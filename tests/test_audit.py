@@ -17,11 +17,10 @@ from netloupe.analysis.methods import Method
 from netloupe.core.errors import InputError, NetworkError, UnknownName
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
-from netloupe.core.objectives import Objective
+from netloupe.core.objectives import Objective, log_odds
 from netloupe.data.open import open_source
 from netloupe.data.sources import ImageSource
 from netloupe.studies.audit.backgrounds import inside
-from netloupe.studies.audit.maps import log_odds
 from netloupe.studies.audit.measure import audit
 from netloupe.studies.audit.record import Audit
 

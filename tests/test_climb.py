@@ -161,10 +161,13 @@ def test_rounded_passes_lead_to_the_same_place_and_keep_apart(count: int) -> Non
 
 
 def test_objectives_may_have_several_images_each() -> None:
-    def spread(r: Any) -> Tensor:
-        return r.images.flatten(1).var(0).sum().expand(len(r.images))
+    class Spread(obj.Objective):
+        layers = ()
 
-    apart = obj.Objective((), spread, "spread")
+        def score(self, reading: obj.Reading) -> Tensor:
+            return reading.images.flatten(1).var(0).sum().expand(len(reading.images))
+
+    apart = Spread()
     torch.manual_seed(0)
     start = torch.rand(4, 3, 4, 4) * 0.01 + 0.5
     found = climb(small(), [apart, -apart], start, steps=20, optimizer=Normalized(0.01))

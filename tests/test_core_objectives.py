@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from core_helpers import conv
@@ -180,35 +183,213 @@ def test_targets_are_taken_as_they_are_now() -> None:
         torch.testing.assert_close(net().read(IMAGES, objective), scores)
 
 
+TEXTS: list[tuple[Objective, str]] = [
+    (obj.logit("koala"), "logit(koala)"),
+    (obj.logit(torch.tensor(5)), "logit(5)"),
+    (obj.logit("5"), 'logit("5")'),
+    (obj.logit("tabby cat") - obj.logit("lynx"), "logit(tabby cat) - logit(lynx)"),
+    (obj.log_odds("jack-o'-lantern"), "log_odds(jack-o'-lantern)"),
+    (obj.logit("'t"), 'logit("\'t")'),
+    (obj.logit("crane (bird)"), 'logit("crane (bird)")'),
+    (obj.logit('tabby, "cat"\n\\'), 'logit("tabby, \\"cat\\"\\n\\\\")'),
+    (obj.probability("a") + obj.l2() * 2, "probability(a) + 2 * l2()"),
+    (obj.channel("a", 3) - 0.1 * obj.total_variation(), "channel(a, 3) - 0.1 * total_variation()"),
+    (obj.neuron("a.1~2", 3, 1, 2), "neuron(a.1~2, 3, 1, 2)"),
+    (obj.neuron("a", 3), "neuron(a, 3)"),
+    (obj.neuron("a", 3, None, 2), "neuron(a, 3, None, 2)"),
+    (obj.unit("2.10:3"), "channel(2.10, 3)"),
+    (2 * (obj.logit("a") + obj.energy("b")), "2 * (logit(a) + energy(b))"),
+    (-(obj.logit("a") + obj.energy("b", 2, 3, 4)), "-(logit(a) + energy(b, 2, 3, 4))"),
+    (obj.logit("a") - (obj.l2() - -2.5 * obj.l2()), "logit(a) - (l2() - -2.5 * l2())"),
+    (-(2 * obj.log_probability("a")), "-(2 * log_probability(a))"),
+    (2 * -obj.diversity("a"), "2 * -diversity(a)"),
+    (obj.excitation("a", 1) * math.inf, "inf * excitation(a, 1)"),
+    (1e-30 * obj.norm(6.0, [0.25, 0.5, 1]), "1e-30 * norm(6.0, [0.25, 0.5, 1.0])"),
+    (obj.norm(2.0) + obj.total_variation(1), "norm(2.0) + total_variation(1.0)"),
+    (obj.direction("a", torch.tensor([0.5, -1.0])), "direction(a, [0.5, -1.0])"),
+]
+
+
+@pytest.mark.parametrize(("objective", "text"), TEXTS, ids=[text for _, text in TEXTS])
+def test_texts_are_complete_and_read_back(objective: Objective, text: str) -> None:
+    assert repr(objective) == str(objective) == text
+    again = obj.parse(text)
+    assert again == objective
+    assert hash(again) == hash(objective)
+    assert obj.as_objective(f"  {text}\n") == objective
+    others = [other for other, _ in TEXTS if other is not objective]
+    assert len(others) == len(TEXTS) - 1
+    assert objective not in others
+
+
 @pytest.mark.parametrize(
-    ("objective", "text"),
+    ("text", "objective"),
     [
-        (obj.logit("koala"), "logit('koala')"),
-        (obj.logit(torch.tensor(5)), "logit(5)"),
-        (obj.probability("a") + obj.l2() * 2, "(probability('a') + 2 * l2())"),
-        (obj.channel("a", 3) - 0.1 * obj.total_variation(), "(channel('a', 3) + -1 * 0.1 * total_variation(beta=2.0))"),
-        (obj.neuron("a", 3, 1, 2), "neuron('a', 3, 1, 2)"),
-        (obj.neuron("a", 3), "neuron('a', 3, None, None)"),
-        (obj.unit("a:3"), "channel('a', 3)"),
-        (2 * (obj.logit("a") + obj.energy("b")), "2 * (logit('a') + energy('b'))"),
+        ("logit('tabby, cat')", obj.logit("tabby, cat")),
+        (r"logit('a\'b\\c\"d\u0041\"')", obj.logit("a\'b\\c\"dA\"")),
+        ("channel(layer=conv3,index=17)", obj.channel("conv3", 17)),
+        ("neuron(conv3, 17, x=5, y=4)", obj.neuron("conv3", 17, 4, 5)),
+        ("unit(conv3:17@4,5)-unit(class:crane)", obj.neuron("conv3", 17, 4, 5) - obj.logit("crane")),
+        ("unit('class:crane (bird)')", obj.logit("crane (bird)")),
+        ("( logit( koala ) *.5 )", 0.5 * obj.logit("koala")),
+        ("((logit(a)))+(logit(b))", obj.logit("a") + obj.logit("b")),
+        ("- -logit(a)", -1 * (-obj.logit("a"))),
+        ("norm(2, around=[.5, 1e-1,0])", obj.norm(2, [0.5, 0.1, 0.0])),
+        ("energy(1.10)", obj.energy("1.10")),
+    ],
+)  # fmt: skip
+def test_texts_by_hand(text: str, objective: Objective) -> None:
+    assert obj.parse(text) == objective
+
+
+NAMES = st.one_of(st.text(), st.from_regex(r"[a-z]+(\.[0-9]+)*(~2)?", fullmatch=True))
+WHOLE = st.integers(-(10**18) + 1, 10**18 - 1)
+REAL = st.floats(allow_nan=True)
+AT = st.none() | WHOLE
+LEAVES = st.one_of(
+    st.builds(obj.logit, NAMES | WHOLE),
+    st.builds(obj.probability, NAMES | WHOLE),
+    st.builds(obj.channel, NAMES, WHOLE),
+    st.builds(obj.neuron, NAMES, WHOLE, AT, AT),
+    st.builds(obj.energy, NAMES, WHOLE),
+    st.builds(obj.diversity, NAMES),
+    st.builds(obj.total_variation, REAL),
+    st.builds(obj.norm, REAL | WHOLE, REAL | st.lists(REAL, min_size=1, max_size=4)),
+)
+OBJECTIVES = st.recursive(
+    LEAVES,
+    lambda some: st.one_of(
+        st.builds(lambda a, b: a + b, some, some),
+        st.builds(lambda a, b: a - b, some, some),
+        st.builds(lambda number, a: number * a, REAL | WHOLE, some),
+        st.builds(lambda a: -a, some),
+    ),
+    max_leaves=9,
+)
+
+
+@given(OBJECTIVES)
+def test_any_text_reads_back(objective: Objective) -> None:
+    again = obj.parse(str(objective))
+    assert again == objective
+    assert str(again) == str(objective)
+    assert again.layers == objective.layers
+    assert pickle.loads(pickle.dumps(objective)) == objective
+
+
+@given(st.text(alphabet="logit(a,b)channel-+*1.e9 '\"[]=_x:@\\\n", max_size=40) | st.text())
+def test_any_other_text_is_refused_in_one_line(text: str) -> None:
+    try:
+        found = obj.parse(text)
+    except (InputError, UnknownName) as error:
+        said = str(error)
+    else:
+        assert obj.parse(str(found)) == found
+        return
+    assert "\n" not in said
+    assert "accepted" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("__import__('os').system('true')", "no objective '__import__'"),
+        ("logit(koala).score", "'.score' follows where it ends"),
+        ("logit(__class__.__name__())", r"a comma or \) should stand where '\(\)\)' is"),
+        ("(" * 100_000 + "logit(a)", "nested more than 50 deep"),
+        ("-" * 100_000 + "logit(a)", "nested more than 50 deep"),
+        ("2 * " * 100_000 + "logit(a)", "nested more than 50 deep"),
+        ("9" * 100_000 + " * logit(a)", "is no objective"),
+        ("1e999 * logit(a)", "1e999 is too large a number"),
+        ("logit(" + "9" * 100_000 + ")", None),
+        ("channel(a, 9999999999999999999)", "channel can't have '9999999999999999999' for its index"),
+        ("total_variation(1e999)", "1e999 is too large"),
+        ("logit(koala", r"a comma or \) should stand where the end is"),
+        ("(logit(koala)", r"a \) should stand where the end is"),
+        ("logit(koala) - ", "should stand where the end is"),
+        ("", "should stand where the end is"),
+        ("1 + logit(koala)", r"should stand where '1 \+ logit\(koala\)' is"),
+        ("logit(a) * logit(b)", r"'\* logit\(b\)' follows where it ends"),
+        ("lgit(koala)", "no objective 'lgit'; did you mean 'logit'"),
+        ("logit()", "logit takes name"),
+        ("logit(a, b)", "logit takes name, not 2 settings"),
+        ("channel(conv3)", "channel takes layer, index"),
+        ("channel(conv3, x)", "channel can't have 'x' for its index"),
+        ("channel(conv3, '1')", "channel can't have '1' for its index"),
+        ("channel(conv3, 1, layer=a)", "not 3 settings"),
+        ("channel(conv3, layer=a)", "takes layer, index, each once"),
+        ("norm(2, [1, x])", "'x' is no number"),
+        ("logit('a\\q')", "a wrong backslash"),
+        ("l2(2)", "l2 takes nothing, not 1 settings"),
+        ("unit(conv3:x)", "is no unit"),
+        ("match_gram(conv3, sha256:0123456789abcdef)", "match_gram holds numbers that no text tells"),
+        ("direction(conv3, sha256:0123456789abcdef)", "direction holds numbers that its text does not tell"),
     ],
 )
-def test_reprs_are_complete(objective: Objective, text: str) -> None:
-    assert repr(objective) == text
+def test_hostile_and_wrong_texts_are_refused(text: str, match: str | None) -> None:
+    if match is None:  # a name, if a strange one
+        match = "no class '9999"
+        with pytest.raises(UnknownName, match=match) as raised:
+            net().read(IMAGES, text)
+    else:
+        with pytest.raises((InputError, UnknownName), match=match) as raised:
+            obj.parse(text)
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 400 or match == "no class '9999"
 
 
-def test_reprs_tell_targets_apart() -> None:
-    texts = [
-        repr(make(target))
-        for make in (
-            lambda t: obj.match_features("a", t),
-            lambda t: obj.match_gram("a", t),
-            lambda t: obj.direction("a", t),
-        )
-        for target in (torch.eye(2), torch.eye(2).bfloat16() * 2, torch.eye(3))
+def test_numbers_beyond_a_text_are_refused() -> None:
+    for make in (lambda: obj.logit(10**18), lambda: 10**5000 * obj.l2(), lambda: obj.channel("a", -(10**18))):
+        with pytest.raises(InputError, match="more than 18 digits"):
+            make()
+
+
+def test_targets_stand_as_digests() -> None:
+    kinds: list[Callable[[Tensor], Objective]] = [
+        lambda t: obj.match_features("a", t),
+        lambda t: obj.match_best("a", t),
+        lambda t: obj.match_gram("a", t),
+        lambda t: obj.match_gram("a", torch.eye(4), t),
+        lambda t: obj.match_covariance("a", torch.ones(5), t),
+        lambda t: obj.match_neighborhoods(3, torch.ones(5), t),
+        lambda t: obj.direction("a", t),
     ]
-    assert len(set(texts)) == 9
-    assert repr(obj.match_gram("a", torch.eye(2))) == repr(obj.match_gram("a", torch.eye(2)))
+    targets = (torch.eye(5), torch.eye(5).bfloat16() * 2, torch.eye(6), torch.eye(5, dtype=torch.float64) * (1 + 1e-12))
+    made = [make(target) for make in kinds for target in targets]
+    assert len({str(one) for one in made}) == len(set(made)) == 28
+    for one, same in zip(made, [make(target) for make in kinds for target in targets], strict=True):
+        assert one == same
+        assert str(one) == str(same)
+        assert pickle.loads(pickle.dumps(one)) == one
+        with pytest.raises(InputError, match="holds numbers that"):
+            obj.parse(str(one))
+
+
+def test_pickled_objectives_score_the_same() -> None:
+    for objective, _ in CASES.values():
+        again = pickle.loads(pickle.dumps(objective))
+        assert again == objective
+        assert torch.equal(net().read(IMAGES, again), net().read(IMAGES, objective))
+
+
+def test_sums_are_added_from_the_left() -> None:
+    a, b, c = obj.channel("maps", 0), obj.energy("maps"), 0.1 * obj.l2()
+    one, two, three = (net().read(IMAGES, objective) for objective in (a, b, c))
+    assert torch.equal(net().read(IMAGES, a + b + c), (one + two) + three)
+    assert torch.equal(net().read(IMAGES, a + (b + c)), one + (two + three))
+    assert a + b + c != a + (b + c)
+    assert torch.equal(net().read(IMAGES, "channel(maps, 0) + energy(maps) + 0.1 * l2()"), (one + two) + three)
+
+
+def test_a_target_is_one_of_three() -> None:
+    assert obj.target() is None
+    assert obj.target(class_="koala") == obj.logit("koala")
+    assert obj.target(unit="maps:1") == obj.channel("maps", 1)
+    assert obj.target(objective="logit(koala) - logit(cat)") == obj.logit("koala") - obj.logit("cat")
+    assert obj.target(objective="maps:1") == obj.as_objective("maps:1")
+    assert obj.as_objective("class:crane (bird)") == obj.logit("crane (bird)")
+    with pytest.raises(InputError, match=r"class and objective were given \(accepted: one of"):
+        obj.target(class_="koala", objective="l2()")
 
 
 def test_layers_are_named_once() -> None:

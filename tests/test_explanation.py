@@ -421,7 +421,10 @@ def test_the_command_writes_and_prints_json(
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--class", "1", "--unit", "0:2"], "--class and --unit were given (accepted: one of them)"),
+        (["--class", "1", "--unit", "0:2"], "class and unit were given (accepted: one of"),
+        (["--objective", "l2()", "--unit", "0:2"], "unit and objective were given (accepted: one of"),
+        (["--objective", "logit(1) - lgit(2)"], "no objective 'lgit'; did you mean 'logit'?"),
+        (["--objective", "logit(9)"], "no class 9 (accepted: 0 to 2)"),
         (["-m", "gradient,gradcam"], "did you mean 'grad_cam'?"),
         (["-m", ""], "no method"),
         (["--class", "9"], "no class 9 (accepted: 0 to 2)"),

@@ -212,7 +212,14 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found["method"] == "incremental"
     assert (tmp_path / "out" / "occlusion.png").exists()
     assert main(["occlude", image, "--unit", "conv5:3", "--window", "16", "--growth", "0.7", "--json"]) == 0
-    assert 0 < json.loads(capsys.readouterr().out)["windows"][0]["error"] < 1
+    one = json.loads(capsys.readouterr().out)
+    assert 0 < one["windows"][0]["error"] < 1
+    text = ["--objective", "2 * unit(conv5:3) - channel(conv5, 3)"]  # the same score
+    assert main(["occlude", image, *text, "--window", "16", "--growth", "0.7", "--json"]) == 0
+    other = json.loads(capsys.readouterr().out)
+    assert other["unit"] == "2 * channel(conv5, 3) - channel(conv5, 3)"
+    clean = one["windows"][0]["images"][0]["clean"]
+    assert other["windows"][0]["images"][0]["clean"] == pytest.approx(clean)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +228,9 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["--window", "65"], "a window 65 px high on an image 64 px high (accepted: 1 to 64)"),
         (["--window", "8", "--stride", "0"], "stride 0"),
         (["--class", "tabbi"], "did you mean 'tabby'"),
-        (["--unit", "conv5:3", "--class", "tabby"], "--unit was given with --class"),
+        (["--unit", "conv5:3", "--class", "tabby"], "class and unit were given (accepted: one of"),
+        (["--unit", "conv5:3", "--layer", "conv4"], "a layer was given with channel(conv5, 3) (accepted: one of"),
+        (["--objective", "channel(conv5)"], "channel takes layer, index"),
         (["--unit", "conv9:3"], "no layer 'conv9'"),
         (["--baseline", "#12345"], "baseline '#12345'"),
         (["--layer", "fc"], "no feature maps"),

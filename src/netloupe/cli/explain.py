@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from netloupe.cli.options import Json, NetworkOptions, Out, grouped
+from netloupe.cli.options import Address, ClassName, Json, NetworkOptions, ObjectiveText, Out, grouped
 from netloupe.cli.output import deliver, table
-from netloupe.core.errors import InputError
-
-if TYPE_CHECKING:
-    from netloupe.core.network import Network
-    from netloupe.core.objectives import Objective
 
 
 @grouped
 def explain(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image file.")],
     network: NetworkOptions,
-    class_: Annotated[
-        str | None, typer.Option("--class", "-c", metavar="NAME", help="A class, by name or index.")
-    ] = None,
-    unit: Annotated[
-        str | None, typer.Option("--unit", "-u", metavar="ADDRESS", help="A unit, as in conv5:17 or conv5:17@3,4.")
-    ] = None,
+    class_: ClassName = None,
+    unit: Address = None,
+    objective: ObjectiveText = None,
     methods: Annotated[
         list[str] | None,
         typer.Option("--methods", "-m", metavar="NAMES", help="Methods, with commas; may be given several times."),
@@ -41,35 +33,26 @@ def explain(
     from netloupe.analysis.explain.task import explain
     from netloupe.analysis.methods import pick_methods
     from netloupe.cli.watch import Bars
+    from netloupe.core.objectives import target
     from netloupe.data.images import fit, open_image, to_float
 
     names = [name.strip() for given in methods for name in given.split(",")] if methods else None
     pick_methods(names)
-    if class_ is not None and unit is not None:
-        raise InputError("--class and --unit were given (accepted: one of them)")
+    goal = target(class_, unit, objective)
     photo = open_image(image)
     net = network.load()
     pixels = to_float(fit(photo, net.inputs.size, net.inputs.channels))
-    objective = _objective(net, class_, unit)
     with Bars() as watch:
         result = explain(
             net,
             pixels,
-            objective,
+            goal,
             names,
             photo=as_seen(photo, net.inputs.size),
             seed=network.seed,
             watch=watch,
         )
     deliver(result, out, as_json, _text)
-
-
-def _objective(net: Network, class_: str | None, unit: str | None) -> Objective | None:
-    from netloupe.core import objectives
-
-    if class_ is not None:
-        return objectives.logit(net.head.classes("--class").index(class_))
-    return None if unit is None else objectives.unit(unit)
 
 
 def _text(found: dict[str, Any]) -> str:

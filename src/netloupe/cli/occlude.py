@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from netloupe.cli.options import Data, Json, Layer, NetworkOptions, Out, grouped, read_images
+from netloupe.cli.options import Address, Data, Json, Layer, NetworkOptions, ObjectiveText, Out, grouped, read_images
 from netloupe.cli.output import deliver, show, table
 from netloupe.core.errors import InputError
 
@@ -23,12 +23,8 @@ def occlude(
     class_name: Annotated[
         str | None, typer.Option("--class", "-c", metavar="NAME", help="The class, by default the one predicted.")
     ] = None,
-    unit: Annotated[
-        str | None,
-        typer.Option(
-            "--unit", "-u", metavar="ADDRESS", help="Only the score of this unit, as conv3:17 or conv3:17@4,5."
-        ),
-    ] = None,
+    unit: Address = None,
+    objective: ObjectiveText = None,
     layer: Layer = None,
     window: Annotated[
         list[int] | None,
@@ -57,15 +53,18 @@ def occlude(
     """Hide each part of an image in turn.
 
     Shows what becomes of the strongest feature map of a layer (by default the last convolution) and of the prediction,
-    as Zeiler and Fergus did, or with --unit of one unit's score.
+    as Zeiler and Fergus did, or with --unit or --objective only of that score.
     """
     from netloupe.analysis.occlusion import occlusions
     from netloupe.analysis.occlusion_panels import occlusion_panels, usual_window
     from netloupe.cli.watch import Bars
+    from netloupe.core.objectives import target
     from netloupe.data.open import open_source
 
-    if unit is not None and (class_name is not None or layer is not None):
-        raise InputError("--unit was given with --class or --layer (accepted: --unit alone)")
+    goal = target(class_name, unit, objective)
+    alone = goal if class_name is None else None
+    if alone is not None and layer is not None:
+        raise InputError(f"a layer was given with {alone} (accepted: one of them)")
     net = network.load()
     fill = _baseline(baseline)
     pixels = read_images(net, [image])
@@ -74,9 +73,9 @@ def occlude(
         w: max(1, w // 2) if stride is None else stride for w in sides
     }
     with Bars() as watch:
-        if unit is not None:
-            found = occlusions(net, pixels, unit, sizes, fill, growth=growth, bfloat16=bfloat16, watch=watch)
-            _deliver_unit(unit, found, out, as_json)
+        if alone is not None:
+            found = occlusions(net, pixels, alone, sizes, fill, growth=growth, bfloat16=bfloat16, watch=watch)
+            _deliver_score(unit or str(alone), found, out, as_json)
             return
         result = occlusion_panels(
             net,
@@ -93,13 +92,13 @@ def occlude(
     deliver(result, out, as_json, _text)
 
 
-def _deliver_unit(unit: str, found: list[Occlusion], out: Path | None, as_json: bool) -> None:
+def _deliver_score(name: str, found: list[Occlusion], out: Path | None, as_json: bool) -> None:
     files = []
     for one in found:
         if out is not None:
             folder = out / "x".join(map(str, one.windows.size)) if len(found) > 1 else out
             files += [str(path) for path in one.save(folder)]
-    summary = {"unit": unit, "windows": [one.summary() for one in found], **({"files": files} if files else {})}
+    summary = {"unit": name, "windows": [one.summary() for one in found], **({"files": files} if files else {})}
     show(summary, as_json, _unit_text)
 
 

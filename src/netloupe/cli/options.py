@@ -47,6 +47,14 @@ Layer = Annotated[str | None, typer.Option("--layer", "-l", metavar="NAME", help
 Layers = Annotated[
     list[str] | None, typer.Option("--layer", "-l", metavar="NAME", help="A layer; may be given several times.")
 ]
+ClassName = Annotated[str | None, typer.Option("--class", "-c", metavar="NAME", help="A class, by name or index.")]
+Address = Annotated[
+    str | None, typer.Option("--unit", "-u", metavar="ADDRESS", help="A unit, as in conv5:17 or conv5:17@3,4.")
+]
+ObjectiveText = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="Any objective, as in 'logit(koala) - 0.5 * logit(lynx)' or 'energy(conv3)'."),
+]
 Sweep = Annotated[
     str | None,
     typer.Option("--sweep", metavar="NAME=V,V,...", help="One sheet of several values, as in lr=0.01,0.05,0.1."),

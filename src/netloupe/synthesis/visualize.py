@@ -130,7 +130,9 @@ def visualize(
     began = begin if diverse == 1 else _varied(net, begin, diverse, seed)
     found = climb(
         net,
-        objectives if diverse == 1 else [_told_apart(net, one, apart) for one in objectives],
+        objectives
+        if diverse == 1
+        else [ToldApart(one, diversity(_with_positions(net, one)), apart) for one in objectives],
         began,
         parameterization=how.parameterization,
         optimizer=how.optimizer,
@@ -195,17 +197,21 @@ def _result(
     )
 
 
-def _told_apart(net: Network, objective: Objective, weight: float) -> Objective:
-    """The objective plus `weight` times its own size times the diversity of the images that it scores."""
-    layer = _with_positions(net, objective)
-    unlike = diversity(layer)
+@dataclass(frozen=True, eq=False, repr=False)
+class ToldApart(Objective):
+    """The objective plus `weight` times its own size times what tells the images apart that it scores."""
 
-    def score(r: Reading) -> Tensor:
-        own = objective.score(r)
-        return own + weight * own.detach().abs() * unlike.score(r)
+    objective: Objective
+    unlike: Objective
+    weight: float
 
-    layers = tuple(dict.fromkeys((*objective.layers, layer)))
-    return Objective(layers, score, f"({objective!r} + {weight} * |{objective!r}| * {unlike!r})")
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return (self.objective + self.unlike).layers
+
+    def score(self, reading: Reading) -> Tensor:
+        own = self.objective.score(reading)
+        return own + self.weight * own.detach().abs() * self.unlike.score(reading)
 
 
 @torch.no_grad()

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import ast
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from netloupe.core.network import Network
-from netloupe.core.objectives import Objective, as_objective, channel, logit, neuron, probability
+from netloupe.core.objectives import Objective, as_objective
+from netloupe.core.objectives.objective import word
+from netloupe.core.objectives.units import Channel, Logit, Neuron, Probability
 from netloupe.core.receptive_field import Box
-
-_NAMED = re.compile(r"(logit|probability|channel|neuron)(\(.*\))")
 
 
 @dataclass(frozen=True)
@@ -36,18 +34,21 @@ class Target:
     @property
     def kind(self) -> Literal["class", "unit", "objective"]:
         """What is explained."""
-        name = self.objective.text.partition("(")[0]
-        if self.title == self.objective.text:
-            return "objective"
-        return "class" if name in ("logit", "probability") else "unit"
+        if isinstance(self.objective, Logit | Probability):
+            return "class"
+        return "unit" if isinstance(self.objective, Channel | Neuron) else "objective"
 
     @property
     def phrase(self) -> str:
         """The objective in words, as in "logit of koala"."""
-        if self.kind == "objective":
-            return self.title
-        name = self.objective.text.partition("(")[0]
-        return f"{'mean of ' * (name == 'channel')}{name} {'of ' * (self.kind == 'class')}{self.title}"
+        name = word(type(self.objective))
+        match self.kind:
+            case "class":
+                return f"{name} of {self.title}"
+            case "unit":
+                return f"{'mean of ' * isinstance(self.objective, Channel)}{name} {self.title}"
+            case _:
+                return self.title
 
 
 def find_target(net: Network, image: Tensor, objective: Objective | str | None) -> Target:
@@ -58,44 +59,36 @@ def find_target(net: Network, image: Tensor, objective: Objective | str | None) 
     if objective is None:
         with torch.no_grad():
             net.head.classes("an explanation without a unit or objective")
-            objective = logit(int(net(image).argmax()))
+            objective = Logit(int(net(image).argmax()))
     objective = as_objective(objective)
-    found = _NAMED.fullmatch(objective.text)
-    if found is None:
-        return Target(objective, objective.text, objective)
-    name, arguments = found[1], ast.literal_eval(f"{found[2][:-1]},)")
-    if name in ("logit", "probability"):
-        return _class_target(net, image, objective, net.head.classes(objective.text).index(arguments[0]))
-    return _unit_target(net, image, objective, *arguments)
+    if isinstance(objective, Logit | Probability):
+        return _class_target(net, image, objective)
+    if isinstance(objective, Channel | Neuron):
+        return _unit_target(net, image, objective)
+    return Target(objective, str(objective), objective)
 
 
-def _class_target(net: Network, image: Tensor, objective: Objective, index: int) -> Target:
-    kind = logit if objective.text.startswith("logit") else probability
-    curve = probability(index) if kind is logit else objective
+def _class_target(net: Network, image: Tensor, objective: Logit | Probability) -> Target:
+    classes = net.head.classes(str(objective))
+    index = classes.index(objective.name)
+    if classes.count == 1:
+        return Target(objective, classes.label(index), objective)
     with torch.no_grad():
         logits = net(image)[0]
-    if len(logits) == 1:
-        return Target(objective, net.head.classes(objective.text).label(index), objective)
     logits[index] = -torch.inf
     rival = int(logits.argmax())
-    return Target(
-        objective,
-        net.head.classes(objective.text).label(index),
-        curve,
-        kind(rival),
-        net.head.classes(objective.text).label(rival),
-    )
+    curve = Probability(index) if isinstance(objective, Logit) else objective
+    return Target(objective, classes.label(index), curve, type(objective)(rival), classes.label(rival))
 
 
-def _unit_target(
-    net: Network, image: Tensor, objective: Objective, layer: str, index: int, *position: int | None
-) -> Target:
+def _unit_target(net: Network, image: Tensor, objective: Channel | Neuron) -> Target:
     with torch.no_grad():
         net.read(image, objective)  # the error for a channel or position that is not there
+    layer, index = objective.layer, objective.index
     maps = net.activations(image, [layer])[layer][0]
     place, sees = "", None
-    if position:
-        y, x = (side // 2 if at is None else at for at, side in zip(position, maps.shape[1:], strict=True))
+    if isinstance(objective, Neuron):
+        y, x = objective.position(*maps.shape[1:])
         strengths, place = maps[:, y, x], f"@{y},{x}"
         sees = net.layer(layer).receptive_field.box(y, x, (image.shape[2], image.shape[3]))
     else:
@@ -104,5 +97,5 @@ def _unit_target(
         return Target(objective, f"{layer}:{index}{place}", objective, sees=sees)
     strengths[index] = -torch.inf
     rival = int(strengths.argmax())
-    other = neuron(layer, rival, *position) if position else channel(layer, rival)
+    other = replace(objective, index=rival)
     return Target(objective, f"{layer}:{index}{place}", objective, other, f"{layer}:{rival}{place}", sees)

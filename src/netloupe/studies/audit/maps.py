@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from netloupe.analysis.methods import Method
 from netloupe.core.errors import NetworkError
-from netloupe.core.network import LOGITS, Network
-from netloupe.core.objectives import Objective, Reading
+from netloupe.core.network import Network
+from netloupe.core.objectives import log_odds
 from netloupe.core.watch import Watch
 from netloupe.studies.audit.backgrounds import inside
 from netloupe.studies.audit.images import Pool
@@ -33,16 +32,6 @@ class Explained:
     within: dict[int, float]
     blank: int
     failed: list[str]
-
-
-def log_odds(label: int) -> Objective:
-    """log p / (1 - p) of a class: like its logit, but also what speaks against the others; it does not saturate."""
-
-    def score(r: Reading) -> Tensor:
-        rest = torch.cat([r.logits[:, :label], r.logits[:, label + 1 :]], 1)
-        return r.logits[:, label] - rest.logsumexp(1)
-
-    return Objective((LOGITS,), score, f"log_odds({label})")
 
 
 def explain_classes(net: Network, pool: Pool, method: Method, boxes: Tensor | None, watch: Watch) -> Explained:

@@ -98,8 +98,7 @@ def importance(method: Method, net: Network, images: Tensor, objectives: Sequenc
 
 def alike(objectives: Sequence[Objective]) -> Iterator[tuple[Objective, list[int]]]:
     """Each objective with the images that share it, since a pass reads one objective of a whole batch."""
-    ids: dict[str, list[int]] = {}
+    ids: dict[Objective, list[int]] = {}
     for i, objective in enumerate(objectives):
-        ids.setdefault(repr(objective), []).append(i)
-    for some in ids.values():
-        yield objectives[some[0]], some
+        ids.setdefault(objective, []).append(i)
+    yield from ids.items()

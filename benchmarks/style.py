@@ -35,7 +35,7 @@ from netloupe.synthesis.statistics import Statistics
 from netloupe.synthesis.statistics import statistics as measure
 from netloupe.synthesis.style import style
 from netloupe.synthesis.texture import texture
-from netloupe.training.stylizer import Judge, Recipe
+from netloupe.training.stylizer import Judge, StylizerRecipe
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from torchvision_operators import define_operators
@@ -228,7 +228,7 @@ def shipped(steps: int, rounds: int) -> tuple[list[dict[str, str]], dict[str, An
         speed += f"; on the GPU {wide.rate(1)} frames/s of 1280x720 px"
     rows, ratios = [], []
     net = netloupe.load()
-    recipe = Recipe(**{k: tuple(map(tuple, v)) if k == "sizes" else tuple(v) if isinstance(v, list) else v
+    recipe = StylizerRecipe(**{k: tuple(map(tuple, v)) if k == "sizes" else tuple(v) if isinstance(v, list) else v
                        for k, v in model.card["recipe"].items()})  # fmt: skip
     for i, name in enumerate(PHOTOS):
         rows.append(compared(net, model, recipe, name, model.styles[i % len(model.styles)], steps))
@@ -237,7 +237,9 @@ def shipped(steps: int, rounds: int) -> tuple[list[dict[str, str]], dict[str, An
     return rows, {"seconds": times.rounds, "ratios": ratios}, speed
 
 
-def compared(net: Network, model: StyleModel, recipe: Recipe, name: str, chosen: str, steps: int) -> dict[str, str]:
+def compared(
+    net: Network, model: StyleModel, recipe: StylizerRecipe, name: str, chosen: str, steps: int
+) -> dict[str, str]:
     """The style loss of the network's picture, beside that of as many steps of optimization of the same losses."""
     content, painting = photo(name, (SIZE, SIZE))[None], painting_of(chosen)
     image = scaled(painting[None], recipe.style_size / min(painting.shape[1:]))

@@ -19,10 +19,10 @@ from netloupe.render.pictures import Picture
 from netloupe.stylenet.model import StyleModel
 from netloupe.stylenet.network import Norm, StyleNet
 from netloupe.synthesis.statistics import statistics
-from netloupe.training.stylizer import Judge, Progressed, Recipe, train
+from netloupe.training.stylizer import Judge, Progressed, StylizerRecipe, train
 from netloupe.zoo.load import load
 
-RECIPE = Recipe(sizes=((32, 5), (40, 3)), batch=2, style_size=48, widths=(4, 8, 8), blocks=1)
+RECIPE = StylizerRecipe(sizes=((32, 5), (40, 3)), batch=2, style_size=48, widths=(4, 8, 8), blocks=1)
 
 
 def tiny(styles: int = 2, norm: Norm = "instance") -> StyleNet:
@@ -63,13 +63,13 @@ def lenslet() -> Network:
     return load()
 
 
-def judge(styles: int = 2, recipe: Recipe = RECIPE) -> Judge:
+def judge(styles: int = 2, recipe: StylizerRecipe = RECIPE) -> Judge:
     """With the statistics of as many photos."""
     pictures = some(styles, recipe.style_size)
     return Judge(lenslet(), recipe, statistics(lenslet(), pictures, recipe.layers, recipe.statistic))
 
 
-def fitted(network: StyleNet, out: Path, recipe: Recipe = RECIPE, **options: Any) -> list[Progressed]:
+def fitted(network: StyleNet, out: Path, recipe: StylizerRecipe = RECIPE, **options: Any) -> list[Progressed]:
     return train(network, judge(network.styles, recipe), few(), out, **options)
 
 

@@ -223,7 +223,7 @@ MISTAKES = [
     (["train", "{labeled}", "-o", "{place}/new", "-a", "lenslett"], "did you mean 'lenslet'?"),
     (["train", "{labeled}", "-o", "{place}/new", "-a", "lenslet", "--sizes", "64"], "40:7,48:7,56:5"),
     (["train", "{labeled}", "-o", "{place}/new", "-a", "lenslet", "--batch", "6"], "fewer than one batch of 6"),
-    (["train", "{labeled}", "-o", "{place}/new", "-a", "lenslet", "--rate", "0"], "rate (above 0)"),
+    (["train", "{labeled}", "-o", "{place}/new", "-a", "lenslet", "--rate", "0"], "rate 0.0 (accepted: above 0)"),
     (["train", "{labeled}", "-o", "{place}/file"], "can't be written"),
     (["train", "--data", "{place}/images/a", "--val", "{place}/images", "-o", "{place}/new"], "no labels"),
     (["atlas", "build", "{tiny}", "--data", "{place}/empty", "-o", "{place}/new"], "no images in"),

@@ -20,7 +20,7 @@ from netloupe.core.network import Network
 from netloupe.data.open import open_source
 from netloupe.data.sources import ImageSource
 from netloupe.training import recorder as recording
-from netloupe.training.classifier import Recipe
+from netloupe.training.classifier import ClassifierRecipe
 from netloupe.training.models import train_model
 from netloupe.training.recorder import EPOCHS, Recorder, networks, snapshots, unwrapped
 from netloupe.zoo.load import load
@@ -160,7 +160,7 @@ def test_train_model_keeps_snapshots_that_load_takes(tmp_path: Path) -> None:
             file = tmp_path / name / str(source.label(i)) / f"{i}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             source.open(i).save(file)
-    recipe = Recipe(sizes=((16, 3),), size=16, batch=32)
+    recipe = ClassifierRecipe(sizes=((16, 3),), size=16, batch=32)
     out = tmp_path / "out"
     path = train_model("lenslet", tmp_path / "train", tmp_path / "val", out, recipe=recipe, snapshots=EPOCHS)
     found = snapshots(out / "snapshots")

@@ -176,7 +176,7 @@ def test_styles_take_turns() -> None:
         ({"rate": float("nan")}, "rate"),
         ({"warmup": 1.5}, "warmup"),
         ({"content": -1.0}, "content"),
-        ({"smoothness": float("nan")}, "content and smoothness"),
+        ({"smoothness": float("nan")}, "smoothness"),
         ({"style_size": 31}, "style size"),
         ({"seed": -1}, "seed"),
     ],
@@ -242,8 +242,9 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     fitted(tiny(), tmp_path, about={"styles": "a"})
-    for recipe, about in ((replace(RECIPE, content=0.5), "a"), (RECIPE, "b")):
-        with pytest.raises(StoreError, match=r"checkpoint\.pt is of another recipe"):
+    changed = replace(RECIPE, content=0.5)
+    for recipe, about, key in ((changed, "a", r"recipe\.content"), (RECIPE, "b", r"styles\.styles")):
+        with pytest.raises(StoreError, match=rf"checkpoint\.pt is of another training, its {key}: "):
             fitted(tiny(), tmp_path, recipe, about={"styles": about})
     (tmp_path / "checkpoint.pt").write_bytes(b"damaged")
     with pytest.raises(StoreError, match="can't be read as a checkpoint"):

@@ -241,7 +241,7 @@ def test_train_extend_and_list(run: Run, place: Path, tmp_path: Path) -> None:
     assert torch.equal(before(image, "coffee"), after(image, "coffee"))
     status, _, err = run(*extended, *RECIPE, "--content", 0.7)  # the checkpoint is there still
     assert (status, err.count("\n")) == (2, 1)
-    assert "checkpoint.pt is of another recipe" in err
+    assert "checkpoint.pt is of another training, its recipe.content: 0.05, now: 0.7" in err
 
 
 def test_train_starts_with_weights(run: Run, place: Path, tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_a_picture_that_changed_is_another_run(place: Path, tmp_path: Path) -> N
     assert len(path.read_bytes()) == len(first)
     for source, name in (("brick", "b"), ("coffee", "a")):  # the same two pictures, the other way about
         photo(source, 40, 40).save(tmp_path / "s" / f"{name}.png")
-    with pytest.raises(StoreError, match="of another recipe"):
+    with pytest.raises(StoreError, match=r"of another training, its styles\.styles: "):
         train_styles(tmp_path / "s", *given, recipe=recipe)
 
 
@@ -310,7 +310,7 @@ MISTAKES = [
     ([*TRAIN, "--styles", "{place}/styles", "--images", "{place}/missing"], "no images at"),
     ([*TRAIN, "--styles", "{place}/styles", "--images", "{place}/bad"], "none of 2 images"),
     ([*TRAIN, "--styles", "{place}/styles", "--sizes", "32"], "PX:STEPS,... as in 128:6000"),
-    ([*TRAIN, "--styles", "{place}/styles", "--sizes", "32:0"], "sizes (PX:STEPS"),
+    ([*TRAIN, "--styles", "{place}/styles", "--sizes", "32:0"], "sizes ((32, 0),) (accepted: PX:TIMES, 32 px or more"),
     ([*TRAIN, "--styles", "{place}/styles", "--widths", "4,8"], "accepted: three numbers"),
     ([*TRAIN, "--styles", "{place}/styles", "--widths", "4,8,0"], "three numbers of 1 or more"),
     ([*TRAIN, "--styles", "{place}/styles", "--norm", "layer"], "instance or batch"),

@@ -15,14 +15,13 @@ import pytest
 import torch
 from torch import nn
 
-from netloupe.core.errors import InputError, NetworkError, StoreError
-from netloupe.training.classifier import Epoch, Recipe, train
-from netloupe.training.labeled import Images
-from netloupe.training.score import Score, score
+from netloupe.core.errors import Cancelled, InputError, NetworkError, StoreError
+from netloupe.training.classifier import ClassifierRecipe, Epoch, train
+from netloupe.training.labeled import Images, Score, score
 from netloupe.zoo.state import save_weights
 from watch_helpers import Recorder
 
-RECIPE = Recipe(sizes=((12, 2), (16, 2)), size=16, batch=16, rate=0.05, finish=1)
+RECIPE = ClassifierRecipe(sizes=((12, 2), (16, 2)), size=16, batch=16, rate=0.05, finish=1)
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +54,7 @@ def colored(count: int, classes: int = 3, channels: int = 3) -> Images:
     return Images(pixels, labels)
 
 
-def run(out: Path, recipe: Recipe = RECIPE, **options: object) -> tuple[nn.Module, Score, list[Epoch]]:
+def run(out: Path, recipe: ClassifierRecipe = RECIPE, **options: object) -> tuple[nn.Module, Score, list[Epoch]]:
     return train(small(), colored(96), colored(30), 3, out, recipe=recipe, dtype=torch.float32, **options)  # type: ignore[arg-type]
 
 
@@ -118,25 +117,42 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if int(line) == 2 * 96 + 32:
+            if int(line) == 14:  # two epochs of six steps, and two more
                 os.kill(process.pid, signal.SIGKILL)
                 break
     assert process.returncode == -signal.SIGKILL
     watch = Recorder()
     resumed, resumed_score, log = run(tmp_path / "killed", watch=watch)
-    assert watch.told[0] == ("training", 2 * 96, 5 * 96)
-    assert watch.told[-1] == ("training", 5 * 96, 5 * 96)
+    assert watch.told == [("training", done, 30) for done in range(12, 31)]
     assert "top-1" in watch.notes[-1]
     assert equal(resumed, whole)
     assert resumed_score == whole_score
     assert [entry.loss for entry in log] == [entry.loss for entry in whole_log]
 
 
+def test_a_cancelled_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    whole, _, _ = run(tmp_path / "whole")
+    network, watch = small(), Recorder(at=21)
+    torch.manual_seed(5)
+    wanted = torch.rand(3)
+    torch.manual_seed(5)
+    with pytest.raises(Cancelled):
+        train(network, colored(96), colored(30), 3, tmp_path / "cut", recipe=RECIPE, dtype=torch.float32, watch=watch)
+    assert watch.told[-1] == ("training", 20, 30)
+    assert torch.equal(torch.rand(3), wanted)
+    assert len((tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()) == 3
+    watch = Recorder()
+    resumed, _, _ = run(tmp_path / "cut", watch=watch)
+    assert watch.told[0] == ("training", 18, 30)
+    assert watch.notes[-1].startswith("epoch 5 of 5, loss ")
+    assert equal(resumed, whole)
+
+
 def test_a_finished_run_only_scores(tmp_path: Path) -> None:
     first, first_score, log = run(tmp_path)
     watch = Recorder()
     again, again_score, again_log = run(tmp_path, watch=watch)
-    assert len(watch.told) == 1
+    assert watch.told == [("training", 30, 30)]
     assert equal(first, again)
     assert (first_score, log) == (again_score, again_log)
 
@@ -155,12 +171,12 @@ def test_gray_images(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     run(tmp_path)
-    with pytest.raises(StoreError, match="of another recipe, data set or architecture"):
+    with pytest.raises(StoreError, match=r"of another training, its recipe\.rate: 0\.05, now: 0\.01; delete it"):
         run(tmp_path, replace(RECIPE, rate=0.01))
     other = Images(colored(96).pixels.flip(0), colored(96).labels)
-    for network, images in ((small(classes=4), colored(96)), (small(), other)):
+    for network, images, key in ((small(classes=4), colored(96), r"shapes\.6\.weight"), (small(), other, "data")):
         classes = network[-1].out_features  # type: ignore[index,union-attr]
-        with pytest.raises(StoreError, match="of another recipe, data set or architecture"):
+        with pytest.raises(StoreError, match=f"of another training, its {key}: .*, now: "):
             train(network, images, colored(30), classes, tmp_path, recipe=RECIPE)  # type: ignore[arg-type]
 
 
@@ -207,7 +223,7 @@ def test_unusable_data_sets(tmp_path: Path) -> None:
 
 
 def test_divergence_is_told(tmp_path: Path) -> None:
-    with pytest.raises(NetworkError, match=r"the loss is (nan|inf) in epoch 0 after \d+ images; try a lower rate"):
+    with pytest.raises(NetworkError, match=r"the loss is (nan|inf) at step \d+ of 30; try a lower rate"):
         run(tmp_path, replace(RECIPE, rate=1e30))
 
 
@@ -217,5 +233,5 @@ def test_divergence_is_told(tmp_path: Path) -> None:
      {"momentum": 1.0}, {"decay": -1.0}, {"smoothing": 1.0}, {"crop": 0.0}, {"seed": -1}, {"std": (1.0,)}],
 )  # fmt: skip
 def test_unusable_recipes(change: dict[str, object]) -> None:
-    with pytest.raises(InputError, match=f"recipe with unusable .*{next(iter(change))}"):
+    with pytest.raises(InputError, match=f"recipe with unusable {next(iter(change))} .*accepted: "):
         replace(RECIPE, **change)  # type: ignore[arg-type]

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from netloupe.core.errors import InputError
 from netloupe.data.open import open_source
 from netloupe.data.sources import ImageSource
-from netloupe.training.classifier import Recipe, _Session
-from netloupe.training.labeled import Images, random_crops, read_labeled
-from netloupe.training.score import score
+from netloupe.training.classifier import ClassifierRecipe
+from netloupe.training.labeled import Images, random_crops, read_labeled, score
 from netloupe.zoo.state import as_stored
 from test_train import colored
 from watch_helpers import Recorder
@@ -106,10 +105,9 @@ def test_values_beyond_half_precision_stay_as_they_are() -> None:
 
 
 def test_the_rate_goes_through_one_cycle_and_then_down_once_more() -> None:
-    recipe = Recipe(sizes=((8, 3), (12, 5)), size=16, rate=0.4, warmup=0.25, finish=2, finish_rate=0.1)
+    recipe = ClassifierRecipe(sizes=((8, 3), (12, 5)), size=16, rate=0.4, warmup=0.25, finish=2, finish_rate=0.1)
     assert [recipe.side(epoch) for epoch in range(recipe.epochs)] == [8] * 3 + [12] * 5 + [16] * 2
-    session = _Session(nn.Linear(1, 1), recipe, torch.device("cpu"), torch.float32, steps=100)
-    rates = [session.rate(step) for step in range(100)]
+    rates = [recipe.learning_rate(step, 10) for step in range(100)]
     for step, expected in (
         (0, 0.0),
         (10, 0.2),

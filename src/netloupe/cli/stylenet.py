@@ -73,7 +73,7 @@ def train(
     from netloupe.cli.watch import Bars
     from netloupe.stylenet.model import load_styles
     from netloupe.training.styles import train_styles
-    from netloupe.training.stylizer import Recipe
+    from netloupe.training.stylizer import StylizerRecipe
 
     changes: dict[str, Any] = {key: value for key, value in asdict(options).items() if value is not None}
     settled = [option for option in ("norm", "blocks") if option in changes] + ["widths"] * (widths is not None)
@@ -84,7 +84,7 @@ def train(
         changes["sizes"] = _pairs(sizes)
     if widths is not None:
         changes["widths"] = _widths(widths)
-    recipe = replace(Recipe(), **changes)
+    recipe = replace(StylizerRecipe(), **changes)
     with Bars() as watch:
         path = train_styles(
             styles,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,3 +28,14 @@ def provenance(net: Network, technique: str, **parameters: Any) -> dict[str, Any
         },
         "versions": {"netloupe": version("netloupe"), "torch": torch.__version__, "python": platform.python_version()},
     }
+
+
+def machine() -> str:
+    """Processor, threads and PyTorch version."""
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+    except OSError:
+        pass
+    return f"{model}, {torch.get_num_threads()} threads, torch {torch.__version__}"

@@ -23,7 +23,7 @@ def digits() -> ImageSource:
 
     labels = [int(label) for label in load_digits().target]
     names = [f"digits/{i:04}-{label}" for i, label in enumerate(labels)]
-    return ImageSource("digits", names, _opener, labels, [str(i) for i in range(10)], "digits")
+    return ImageSource("digits", names, _opener, labels, [str(i) for i in range(10)], "digits", channels=1)
 
 
 def _opener(i: int) -> Image.Image:

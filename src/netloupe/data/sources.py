@@ -36,7 +36,8 @@ class ImageSource:
     valid Unicode. `labels`: class indices, None where unknown. `classes`: class names by index, where the source has
     them. `opener(id)` decodes one image or raises InputError; it may be called from several threads, and pickles for
     all that `open_source` opens. `opened`: what `open_source` was given; None for a source made otherwise. `ids`: of a
-    subset, the ids of its images in the whole, for which `opener` stays.
+    subset, the ids of its images in the whole, for which `opener` stays. `channels`: of what the images are, 3 or, if
+    they are gray, 1; a network of either can be shown both.
     """
 
     spec: str
@@ -46,6 +47,7 @@ class ImageSource:
     classes: Sequence[str] | None = field(default=None, repr=False)
     opened: str | None = field(default=None, repr=False)
     ids: Sequence[int] | None = field(default=None, repr=False)
+    channels: int = 3
 
     def __len__(self) -> int:
         return len(self.names)

@@ -13,7 +13,7 @@ from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.core.taps import module_and_call
 from netloupe.core.watch import SILENT, Watch
-from netloupe.training.classifier import Recipe, fit
+from netloupe.training.classifier import ClassifierRecipe, fit
 from netloupe.training.labeled import Images
 from netloupe.zoo.lenslet import Lenslet
 
@@ -67,11 +67,14 @@ def usual_epochs(count: int) -> int:
     return max(EPOCHS, -(-STEPS // max(1, count // BATCH)))
 
 
-def usual_recipe(net: Network, module: nn.Module, count: int, *, epochs: int = EPOCHS, seed: int = 0) -> Recipe:
+def usual_recipe(
+    net: Network, module: nn.Module, count: int, *, epochs: int = EPOCHS, seed: int = 0
+) -> ClassifierRecipe:
     """How `module`, made by `fresh` or changed after that, is trained on `count` images.
 
-    SGD on one cycle and a last tenth of the epochs on nearly whole images, see `Recipe`; batches of 32. A network
-    without normalization gets a tenth of the rate. The images grow with the epochs if the network takes smaller ones.
+    SGD on one cycle and a last tenth of the epochs on nearly whole images, see `ClassifierRecipe`; batches of 32. A
+    network without normalization gets a tenth of the rate. The images grow with the epochs if the network takes
+    smaller ones.
     """
     side = min(net.inputs.size)
     normed = any(isinstance(part, _NORMS) for part in module.modules())
@@ -81,7 +84,7 @@ def usual_recipe(net: Network, module: nn.Module, count: int, *, epochs: int = E
     if not sizes or not all(_takes(net, module, size) for size, _ in sizes):
         sizes = [(side, max(1, epochs - finish))]
     colors = net.inputs.channels == 3
-    return Recipe(
+    return ClassifierRecipe(
         sizes=tuple(sizes),
         size=side,
         batch=min(BATCH, count),
@@ -90,8 +93,8 @@ def usual_recipe(net: Network, module: nn.Module, count: int, *, epochs: int = E
         finish=finish if epochs > 1 else 0,
         finish_rate=0.005 if normed else 0.0005,
         seed=seed,
-        mean=Recipe.mean if colors else (0.449,),
-        std=Recipe.std if colors else (0.226,),
+        mean=ClassifierRecipe.mean if colors else (0.449,),
+        std=ClassifierRecipe.std if colors else (0.226,),
     )
 
 
@@ -121,20 +124,14 @@ def fitted(
     module: nn.Module,
     images: Images,
     classes: int,
-    recipe: Recipe,
+    recipe: ClassifierRecipe,
     watch: Watch = SILENT,
 ) -> nn.Module:
     """`fit` for the architecture of `net`, on its device: `module` returns the logits where that of `net` does."""
     if net.output is None:
         return fit(module, images, classes, recipe, device=net.device, watch=watch)
-    fit(
-        _Picked(module, Classes(count=classes, output=net.output)),
-        images,
-        classes,
-        recipe,
-        device=net.device,
-        watch=watch,
-    )
+    picked = _Picked(module, Classes(count=classes, output=net.output))
+    fit(picked, images, classes, recipe, device=net.device, watch=watch)
     return module
 
 
@@ -143,7 +140,7 @@ def trained(
     module: nn.Module,
     images: Images,
     classes: int,
-    recipe: Recipe,
+    recipe: ClassifierRecipe,
     watch: Watch = SILENT,
 ) -> Network:
     """`module` trained on `images` and wrapped up, on the device of `net`; its inputs are of the recipe's size."""

@@ -28,7 +28,7 @@ Style = str | Mapping[str, float]
 
 @dataclass(frozen=True, eq=False)
 class StyleModel:
-    """A network in eval mode, the names of its styles in order, its card (see `training.style_card`) and its own name.
+    """A network in eval mode, the names of its styles in order, its card (see `training.card`) and its own name.
 
     >>> model = load_styles()
     >>> painted = model(load_image("cat.png")[None], {"scream": 2, "starry-night": 1})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -21,7 +21,7 @@ _TRIES = 8  # images in a row that can't be read before giving up
 _AHEAD = 3  # batches
 
 
-def crops(source: ImageSource, side: int, count: int, seed: int, steps: range) -> Iterator[Tensor]:
+def crops(source: ImageSource, side: int, count: int, seed: int, steps: Sequence[int]) -> Iterator[Tensor]:
     """For each of `steps` a batch (count, 3, side, side) in [0, 1], which depends on the seed and the step alone.
 
     Each is a square of a photo whose shorter side was brought to between 1 and `LARGEST` times `side`; half of them are

@@ -16,8 +16,8 @@ from netloupe.core.inputs import InputSpec
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.open import open_source
 from netloupe.data.sources import ImageSource
-from netloupe.training.card import make_card, to_markdown
-from netloupe.training.classifier import Recipe, train
+from netloupe.training.card import classifier_card, classifier_page
+from netloupe.training.classifier import ClassifierRecipe, train
 from netloupe.training.labeled import Images, read_labeled
 from netloupe.training.recorder import Recorder
 from netloupe.zoo.files import build_from_file
@@ -29,17 +29,17 @@ from netloupe.zoo.zfnet import zfnet
 ARCHITECTURES = ("lenslet", "zfnet", "path/to/file.py:FACTORY")
 
 
-def default_recipe(architecture: str) -> Recipe:
+def default_recipe(architecture: str) -> ClassifierRecipe:
     """The recipe that suits an architecture.
 
     zfnet is without batch norm, so its rate is lower, and its first fully connected layer takes 47 to 78 px.
     The images of a file's network don't change their size, as it may not allow that.
     """
     if architecture == "lenslet":
-        return Recipe(finish=2)
+        return ClassifierRecipe(finish=2)
     if architecture == "zfnet":
-        return Recipe(sizes=((48, 10), (56, 10), (64, 10)), rate=0.01)
-    return Recipe(sizes=((64, 19),))
+        return ClassifierRecipe(sizes=((48, 10), (56, 10), (64, 10)), rate=0.01)
+    return ClassifierRecipe(sizes=((64, 19),))
 
 
 def train_model(
@@ -49,7 +49,7 @@ def train_model(
     out: str | Path,
     *,
     name: str | None = None,
-    recipe: Recipe | None = None,
+    recipe: ClassifierRecipe | None = None,
     device: str | None = None,
     data: str | None = None,
     labels: Sequence[str] | Path | None = None,
@@ -89,30 +89,30 @@ def train_model(
         out,
         recipe=recipe,
         device=target,
-        watch=watch,
         recorder=recorder,
+        watch=watch,
     )
     about = _about(training, validation, data, train_spec, val_spec)
     kind = architecture if ":" not in architecture else f"{Path(architecture.rpartition(':')[0]).name}:{name}"
-    card = make_card(name, kind, network, names, result, log, recipe, about)
+    card = classifier_card(name, kind, network, names, result, log, recipe, about)
     return write_model(network, out, name, names, card, recipe)
 
 
 def write_model(
-    network: nn.Module, out: Path, name: str, labels: Sequence[str], card: Mapping[str, Any], recipe: Recipe
+    network: nn.Module, out: Path, name: str, labels: Sequence[str], card: Mapping[str, Any], recipe: ClassifierRecipe
 ) -> Path:
     """Write `NAME.safetensors`, which `load` takes as weights, and `card.md` to `out`; returns the former's path."""
     path = out / f"{name}.safetensors"
     save_weights(network, path, header(tuple(labels), _inputs(recipe), card))
-    write_atomically(out / "card.md", to_markdown(card).encode())
+    write_atomically(out / "card.md", classifier_page(card).encode())
     return path
 
 
-def _inputs(recipe: Recipe) -> InputSpec:
+def _inputs(recipe: ClassifierRecipe) -> InputSpec:
     return InputSpec((recipe.size, recipe.size), len(recipe.mean), recipe.mean, recipe.std)
 
 
-def _build(architecture: str, classes: int, recipe: Recipe) -> nn.Module:
+def _build(architecture: str, classes: int, recipe: ClassifierRecipe) -> nn.Module:
     """The network to be trained, with the random weights that belong to the recipe's seed."""
     channels = len(recipe.mean)
     path, _, factory = architecture.rpartition(":")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,13 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from netloupe.core.errors import InputError, NetworkError
+from netloupe.core.errors import InputError
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.labels import required
 from netloupe.data.sources import ImageSource
 from netloupe.training.labeled import Images, read_labeled
+from netloupe.training.loop import Learner, stretches
 from netloupe.training.recorder import EPOCHS, Recorder
 
 SIZE = 24  # px
@@ -60,6 +62,29 @@ def small_network(classes: int, channels: int, seed: int = 0) -> nn.Sequential:
     return found
 
 
+class _Learner(Learner[tuple[Tensor, Tensor]]):
+    """Plain stochastic gradient descent at a constant rate; an epoch is a stretch, batches are images and labels."""
+
+    def __init__(self, network: nn.Module, images: Tensor, labels: Tensor, epochs: int, seed: int) -> None:
+        self.network, self.images, self.labels, self.device = network, images, labels, images.device
+        self.optimizer = torch.optim.SGD(network.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=DECAY)
+        self.stretch = -(-len(labels) // BATCH)
+        self.steps = epochs * self.stretch
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def rate(self, step: int) -> float:
+        return RATE
+
+    def batches(self, steps: range) -> Iterator[tuple[Tensor, Tensor]]:
+        self.network.train()
+        for chosen in torch.randperm(len(self.labels), generator=self._generator).to(self.device).split(BATCH):
+            yield self.images[chosen], self.labels[chosen]
+
+    def loss(self, step: int, batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, labels = batch
+        return F.cross_entropy(self.network(images), labels)
+
+
 def practice(
     source: ImageSource,
     folder: str | Path,
@@ -77,39 +102,24 @@ def practice(
     fewer images than a batch, NetworkError if the loss diverges, StoreError for a folder that can't be written.
     """
     labels = required(source, "training")
-    channels = 1 if source.opened == "digits" else 3
-    images = read_labeled(source, SIZE, channels=channels)
+    images = read_labeled(source, SIZE, watch, channels=source.channels)
     images.check(len(labels), "training")
     held = torch.arange(len(images.labels)) % HELD_OUT == HELD_OUT - 1
     if int((~held).sum()) < BATCH:
         raise InputError(f"{len(images.labels)} images with a label (accepted: {BATCH * HELD_OUT // 4 + 1} or more)")
     training, test = _part(images, ~held, device), _part(images, held, device)
-    inputs = InputSpec((SIZE, SIZE), channels, _numbers(training.mean((0, 2, 3))), _numbers(training.std((0, 2, 3))))
-    module = small_network(len(labels), channels, seed).to(device)
+    mean, std = _numbers(training.mean((0, 2, 3))), _numbers(training.std((0, 2, 3)))
+    inputs = InputSpec((SIZE, SIZE), source.channels, mean, std)
+    module = small_network(len(labels), source.channels, seed).to(device)
     recorder = Recorder(folder, module, recorded)
-    optimizer = torch.optim.SGD(module.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=DECAY)
-    generator = torch.Generator().manual_seed(seed)
     recorder.epoch_done(0)
-    for epoch in watch.each("training", range(1, epochs + 1)):
-        _train_once(module, optimizer, inputs.normalize(training), images.labels[~held].to(device), generator)
+    learner = _Learner(module, inputs.normalize(training), images.labels[~held].to(device), epochs, seed)
+    for epoch, _ in enumerate(stretches(learner, watch), 1):
         recorder.epoch_done(epoch)
     net = Network(module.eval(), inputs, labels, name="small network")
     with torch.no_grad():
         top1 = float((net(test).argmax(1).cpu() == images.labels[held]).double().mean())
     return Practice(net, top1, len(training))
-
-
-def _train_once(
-    module: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor, generator: torch.Generator
-) -> None:
-    module.train()
-    for chosen in torch.randperm(len(labels), generator=generator).to(labels.device).split(BATCH):
-        loss = F.cross_entropy(module(images[chosen]), labels[chosen])
-        if not bool(loss.isfinite()):
-            raise NetworkError(f"the loss is {float(loss)}")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
 
 
 def _part(images: Images, which: Tensor, device: str) -> Tensor:

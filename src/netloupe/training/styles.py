@@ -27,11 +27,10 @@ from netloupe.render.pictures import encode
 from netloupe.stylenet.model import StyleModel, architecture, load_styles, save_styles
 from netloupe.stylenet.network import StyleNet
 from netloupe.synthesis.statistics import Statistics, statistics
-from netloupe.training.style_card import make_card, to_markdown
-from netloupe.training.stylizer import Judge, Recipe, sheet, train
+from netloupe.training.card import style_card, style_page
+from netloupe.training.stylizer import SMALLEST, Judge, StylizerRecipe, sheet, train
 from netloupe.zoo.load import load
 
-SMALLEST = 32  # px, the shorter side of a style picture
 _SAMPLES, _SAMPLE_SIDE = 3, 192  # photos that are painted on the way, px
 
 
@@ -54,7 +53,7 @@ def train_styles(
     out: str | Path,
     *,
     name: str | None = None,
-    recipe: Recipe | None = None,
+    recipe: StylizerRecipe | None = None,
     extend: str | Path | None = None,
     start: str | Path | None = None,
     net: Network | None = None,
@@ -76,7 +75,8 @@ def train_styles(
     Raises InputError for pictures, photos or arguments that can't be used, UnknownName for layers that the judge lacks,
     NetworkError and StoreError as `load_styles` and `train` do.
     """
-    out, name, recipe = Path(out), name if name is not None else "stylenet", recipe if recipe is not None else Recipe()
+    out, name = Path(out), name if name is not None else "stylenet"
+    recipe = recipe if recipe is not None else StylizerRecipe()
     path = out / f"{name}.safetensors"
     given = extend if extend is not None else start
     base = None if given is None else load_styles(given)
@@ -101,7 +101,7 @@ def train_styles(
         watch=watch,
     )
     model = StyleModel(network, names, {}, name)
-    card = make_card(model, recipe, log, _data(photos, styles_folder, pictures), judge, base, kept=len(kept))
+    card = style_card(model, recipe, log, _data(photos, styles_folder, pictures), judge, base, kept=len(kept))
     write_styles(replace(model, card=card), path)
     painted = sheet(network, samples.to(judge.device), range(len(names)))
     write_atomically(path.with_suffix(".jpg"), encode(painted, "JPEG"))
@@ -112,7 +112,7 @@ def write_styles(model: StyleModel, path: Path) -> None:
     """Write the weights, and beside them the model's card as JSON and Markdown."""
     save_styles(model, path)
     write_atomically(path.with_name("card.json"), json.dumps(model.card, indent=1, ensure_ascii=False).encode())
-    write_atomically(path.with_name("card.md"), to_markdown(model.card).encode())
+    write_atomically(path.with_name("card.md"), style_page(model.card).encode())
 
 
 def read_styles(folder: str | Path, size: int) -> list[StylePicture]:
@@ -183,7 +183,7 @@ def _names(pictures: Sequence[StylePicture], before: tuple[str, ...]) -> tuple[s
     return (*before, *(picture.name for picture in pictures))
 
 
-def _network(names: Sequence[str], recipe: Recipe, base: StyleModel | None) -> StyleNet:
+def _network(names: Sequence[str], recipe: StylizerRecipe, base: StyleModel | None) -> StyleNet:
     """The network to be trained: what it begins with, or the random weights that belong to the recipe's seed."""
     if base is not None:
         return base.network.with_styles([base.styles.index(n) if n in base.styles else None for n in names])
@@ -192,7 +192,7 @@ def _network(names: Sequence[str], recipe: Recipe, base: StyleModel | None) -> S
         return StyleNet(len(names), recipe.widths, recipe.blocks, recipe.norm)  # type: ignore[arg-type]
 
 
-def _targets(judge: Network, pictures: Sequence[StylePicture], recipe: Recipe, first: int) -> Statistics:
+def _targets(judge: Network, pictures: Sequence[StylePicture], recipe: StylizerRecipe, first: int) -> Statistics:
     """The statistics of all styles; those before `first` are not trained, so nobody reads theirs, which are zeros."""
     found = [statistics(judge, p.pixels, recipe.layers, recipe.statistic).moments for p in pictures]
     moments = {}

@@ -1,0 +1,141 @@
+"""The one loop that trains: steps at a rate, in stretches between which a run can be saved and taken up again."""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from netloupe.core.errors import InputError, NetworkError
+from netloupe.core.watch import SILENT, Watch
+
+Batch = TypeVar("Batch")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What every recipe has: which images a training sees, how many at once, and how fast it goes.
+
+    sizes: (side of the images in px, turns at it), in order; what a turn is, an epoch or a step, the recipe says.
+    batch: images in a step. rate: the highest learning rate. warmup: share of the turns in which it rises.
+    """
+
+    sizes: tuple[tuple[int, int], ...]
+    batch: int
+    rate: float
+    warmup: float
+    seed: int
+
+    @property
+    def turns(self) -> int:
+        return sum(turns for _, turns in self.sizes)
+
+    def check(self, smallest: int, own: Mapping[str, tuple[bool, str]]) -> None:
+        """Raise InputError naming the fields with unusable values; own: {field: (usable, what is accepted)}."""
+        usable = bool(self.sizes) and all(side >= smallest and turns >= 1 for side, turns in self.sizes)
+        checks = {
+            "sizes": (usable, f"PX:TIMES, {smallest} px or more, 1 time or more"),
+            "batch": (self.batch >= 1, "1 or more"),
+            "rate": (0 < self.rate < math.inf, "above 0"),
+            "warmup": (0 <= self.warmup <= 1, "0 to 1"),
+            "seed": (self.seed >= 0, "0 or more"),
+            **own,
+        }
+        wrong = [
+            f"{name.replace('_', ' ')} {getattr(self, name)} (accepted: {accepted})"
+            for name, (usable, accepted) in checks.items()
+            if not usable
+        ]
+        if wrong:
+            raise InputError(f"a training recipe with unusable {', '.join(wrong)}")
+
+
+def side_at(sizes: tuple[tuple[int, int], ...], turn: int) -> int:
+    """The side in px at a turn, counted from 0; after the last, as in it."""
+    for side, turns in sizes:
+        if turn < turns:
+            return side
+        turn -= turns
+    return sizes[-1][0]
+
+
+class Learner(ABC, Generic[Batch]):
+    """A network that learns, with all that decides what it becomes.
+
+    steps: in all. stretch: steps from one possible checkpoint to the next. longest: norm that the gradient is cut to.
+    What `batches` and `loss` draw at random must depend on the recipe and the step alone, or a run that is taken up
+    again becomes another; PyTorch's own generator is the caller's again after each stretch.
+    """
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    device: torch.device
+    steps: int
+    stretch: int
+    longest: float | None = None
+
+    @abstractmethod
+    def rate(self, step: int) -> float:
+        """The learning rate at a step, counted from 0."""
+
+    @abstractmethod
+    def batches(self, steps: range) -> Iterator[Batch]:
+        """What each of the steps of a stretch learns from; puts the network in training mode."""
+
+    @abstractmethod
+    def loss(self, step: int, batch: Batch) -> Tensor:
+        """One number, to be made smaller."""
+
+    def note(self, step: int, loss: float) -> str:
+        """What is told of a step."""
+        del step
+        return f"loss {loss:.3f}"
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Steps that were just done, up to the `done`-th: their mean loss, and the seconds that they took."""
+
+    done: int
+    loss: float
+    seconds: float
+
+
+def stretches(learner: Learner[Batch], watch: Watch = SILENT, done: int = 0) -> Iterator[Stretch]:
+    """Train, from the step `done` on; yields after every stretch.
+
+    Raises NetworkError where the loss is no finite number, before the network takes it in.
+    """
+    part = watch.part("training", learner.steps, done)
+    while done < learner.steps:
+        steps = range(done, min(learner.steps, done - done % learner.stretch + learner.stretch))
+        start, total = time.monotonic(), 0.0
+        with torch.random.fork_rng(devices=[learner.device] if learner.device.type == "cuda" else []):
+            for step, batch in zip(steps, learner.batches(steps), strict=True):
+                loss = _step(learner, step, batch)
+                total += loss
+                part.advance(note=learner.note(step, loss))
+        done = steps.stop
+        yield Stretch(done, total / len(steps), time.monotonic() - start)
+
+
+def _step(learner: Learner[Batch], step: int, batch: Batch) -> float:
+    optimizer = learner.optimizer
+    for group in optimizer.param_groups:
+        group["lr"] = learner.rate(step)
+    loss = learner.loss(step, batch)
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise NetworkError(f"the loss is {value} at step {step + 1} of {learner.steps}; try a lower rate")
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    if learner.longest is not None:
+        nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], learner.longest)
+    optimizer.step()
+    return value

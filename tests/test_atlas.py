@@ -27,10 +27,11 @@ from netloupe.atlas.pages import Pages
 from netloupe.atlas.server import application
 from netloupe.atlas.store import Store
 from netloupe.atlas.tables import selectivity, typical
-from netloupe.core.errors import InputError, StoreError, UnknownName
+from netloupe.core.errors import Cancelled, InputError, StoreError, UnknownName
 from netloupe.core.network import Network
 from netloupe.data.images import load_images
 from netloupe.data.open import open_source
+from watch_helpers import Recorder
 
 
 def photos(folder: Path) -> Path:
@@ -155,6 +156,14 @@ def test_unknown_paths_have_no_resource(pages: Pages) -> None:
         "data/images/99.json",
     ):  # fmt: skip
         assert pages.resource(path) is None, path
+
+
+def test_a_cancelled_export_leaves_no_files(atlas: Path, tmp_path: Path) -> None:
+    watch = Recorder(at=4)
+    with pytest.raises(Cancelled):
+        export(atlas, tmp_path / "site", watch=watch)
+    assert watch.steps("files") == [0, 1, 2, 3]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_export_is_what_the_server_answers(atlas: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from netloupe.core.errors import StoreError
+from netloupe.core.errors import Cancelled, StoreError
 from netloupe.sweep.accumulators import Peaks, TopPatches
 from netloupe.sweep.engine import sweep
 from sweep_helpers import (
@@ -76,6 +76,18 @@ def test_skipped_images_are_remembered(tmp_path: Path) -> None:
     report = sweep(tiny_network(), source, {"peaks": Peaks()}, state=state)
     assert [s.id for s in report.skipped] == [2, 35]
     assert (report.images, report.resumed) == (38, 31)
+
+
+def test_a_cancelled_sweep_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    state, cancelled, resumed, whole = tmp_path / "sweep.safetensors", *(all_accumulators() for _ in range(3))
+    with pytest.raises(Cancelled):
+        sweep(tiny_network(), tiny_images(COUNT), cancelled, state=state, save_every=0.0, watch=Recorder(at=3))
+    watch = Recorder()
+    report = sweep(tiny_network(), tiny_images(COUNT), resumed, state=state, watch=watch)
+    assert watch.told[0] == ("images", report.resumed, COUNT)
+    assert 0 < report.resumed < COUNT
+    sweep(tiny_network(), tiny_images(COUNT), whole)
+    assert_equal_results(flat_results(whole), flat_results(resumed))
 
 
 def test_the_state_of_something_else_is_refused(tmp_path: Path) -> None:

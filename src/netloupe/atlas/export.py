@@ -12,7 +12,7 @@ from netloupe.core.errors import StoreError
 from netloupe.core.watch import SILENT, Watch
 
 
-def export(store: str | Path, out: str | Path, watch: Watch = SILENT) -> int:
+def export(store: str | Path, out: str | Path, *, watch: Watch = SILENT) -> int:
     """Write every resource of the atlas at `store` to files under `out`; returns how many.
 
     The folder appears when all is written. Names stand decoded in file names, since a web server decodes the path of

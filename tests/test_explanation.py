@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from atlas_helpers import tiny_network, write_photos
 from netloupe import objectives as obj
 from netloupe.analysis.explain.evidence import Curves, ExplainedBy
+from netloupe.analysis.explain.record import Explanation
 from netloupe.analysis.explain.target import find_target
-from netloupe.analysis.explain.task import Explanation, explain
+from netloupe.analysis.explain.task import explain
 from netloupe.analysis.explain.words import likeness, on_curves, on_random, on_rival, score
 from netloupe.analysis.fidelity import area, deletion, insertion, randomized
 from netloupe.analysis.methods import METHODS
@@ -340,7 +341,7 @@ def test_the_page_is_whole_and_needs_nothing_else(whole: Explanation) -> None:
 
 def test_labels_are_text_not_markup(image: Tensor) -> None:
     text = explain(tiny_network(), image, "class:2", ["gradient"]).documents()["explain.html"]
-    assert "&lt;b&gt;&#x27;owl&#x27;&lt;/b&gt;" in text
+    assert "&lt;b&gt;&#39;owl&#39;&lt;/b&gt;" in text
     assert "<b>" not in text
 
 

@@ -1,71 +1,45 @@
-"""One self-contained HTML page: pictures and style inside, nothing to fetch, no script."""
+"""Self-contained HTML pages: pictures and style inside, nothing to fetch, no script.
+
+A page is a template of `templates/`, filled with what it shows. All text is escaped; `parts.html` holds what several
+pages are made of: figures, tables, bars, curves.
+"""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
-from html import escape
-from importlib.resources import files
+from functools import cache
 
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from netloupe.render.pictures import Picture, encode
 
 
-def page(title: str, body: str) -> str:
-    """A document with the style of `page.css`; `body` is markup."""
-    style = files("netloupe.render").joinpath("page.css").read_text(encoding="utf-8")
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
-        f"<style>\n{style}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
-    )
+def filled(template: str, **values: object) -> str:
+    """The page of a template such as "explain.html"; `title` is the document's. A value that is missing is an error."""
+    return _environment().get_template(template).render(**values)
 
 
 def data_uri(picture: Picture) -> str:
-    """The picture as a JPEG inside an address."""
+    """The picture as a JPEG inside an address; in templates `picture | uri`."""
     return f"data:image/jpeg;base64,{base64.b64encode(encode(picture, 'JPEG', 90)).decode()}"
 
 
-def image(picture: Picture, alt: str) -> str:
-    """An `img` of the picture in its own size at most."""
-    height, width = picture.shape[:2]
-    return f'<img src="{data_uri(picture)}" width="{width}" height="{height}" alt="{escape(alt)}">'
+def points(values: np.ndarray, low: float, high: float, width: int, height: int) -> str:
+    """The `points` of a polyline from left to right, `low` at the bottom of the box and `high` at its top."""
+    x = np.linspace(0, width, len(values))
+    y = height * (1 - (values - low) / max(high - low, 1e-12))
+    return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
 
 
-def figure(inside: str, caption: str) -> str:
-    """`inside` is markup, the caption text."""
-    return f"<figure>{inside}<figcaption>{escape(caption)}</figcaption></figure>"
-
-
-def bar_list(rows: Sequence[tuple[str, float]]) -> str:
-    """Names with shares in [0, 1] as bars."""
-    items = "".join(
-        f'<li><span>{escape(name)}</span><span class="track"><span style="width:{share:.2%}"></span></span>'
-        f"<span>{share:.1%}</span></li>"
-        for name, share in rows
+@cache
+def _environment() -> Environment:
+    found = Environment(
+        loader=PackageLoader("netloupe.render"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return f'<ol class="bars">{items}</ol>'
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Text in columns, the first of them names; it scrolls on its own where the page is narrow."""
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
-    body = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>'
-        for name, *cells in rows
-    )
-    return f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def chart(curves: Sequence[tuple[str, str, np.ndarray]], low: float, high: float, label: str) -> str:
-    """Curves (style, name, values) from left to right between `low` and `high`, as an `svg`."""
-    width, height = 240, 72
-    lines = []
-    for style, name, values in curves:
-        x = np.linspace(0, width, len(values))
-        y = height * (1 - (values - low) / max(high - low, 1e-12))
-        points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
-        lines.append(f'<polyline class="{style}" points="{points}"><title>{escape(name)}</title></polyline>')
-    box = f"-2 -2 {width + 4} {height + 4}"
-    return f'<svg class="chart" viewBox="{box}" role="img" aria-label="{escape(label)}">{"".join(lines)}</svg>'
+    found.filters |= {"uri": data_uri, "points": points}
+    return found

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from netloupe.analysis.explain.evidence import Curves, ExplainedBy
+from netloupe.analysis.explain.record import Explanation
 from netloupe.analysis.explain.words import NOTES, likeness, on_curves, on_random, on_rival, score
 from netloupe.render.colors import SOFT, diverging, enlarged, heat, overlay, relief
 from netloupe.render.pictures import Picture, beside, fitted, resized, stacked
 from netloupe.render.sheet import Sheet, bars, color_bar, paragraph
-
-if TYPE_CHECKING:
-    from netloupe.analysis.explain.task import Explanation
 
 _SIDE = 176  # px of a map's longer side
 _GAP = 8
@@ -40,7 +36,11 @@ def color_picture(one: ExplainedBy, size: tuple[int, int]) -> Picture | None:
     return relief(np.stack([enlarged(color, size) for color in raw]))
 
 
-def draw_figure(e: Explanation) -> Picture:
+def draw(e: Explanation) -> dict[str, Picture]:
+    return {"explain": _sheet(e)}
+
+
+def _sheet(e: Explanation) -> Picture:
     """The photo with its object, the predictions, and each method: its map, the overlay, its colors, its figures."""
     cells = [_cell(e, one) for one in e.maps.values()]
     rows = [beside(cells[i : i + 2], gap=4 * _GAP) for i in range(0, len(cells), 2)]
@@ -61,7 +61,7 @@ def _head(e: Explanation) -> Picture:
         paragraph(e.target.title, width, 26),
         paragraph(f"Explained: {e.target.phrase} in {e.provenance['network']['name']}", width, 13, SOFT),
         paragraph("Top predictions" if e.predictions else "The network has no choice of classes", width, 13),
-        *([bars([(one.label, one.probability) for one in e.predictions], width)] if e.predictions else ()),
+        *([bars(e.shares, width)] if e.predictions else ()),
         _legend(),
     ]
     pictures = [

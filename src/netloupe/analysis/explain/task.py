@@ -2,103 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from netloupe.analysis.explain.evidence import Curves, ExplainedBy, curves_of, explained_by
-from netloupe.analysis.explain.figure import draw_figure
-from netloupe.analysis.explain.page import write_page
+from netloupe.analysis.explain.evidence import ExplainedBy, curves_of, explained_by
+from netloupe.analysis.explain.figure import draw
+from netloupe.analysis.explain.page import write
+from netloupe.analysis.explain.record import Explanation, Prediction
 from netloupe.analysis.explain.target import Target, find_target
 from netloupe.analysis.fidelity import STEPS, randomized
 from netloupe.analysis.gradients import saliency
 from netloupe.analysis.methods import METHODS, pick_methods
 from netloupe.analysis.objects import LocatedObject, locate_object
-from netloupe.core.errors import InputError, NetloupeError, unknown
+from netloupe.core.errors import InputError, NetloupeError
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective
 from netloupe.core.provenance import provenance
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.images import to_float
 from netloupe.render.pictures import Picture, from_pixels
-from netloupe.render.result import Result
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One class of the image, its probability in [0, 1]."""
-
-    label: str
-    index: int
-    probability: float
-
-
-@dataclass(frozen=True)
-class Explanation(Result):
-    """Every method's map of one image, of one objective.
-
-    image: (C, H, W) in [0, 1]. photo: the same part of the photograph, for showing. predictions: the top five, if the
-    network gives classes. maps: by method. skipped: method -> why it can't explain this network. object: by the
-    gradient's saliency, in the photo's pixels; None with the reason in `no_object`. by_chance: the curves of pixels in
-    a random order.
-    """
-
-    image: np.ndarray
-    photo: Picture
-    target: Target
-    predictions: tuple[Prediction, ...]
-    maps: Mapping[str, ExplainedBy]
-    skipped: Mapping[str, str]
-    object: LocatedObject | None
-    no_object: str
-    by_chance: Curves
-    provenance: Mapping[str, Any]
-
-    def __getitem__(self, method: str) -> ExplainedBy:
-        """One method's map. Raises UnknownName for a method that is not among them."""
-        if method not in self.maps:
-            raise unknown("method", method, self.maps)
-        return self.maps[method]
-
-    def pictures(self) -> dict[str, Picture]:
-        return {"explain": draw_figure(self)}
-
-    def documents(self) -> dict[str, str]:
-        return {"explain.html": write_page(self)}
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        found = {name: one.attribution for name, one in self.maps.items()} | {"image": self.image}
-        return found if self.object is None else found | {"object-mask": self.object.mask}
-
-    def summary(self) -> dict[str, Any]:
-        found = self.object
-        return {
-            "objective": repr(self.target.objective),
-            "target": self.target.title,
-            "rival": self.target.rival_title or None,
-            "predictions": [vars(one) for one in self.predictions],
-            "object": None if found is None else {"box": list(found.box), "of": list(found.mask.shape)},
-            "by_chance": dict(zip(("deletion", "insertion"), self.by_chance.areas, strict=True)),
-            "methods": {name: _figures(one) for name, one in self.maps.items()},
-            "skipped": dict(self.skipped),
-        }
-
-
-def _figures(one: ExplainedBy) -> dict[str, Any]:
-    gone, back = (None, None) if one.curves is None else one.curves.areas
-    return {
-        "zero": one.zero,
-        "strength": one.strength,
-        "peak": None if one.peak is None else list(one.peak),
-        "class_likeness": one.class_likeness,
-        "random_likeness": one.random_likeness,
-        "deletion": gone,
-        "insertion": back,
-    }
 
 
 def explain(
@@ -156,6 +80,8 @@ def explain(
         provenance(
             net, "explain", objective=repr(target.objective), methods=[m.name for m in chosen], seed=seed, steps=steps
         ),
+        draw=draw,
+        write=write,
     )
 
 

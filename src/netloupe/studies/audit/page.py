@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from html import escape
+from typing import Any
 
 import numpy as np
 
-from netloupe.render.page import figure, image, page, table
+from netloupe.render.page import filled
+from netloupe.render.pictures import Picture
 from netloupe.studies.audit.figure import (
     HEADER,
     before_after,
@@ -20,15 +21,6 @@ from netloupe.studies.audit.places import Box, in_pixels, place_words
 from netloupe.studies.audit.record import LEAST_EFFECT, Audit, Background, Example, Groups, Place, Shown
 from netloupe.studies.audit.words import NOTES, left_out, p_text, verdict, words
 
-_STYLE = """
-.suspect { display: grid; gap: 0.75rem; border-top: 1px solid var(--line); padding-top: 1.5rem; }
-.suspect > p { max-width: 50rem; }
-.strip { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: 1rem 1.25rem; }
-.strip .row { display: grid; grid-auto-flow: column; grid-auto-columns: minmax(0, 1fr); gap: 2px; }
-.strip img, .small img { image-rendering: pixelated; }
-.small { display: grid; grid-template-columns: repeat(auto-fill, 8.25rem); gap: 1rem; }
-h3 { margin: 0; font-size: 0.9375rem; font-weight: 600; }
-"""
 _BACKGROUND = (
     "Class",
     "Attribution on the object",
@@ -44,71 +36,55 @@ _GROUPS = ("Class", "By maps", "Apart", "Rightly classified", "By features", "Ap
 
 
 def write(a: Audit) -> dict[str, str]:
-    """The page, as `audit.html`."""
-    return {"audit.html": _page(a)}
-
-
-def _page(a: Audit) -> str:
     """The HTML: the verdict, each suspect with examples and counterexamples, and every class in tables."""
-    name, source = a.provenance["network"]["name"], a.provenance["parameters"]["source"]
-    method = a.provenance["parameters"]["method"]
-    parts = [
-        f"<style>{_STYLE}</style>",
-        f"<header><h1>{escape(verdict(a))}</h1>",
-        f"<p class=soft>Audit of {escape(name)} over {escape(source)}, maps by {escape(method)}</p>",
-        *(f"<p class=soft>{escape(text)}</p>" for text in left_out(a)),
-        "</header>",
-        *(_suspect(a, one) for one in a.shown),
-        _places(a),
-        _backgrounds(a),
-        _maps(a),
-        _groups(a),
-        "<section class=notes>",
-        *(f"<p class=soft>{escape(note.format(least=LEAST_EFFECT))}</p>" for note in NOTES),
-        "</section>",
-    ]
-    return page(f"Audit of {name}", "\n".join(parts))
-
-
-def _suspect(a: Audit, shown: Shown) -> str:
-    one = shown.suspect
-    what = place_words(one.proposal.box) if isinstance(one, Place) else "the background"
-    box = in_pixels(one.proposal.box, a.size) if isinstance(one, Place) else None
-    where = ""
-    if isinstance(one, Place):
-        picture = image(excess_picture(a, one), f"excess of attribution of {a.names[one.label]}")
-        where = (
-            f'<div class="small">{figure(picture, "Its attribution, above (red) and below the other classes")}</div>'
-        )
-    strips = "".join(
-        f'<h3>{escape(title)}</h3><div class="strip">'
-        f"{''.join(_example(a.names[one.label], each, box) for each in examples)}</div>"
-        for title, examples in titled(a, shown)
+    network, about = a.provenance["network"]["name"], a.provenance["parameters"]
+    split = [one for one in a.groups if one.maps.any() or (one.features is not None and one.features.any())]
+    page = filled(
+        "audit.html",
+        title=f"Audit of {network}",
+        verdict=verdict(a),
+        network=network,
+        source=about["source"],
+        method=about["method"],
+        left_out=left_out(a),
+        suspects=[_suspect(a, one) for one in a.shown],
+        places=([head.replace("\n", " ") for head in HEADER], [place_cells(a, one) for one in a.places]),
+        backgrounds=None
+        if a.backgrounds is None
+        else (_BACKGROUND, [_background_cells(a, one) for one in a.backgrounds]),
+        maps=[_mean_map(a, a.names[one.label]) for one in a.places],
+        groups=(_GROUPS, [_group_cells(a, one) for one in split]),
+        said=[note.format(least=LEAST_EFFECT) for note in NOTES],
     )
-    head = "" if one.suspect else "No suspect, foremost all the same: "
-    return (
-        f'<section class="suspect"><h2>{escape(f"{head}{a.names[one.label]}, {what}")}</h2>'
-        f"<p>{escape(words(a, one))}</p>{where}{strips}</section>"
-    )
+    return {"audit.html": page}
 
 
-def _example(name: str, one: Example, box: Box | None) -> str:
+def _suspect(a: Audit, shown: Shown) -> dict[str, Any]:
+    one, name = shown.suspect, a.names[shown.suspect.label]
+    place = one if isinstance(one, Place) else None
+    what = "the background" if place is None else place_words(place.proposal.box)
+    box = None if place is None else in_pixels(place.proposal.box, a.size)
+    return {
+        "head": f"{'' if one.suspect else 'No suspect, foremost all the same: '}{name}, {what}",
+        "name": name,
+        "words": words(a, one),
+        "excess": None if place is None else excess_picture(a, place),
+        "strips": [(title, [_example(name, each, box) for each in examples]) for title, examples in titled(a, shown)],
+    }
+
+
+def _example(name: str, one: Example, box: Box | None) -> dict[str, Any]:
     shown = pictures_of(one, box)
     kinds = ["image", "map", "changed"] if len(shown) == 3 else ["image", "changed"]
-    cells = "".join(image(picture, f"{one.name}, {kind}") for picture, kind in zip(shown, kinds, strict=True))
-    return figure(f'<div class="row">{cells}</div>', before_after(name, one))
+    return {
+        "name": one.name,
+        "caption": before_after(name, one),
+        "pictures": dict(zip(kinds, shown, strict=True)),
+    }
 
 
-def _places(a: Audit) -> str:
-    rows = [place_cells(a, one) for one in a.places]
-    return f"<section><h2>Places tested</h2>{table([h.replace(chr(10), ' ') for h in HEADER], rows)}</section>"
-
-
-def _backgrounds(a: Audit) -> str:
-    if a.backgrounds is None:
-        return ""
-    rows = [_background_cells(a, one) for one in a.backgrounds]
-    return f"<section><h2>Object and background</h2>{table(_BACKGROUND, rows)}</section>"
+def _mean_map(a: Audit, name: str) -> tuple[str, Picture]:
+    return name, mean_map(a.maps[a.labels.index(name)], a.size)
 
 
 def _background_cells(a: Audit, one: Background) -> list[str]:
@@ -116,32 +92,6 @@ def _background_cells(a: Audit, one: Background) -> list[str]:
     numbers = (one.plain, one.object_only, one.background_only, one.effect, one.low)
     name = a.names[one.label] + (" (suspect)" if one.suspect else "")
     return [name, *shares, *(f"{number:z.2f}" for number in numbers), p_text(one.p)]
-
-
-def _maps(a: Audit) -> str:
-    """The mean map of each class that was tested."""
-    cells = []
-    for one in a.places:
-        name = a.names[one.label]
-        values = a.maps[a.labels.index(name)]
-        cells.append(figure(image(mean_map(values, a.size), f"mean attribution of {name}"), name))
-    return (
-        "<section><h2>Where the attribution lies</h2><p class=soft>Mean over the images looked at, red above an even "
-        f'spread, blue below.</p><div class="small">{"".join(cells)}</div></section>'
-    )
-
-
-def _groups(a: Audit) -> str:
-    split = [one for one in a.groups if one.maps.any() or (one.features is not None and one.features.any())]
-    head = "<section><h2>Groups of images</h2>"
-    if not split:
-        return f"{head}<p>No class falls into groups, by its maps or by its features.</p></section>"
-    rows = [_group_cells(a, one) for one in split]
-    return (
-        f"{head}<p class=soft>Classes that fall into groups, by where the evidence lies or by features; their sizes, "
-        "how far apart they are (mean silhouette), and whether both agree (adjusted Rand index, 1 where they are the "
-        f"same). Of the half that is looked at.</p>{table(_GROUPS, rows)}</section>"
-    )
 
 
 def _group_cells(a: Audit, one: Groups) -> list[str]:

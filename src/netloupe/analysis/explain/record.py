@@ -1,0 +1,88 @@
+"""What an explanation found: every method's map of one image, with how far to trust each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from netloupe.analysis.explain.evidence import Curves, ExplainedBy
+from netloupe.analysis.explain.target import Target
+from netloupe.analysis.objects import LocatedObject
+from netloupe.core.errors import unknown
+from netloupe.render.pictures import Picture
+from netloupe.render.result import Record
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One class of the image, its probability in [0, 1]."""
+
+    label: str
+    index: int
+    probability: float
+
+
+@dataclass(frozen=True)
+class Explanation(Record):
+    """Every method's map of one image, of one objective.
+
+    image: (C, H, W) in [0, 1]. photo: the same part of the photograph, for showing. predictions: the top five, if the
+    network gives classes. maps: by method. skipped: method -> why it can't explain this network. object: by the
+    gradient's saliency, in the photo's pixels; None with the reason in `no_object`. by_chance: the curves of pixels in
+    a random order.
+    """
+
+    image: np.ndarray
+    photo: Picture
+    target: Target
+    predictions: tuple[Prediction, ...]
+    maps: Mapping[str, ExplainedBy]
+    skipped: Mapping[str, str]
+    object: LocatedObject | None
+    no_object: str
+    by_chance: Curves
+    provenance: Mapping[str, Any]
+
+    @property
+    def shares(self) -> list[tuple[str, float]]:
+        """The predictions as labels with probabilities."""
+        return [(one.label, one.probability) for one in self.predictions]
+
+    def __getitem__(self, method: str) -> ExplainedBy:
+        """One method's map. Raises UnknownName for a method that is not among them."""
+        if method not in self.maps:
+            raise unknown("method", method, self.maps)
+        return self.maps[method]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        found = {name: one.attribution for name, one in self.maps.items()} | {"image": self.image}
+        return found if self.object is None else found | {"object-mask": self.object.mask}
+
+    def summary(self) -> dict[str, Any]:
+        found = self.object
+        return {
+            "objective": repr(self.target.objective),
+            "target": self.target.title,
+            "rival": self.target.rival_title or None,
+            "predictions": [vars(one) for one in self.predictions],
+            "object": None if found is None else {"box": list(found.box), "of": list(found.mask.shape)},
+            "by_chance": dict(zip(("deletion", "insertion"), self.by_chance.areas, strict=True)),
+            "methods": {name: _figures(one) for name, one in self.maps.items()},
+            "skipped": dict(self.skipped),
+        }
+
+
+def _figures(one: ExplainedBy) -> dict[str, Any]:
+    gone, back = (None, None) if one.curves is None else one.curves.areas
+    return {
+        "zero": one.zero,
+        "strength": one.strength,
+        "peak": None if one.peak is None else list(one.peak),
+        "class_likeness": one.class_likeness,
+        "random_likeness": one.random_likeness,
+        "deletion": gone,
+        "insertion": back,
+    }

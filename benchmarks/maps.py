@@ -33,9 +33,9 @@ def main() -> None:
     parser.add_argument("--whole", type=int, nargs="+", default=[1000, 2000], help="points for the exact grid")
     given = parser.parse_args()
     net, source = netloupe.load(), netloupe.open_source(given.images).first(given.first)
-    features, pixels = feature_space(net, source, net.feature_layer), pixel_space(source)
+    features, pixels = feature_space(net, source, net.layers.features().name), pixel_space(source)
     labels = [source.label(int(i)) for i in features.ids]
-    numbers: dict[str, Any] = {"layer": net.feature_layer, "images": len(labels)}
+    numbers: dict[str, Any] = {"layer": net.layers.features().name, "images": len(labels)}
     numbers["accuracy"] = accuracy({"features": features.vectors, "pixels": pixels.vectors}, labels)
     points, numbers["tsne"] = tsne(wide(features.vectors), given.peer)
     numbers["grid"] = grids(points, given.whole)
@@ -44,7 +44,7 @@ def main() -> None:
         "maps",
         "Maps and neighbors",
         f"Accuracy of the k nearest neighbors of each image among the others (leave one out): {len(labels):,} images "
-        f"of tiny-imagenet's validation set, features of layer {net.feature_layer} of lenslet, pixels at 32x32.",
+        f"of tiny-imagenet's validation set, features of layer {numbers['layer']} of lenslet, pixels at 32x32.",
         numbers["accuracy"],
         numbers,
         (

@@ -19,7 +19,6 @@ from netloupe.core.network import Network
 from netloupe.core.trace.after import Rest
 from netloupe.studies.ablation.measure import ablation
 from netloupe.studies.ablation.record import half_of, mean_and_error
-from netloupe.studies.features import stage_ends
 
 SIDE = 8
 
@@ -219,8 +218,8 @@ def test_numbers() -> None:
 
 
 def test_usual_layers() -> None:
-    assert stage_ends(wrapped(ReadsThree())) == ["act"]
-    assert stage_ends(wrapped(Skip()), 2) == ["act", "side"]
+    assert list(wrapped(ReadsThree()).layers.stage_ends()) == ["act"]
+    assert list(wrapped(Skip()).layers.stage_ends(2)) == ["act", "side"]
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ def test_neighbors_find_the_same_image_at_distance_zero(tmp_path: Path) -> None:
     source = open_source(write_photos(tmp_path, 9, size=(24, 32)))
     query = load_images([tmp_path / "p04.png"], (24, 32))
     near = neighbors(net, query, source, k=3)
-    assert near.layer == net.feature_layer == "conv2"
+    assert near.layer == net.layers.features().name == "conv2"
     assert near.features.ids[0, 0] == 4
     assert near.features.distances[0, 0] < 1e-5
     assert near.pixels.ids[0, 0] == 4

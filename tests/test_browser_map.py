@@ -29,7 +29,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i, name in enumerate(("cats", "dogs", "owls & eels")):
         write_photos(folder / "photos" / name, COUNT // 4 + 10 * (i == 0), seed=i)
     net = tiny_network()
-    build(net, open_source(folder / "photos"), folder / "atlas", layers=[net.feature_layer, "conv1"], project=None)
+    build(
+        net,
+        open_source(folder / "photos"),
+        folder / "atlas",
+        layers=[net.layers.features().name, "conv1"],
+        project=None,
+    )
     build(net, open_source(folder / "photos"), folder / "none", layers=["conv1"], project=None, map_by=None)
     return folder
 
@@ -319,7 +325,7 @@ def test_it_fits_a_phone_and_both_themes(browser: Any, address: str) -> None:
 def test_one_image_alone_is_large_enough_to_see(browser: Any, tmp_path: Path) -> None:
     write_photos(tmp_path / "photos", 1)
     net = tiny_network()
-    build(net, open_source(tmp_path / "photos"), tmp_path / "atlas", layers=[net.feature_layer], project=None)
+    build(net, open_source(tmp_path / "photos"), tmp_path / "atlas", layers=[net.layers.features().name], project=None)
     for address in serving(tmp_path / "atlas"):
         opened(browser, address)
         assert run(browser, "[netloupe.map.visible, netloupe.map.thumbnails]") == [1, True]

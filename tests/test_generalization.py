@@ -19,7 +19,7 @@ from netloupe.core.errors import InputError, UnknownName
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.data.sources import ImageSource
-from netloupe.studies.features import grid_of, read_features, stage_ends
+from netloupe.studies.features import grid_of, read_features
 from netloupe.studies.folds import class_accuracy, draw_folds
 from netloupe.studies.generalization.measure import generalization
 from netloupe.studies.generalization.probes import KINDS, Kind, Scale, fit_path, probe, scores_of
@@ -265,7 +265,7 @@ def test_a_test_source_and_its_folds() -> None:
 
 def test_grids_and_usual_layers() -> None:
     lens = Network(lenslet(5).eval(), InputSpec((64, 64)))
-    assert stage_ends(lens) == ["pool1", "pool2", "relu3", "pool4", "relu5", "pool6", "relu7"]
+    assert list(lens.layers.stage_ends()) == ["pool1", "pool2", "relu3", "pool4", "relu5", "pool6", "relu7"]
     assert [grid_of(lens, name) for name in ("pool1", "pool2", "relu3", "relu7", "mean", "fc")] == [4, 4, 2, 2, 1, 1]
     assert grid_of(lens, "pool1", 31) == 1
     found = read_features(net(), colors(), ["conv1"])

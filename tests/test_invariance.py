@@ -26,7 +26,6 @@ from netloupe.render.chart import Band, Line, axis, line_chart
 from netloupe.studies.invariance.measure import invariance, motions
 from netloupe.studies.invariance.numbers import amounts, by_amount, crossing, linearity, shown_places
 from netloupe.studies.invariance.record import Invariance
-from netloupe.studies.layers import first_features, last_map
 from netloupe.studies.motions import Held, Motion
 
 SIZE = (12, 16)
@@ -270,15 +269,15 @@ def test_pictures_arrays_and_summary(found: Invariance, tmp_path: Path) -> None:
 
 def test_which_layers_are_first_and_last() -> None:
     net = network()
-    assert first_features(net) == "relu1"
-    assert last_map(net) == "relu2"
+    assert net.layers.first_features().name == "relu1"
+    assert net.layers.last_map().name == "relu2"
     flat = nn.Sequential()
     flat.add_module("flat", nn.Flatten())
     flat.add_module("fc", nn.Linear(12, 3))
     only = Network(flat, InputSpec((2, 2)))
-    assert first_features(only) == "fc"
+    assert only.layers.first_features().name == "fc"
     with pytest.raises(InputError, match="no map over the image before its last features; name the layers"):
-        last_map(only)
+        only.layers.last_map()
 
 
 def test_what_can_not_be_used() -> None:

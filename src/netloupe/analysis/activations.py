@@ -79,8 +79,7 @@ def activation_maps(
     if top < 1:
         raise InputError(f"top is {top} (accepted: 1 or more)")
     if layers is None:
-        layers = [n for n, layer in net.layers.items() if layer.kind.startswith("Conv") and layer.spatial]
-        layers = layers or [n for n, layer in net.layers.items() if layer.spatial]
+        layers = list(net.layers.convolutions() or net.layers.where(lambda layer: layer.spatial))
     flat = [n for n in layers if not net.layer(n).spatial]
     if flat or not layers:
         named = (

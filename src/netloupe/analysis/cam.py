@@ -7,7 +7,7 @@ from torch import Tensor
 
 from netloupe.analysis.gradients import differentiate, gradient
 from netloupe.core.errors import InputError
-from netloupe.core.network import LOGITS, Network
+from netloupe.core.network import Network
 from netloupe.core.objectives import Objective, as_objective
 
 
@@ -39,16 +39,9 @@ def guided_grad_cam(net: Network, images: Tensor, objective: Objective | str, la
 
 
 def cam_layer(net: Network, objective: Objective | str) -> str:
-    """The last convolution before what the objective reads, with the normalization and rectifier that follow it.
-
-    That is the last layer whose map is as large as that convolution's. Raises InputError if there is none.
-    """
+    """`Layers.convolved` before what the objective reads. Raises InputError if there is no map."""
     objective = as_objective(objective)
-    names = list(net.layers)
-    read = [names.index(net.layer(name).name) for name in objective.layers if name != LOGITS]
-    before = names[: min(read, default=len(names))]
-    maps = {n: net.layers[n].shape[1:] for n in before if net.layers[n].spatial and max(net.layers[n].shape[1:]) > 1}
-    convolutions = [n for n in maps if net.layers[n].kind.startswith("Conv")] or list(maps)
-    if not convolutions:
+    before = net.layers.before(objective)
+    if not before.maps():
         raise InputError(f"{net.name} has no layer with positions before {objective!r}; Grad-CAM needs one")
-    return [n for n in maps if maps[n] == maps[convolutions[-1]]][-1]
+    return before.convolved().name

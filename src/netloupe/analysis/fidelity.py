@@ -17,7 +17,6 @@ from netloupe.analysis.baselines import Baseline, baseline_images
 from netloupe.core.errors import InputError, NetworkError, first_line
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective, as_objective
-from netloupe.core.taps import module_and_call
 
 STEPS = 32  # of the deletion and insertion curves
 
@@ -36,13 +35,11 @@ def randomized(net: Network, layers: Iterable[str] | None = None, seed: int = 0)
     Raises UnknownName for a layer that is not there, InputError if nothing in the layers can be drawn.
     """
     names = None if layers is None else [layers] if isinstance(layers, str) else list(layers)
-    found = copy.copy(net)
-    found.module = _copied(net)
-    found.name = f"{net.name} with random weights"
+    found = net.with_module(_copied(net), f"{net.name} with random weights")
     if names is None:
         roots = [found.module]
     else:
-        roots = [found.module.get_submodule(module_and_call(net.layer(name).name)[0]) for name in names]
+        roots = [found.layer(name).module for name in names]
     parts = {part for root in roots for part in root.modules()}
     if not any(parameter.numel() > 1 for part in parts for parameter in part.parameters(recurse=False)):
         where = net.name if names is None else f"layer {', '.join(map(repr, names)) or 'list of length 0'}"

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from torch import nn
 
 from netloupe.core.errors import InputError, unknown
 from netloupe.core.network import Network
 from netloupe.core.provenance import provenance
-from netloupe.core.taps import module_and_call
 from netloupe.render.pictures import Picture, grid, resized
 from netloupe.render.result import Result
 
@@ -83,8 +81,7 @@ def filters(net: Network, layer: str | None = None, *, scale: Scale = "filter") 
     """
     if scale not in ("filter", "layer"):
         raise unknown("scale", scale, ("filter", "layer"))
-    named = {n: net.module.get_submodule(module_and_call(n)[0]) for n in net.layers}
-    convolutions = [n for n, m in named.items() if isinstance(m, nn.Conv2d)]
+    convolutions = list(net.layers.convolutions())
     if layer is None:
         if not convolutions:
             raise InputError(f"{net.name} has no two-dimensional convolution, so no filters to show")
@@ -92,5 +89,5 @@ def filters(net: Network, layer: str | None = None, *, scale: Scale = "filter") 
     elif net.layer(layer).name not in convolutions:
         listed = ", ".join(convolutions[:8])
         raise InputError(f"layer {layer!r} is a {net.layer(layer).kind} without filters (accepted: {listed})")
-    weights = named[layer].get_parameter("weight").detach().float().cpu().numpy()
+    weights = net.layers[layer].module.get_parameter("weight").detach().float().cpu().numpy()
     return Filters(layer, weights, scale, provenance(net, "filters", layer=layer, scale=scale))

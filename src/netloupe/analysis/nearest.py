@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from netloupe.core.errors import InputError, unknown
+from netloupe.core.spread import spread
 from netloupe.core.watch import SILENT, Watch
 
 METRICS = ("l2", "cosine")
@@ -65,7 +66,7 @@ def search(
     if len(vectors) <= index_above:
         return nearest(queries, vectors, ids, k, metric=metric, exclude=exclude, watch=watch), Search(True)
     found = _by_index(queries, vectors, ids, k, metric, exclude, watch)
-    some = np.unique(np.linspace(0, len(queries) - 1, min(len(queries), _CHECKED)).astype(int))
+    some = np.array(spread(0, len(queries) - 1, _CHECKED, down=True))
     true = nearest(queries[some], vectors, ids, k, metric=metric, exclude=None if exclude is None else exclude[some])
     return found, Search(False, round(recall(found.ids[some], true.ids), 4))
 

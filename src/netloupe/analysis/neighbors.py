@@ -112,7 +112,7 @@ def neighbors(
     layer or metric that is not there.
     """
     check(k, metric)
-    layer = net.layer(layer).name if layer is not None else net.feature_layer
+    layer = net.layer(layer).name if layer is not None else net.layers.features().name
     features = feature_space(net, images, layer, watch)
     pixels = pixel_space(images, net.inputs.channels, watch)
     found: dict[str, Search] = {}

@@ -18,6 +18,7 @@ from netloupe.core.network import Network
 from netloupe.core.objectives import Objective, as_objective
 from netloupe.core.provenance import provenance
 from netloupe.core.receptive_field import Span
+from netloupe.core.spread import spread
 from netloupe.core.watch import SILENT, Watch
 from netloupe.render.colors import diverging, enlarged, overlay
 from netloupe.render.pictures import Picture, beside, captioned, fitted, from_pixels, resized
@@ -239,7 +240,7 @@ def _scores(
 
 def measured_error(sliding: Sliding, objective: Objective, grid: Windows, scores: Tensor) -> float:
     """The largest difference from exact scores at up to 5 x 5 positions, as a share of their range."""
-    picks = [sorted({round(i * (count - 1) / 4) for i in range(5)}) for count in grid.grid]
+    picks = [spread(0, count - 1, 5) for count in grid.grid]
     rows, columns = ([spans[i] for i in some] for spans, some in zip(grid.spans, picks, strict=True))
     true = _scores(sliding.exact(), objective, rows, columns, 32)
     differences = (scores[picks[0]][:, picks[1]] - true).abs().max()

@@ -18,13 +18,14 @@ from torch import Tensor
 
 from netloupe.analysis.display import as_seen
 from netloupe.analysis.unproject import Neuron, chains, projections
-from netloupe.core.errors import InputError, UnknownName
+from netloupe.core.errors import InputError
 from netloupe.core.layers import Layer
 from netloupe.core.network import Network
 from netloupe.core.numbers import finite
 from netloupe.core.provenance import provenance
 from netloupe.core.receptive_field import Box
 from netloupe.core.rules import Rule
+from netloupe.core.units import check_place
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource, ReadPixels, pixel_reader
 from netloupe.render.colors import relief
@@ -132,9 +133,7 @@ class TopPatches(Result, Mapping[str, LayerPatches]):
     def only(self, layer: str, channel: int) -> TopPatches:
         """The patches of one channel alone, projections left out. Raises UnknownName if the layer has fewer."""
         entry = self.found[layer]
-        if not 0 <= channel - entry.first < len(entry.values):
-            accepted = f"{entry.first} to {entry.first + len(entry.values) - 1}"
-            raise UnknownName(f"no channel {channel} in layer {layer!r} (accepted: {accepted})")
+        check_place(layer, "channel", channel, range(entry.first, entry.first + len(entry.values)))
         pick = slice(channel - entry.first, channel - entry.first + 1)
         one = LayerPatches(entry.values[pick], entry.images[pick], entry.positions[pick], channel)
         return replace(self, found={layer: one}, provenance={**self.provenance, "channel": channel}, projected=None)

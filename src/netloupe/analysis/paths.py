@@ -40,12 +40,8 @@ class Likeness:
 
 def layers_before(net: Network, layer: str, among: Sequence[str]) -> list[str]:
     """At most `LAYERS` layers in order: of those `among` before `layer` that have several channels, and it itself."""
-    names = list(net.layers)
-    last = names.index(net.layer(layer).name)
-    fit = [n for n in among if names.index(n) < last and net.layers[n].channels > 1]
-    if len(fit) >= LAYERS:
-        fit = [fit[round(i * (len(fit) - 1) / (LAYERS - 2))] for i in range(LAYERS - 1)]
-    return [*fit, names[last]]
+    fit = net.layers.only(among).before(layer).where(lambda one: one.channels > 1)
+    return [*fit.evenly(LAYERS - 1), layer]
 
 
 def profiles(net: Network, images: Tensor, layers: Sequence[str]) -> dict[str, np.ndarray]:

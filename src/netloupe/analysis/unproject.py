@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from netloupe.core.errors import InputError, NetworkError, UnknownName, unknown
+from netloupe.core.errors import InputError, NetworkError, unknown
 from netloupe.core.network import Network
 from netloupe.core.rules import Rule, backward_rule
+from netloupe.core.units import check_place
 from netloupe.data.sources import ReadPixels
 
 RULES: tuple[Rule, ...] = ("deconvnet", "guided")
@@ -187,8 +188,7 @@ def _index(image: int, place: Place, maps: Tensor | np.ndarray) -> tuple[int, ..
     """Where in maps (N, C, H, W) or (N, C) a neuron is. Raises UnknownName if it is not there."""
     index = (image, place.channel, place.y, place.x)[: maps.ndim]
     for what, value, limit in zip(("channel", "row", "column"), index[1:], maps.shape[1:], strict=False):
-        if not 0 <= value < limit:
-            raise UnknownName(f"no {what} {value} in layer {place.layer!r} (accepted: 0 to {limit - 1})")
+        check_place(place.layer, what, value, range(limit))
     return index
 
 

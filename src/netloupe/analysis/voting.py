@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from netloupe.analysis.nearest import INDEX_ABOVE, Search, search
+from netloupe.core.spread import spread
 from netloupe.core.watch import SILENT, Watch
 
 ASKED = 10_000  # at most so many images are asked for, evenly spread; all are answers
@@ -56,7 +57,7 @@ def vote(
     if len(several) == 0:
         return None
     most = min(len(several), ASKED if len(known) <= INDEX_ABOVE else ASKED_OF_INDEX)
-    asked = several[np.unique(np.linspace(0, len(several) - 1, most).astype(int))]
+    asked = several[spread(0, len(several) - 1, most, down=True)]
     k = min(k, len(known) - 1)
     base = vectors[known]
     watch = watch.named("accuracy")

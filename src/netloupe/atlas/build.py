@@ -19,7 +19,7 @@ import pyarrow as pa
 from netloupe.analysis.unproject import named_rule, no_rectifier, rectifies
 from netloupe.atlas.documents import Projected, network_document
 from netloupe.atlas.map import check_method, write_map
-from netloupe.atlas.photographs import Photographs, map_layers, write_images
+from netloupe.atlas.photographs import MAP_LAYERS, Photographs, write_images
 from netloupe.atlas.projections import write_projections
 from netloupe.atlas.store import FORMAT, Store
 from netloupe.atlas.synthesized import Synthesis, write_synthesized
@@ -80,10 +80,9 @@ def build(
     if project is not None:
         named_rule(project)
     check_method(map_by)
-    if layers is None:
-        layers = [n for n, layer in net.layers.items() if layer.same_as is None]
-    layers = list(dict.fromkeys(net.layer(n).name for n in layers))
     net.head.classes("an atlas", 2)
+    features = _features(net, layers)
+    layers = list(net.layers.distinct()) if layers is None else net.layers.each(layers)
     how = (synthesize if synthesize is not None else Synthesis()).checked(net)
     if missing := [name for name in how.layers if name not in layers]:
         raise InputError(f"images of layer {missing[0]!r}, which the atlas leaves out (accepted: {', '.join(layers)})")
@@ -96,7 +95,7 @@ def build(
         return _report_of(out, time.monotonic() - start)
     store = Store.begin(out, identity)
 
-    found = _Found(TopPatches(max(k, how.ranked)), Peaks(), ClassMeans(), Features(net.feature_layer), Predictions())
+    found = _Found(TopPatches(max(k, how.ranked)), Peaks(), ClassMeans(), Features(features), Predictions())
     report = sweep(
         net,
         source,
@@ -108,7 +107,7 @@ def build(
     )
     check_any_read(report, source)
     predictions = found.predictions.result()
-    rows = map_layers(net, layers)
+    rows = list(net.layers.only(layers).maps().evenly(MAP_LAYERS))
     by_image = {
         int(i): (classes.tolist(), probabilities.tolist())
         for i, classes, probabilities in zip(
@@ -135,6 +134,16 @@ def build(
     (store.path / "sweep.safetensors").unlink(missing_ok=True)
     store.finish(out, identity)
     return replace(_report_of(out, time.monotonic() - start), fresh=True)
+
+
+def _features(net: Network, layers: Sequence[str] | None) -> str:
+    """The layer by which images are neighbors: the features; where they can't be told, the last of those given."""
+    try:
+        return net.layers.features().name
+    except InputError:
+        if not layers:
+            raise
+        return net.layers.only(layers).last.name
 
 
 def _identity(net: Network, source: ImageSource, layers: Sequence[str], k: int, project: Rule | None) -> dict[str, Any]:

@@ -28,14 +28,6 @@ _BATCH = 25
 _BLOCK = 200  # images written together
 
 
-def map_layers(net: Network, layers: Sequence[str]) -> list[str]:
-    """The layers whose maps are shown: at most MAP_LAYERS of those that are maps over the image, evenly spread."""
-    spatial = [n for n in layers if net.layers[n].spatial and max(net.layers[n].shape[1:]) > 1]
-    if len(spatial) <= MAP_LAYERS:
-        return spatial
-    return [spatial[round(i * (len(spatial) - 1) / (MAP_LAYERS - 1))] for i in range(MAP_LAYERS)]
-
-
 def write_images(
     store: Store,
     net: Network,

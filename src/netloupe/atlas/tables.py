@@ -12,6 +12,7 @@ from netloupe.analysis.nearest import search
 from netloupe.atlas.pages import UNITS_PER_BLOCK
 from netloupe.atlas.photographs import Photographs
 from netloupe.core.receptive_field import ReceptiveField
+from netloupe.core.spread import evenly
 from netloupe.render.pictures import Color, Picture, cropped, encode
 
 TILE_COLUMNS = 8
@@ -159,6 +160,4 @@ def neighbor_rows(space: str, ids: np.ndarray, vectors: np.ndarray) -> pa.Table:
 def typical(strength: np.ndarray, dead: np.ndarray, count: int = 12) -> list[int]:
     """Up to `count` channels for a layer's strip: evenly spread over the living ones in order of strength."""
     living = [int(c) for c in np.argsort(-strength, kind="stable") if not dead[c]]
-    if len(living) <= count:
-        return living
-    return [living[round(i * (len(living) - 1) / (count - 1))] for i in range(count)]
+    return evenly(living, count)

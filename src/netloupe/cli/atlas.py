@@ -63,7 +63,7 @@ def build(
     if not chosen and (facets or steps is not None or preset != "lucid"):
         raise InputError("--facets, --preset or --steps without --synthesize (accepted: with --synthesize LAYER)")
     if chosen == ["all"]:
-        chosen = list(layer or (name for name, one in net.layers.items() if one.same_as is None))
+        chosen = list(layer or net.layers.distinct())
     how = Synthesis(tuple(chosen), facets, preset, steps)
     with Bars() as watch:
         report = build(

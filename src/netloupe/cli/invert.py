@@ -39,7 +39,7 @@ def invert(
     swept = None if sweep is None else parse_sweep(sweep, accepted)
     net = network.load()
     pixels = read_images(net, images)
-    layers = layer or [name for name, one in net.layers.items() if one.kind in ("Conv2d", "Linear")]
+    layers = layer or list(net.layers.where(lambda one: one.is_convolution or one.is_linear))
     options: dict[str, Any] = {"steps": steps, "lr": lr, "smoothness": smoothness, "seed": network.seed}
     with Bars() as watch:
 

@@ -8,10 +8,10 @@ import typer
 
 from netloupe.cli.options import Data, Json, Layers, NetworkOptions, Out, grouped
 from netloupe.cli.output import deliver, table
-from netloupe.core.errors import InputError, UnknownName
+from netloupe.core.errors import InputError
 
 if TYPE_CHECKING:
-    from netloupe.core.network import Network
+    pass
 
 
 @grouped
@@ -41,6 +41,7 @@ def patches(
     from netloupe.analysis.patches import project_patches, top_patches
     from netloupe.analysis.unproject import named_rule, no_rectifier, rectifies
     from netloupe.cli.watch import Bars
+    from netloupe.core.units import Unit
     from netloupe.data.open import open_source
 
     if unit is not None and layer:
@@ -49,7 +50,7 @@ def patches(
     net, source = network.load(), open_source(data)
     channel = None
     if unit is not None:
-        name, channel = _address(net, unit)
+        name, channel = Unit.parse(unit).channel_of(net.layers)
         layer = [name]
     if rule is not None and not rectifies(net):
         raise no_rectifier(net, rule)
@@ -60,19 +61,6 @@ def patches(
         if rule is not None:
             result = project_patches(net, result, rule, batch_size=batch_size, watch=watch)
     deliver(result, out, as_json, _text)
-
-
-def _address(net: Network, text: str) -> tuple[str, int]:
-    """(layer, channel) of a unit, checked before the images are read."""
-    from netloupe.core.units import Unit
-
-    unit = Unit.parse(text)
-    if unit.channel is None or unit.position is not None:
-        raise InputError(f"{text!r} is no channel (accepted: layer:channel as in conv3:17)")
-    channels = net.layer(unit.layer).channels
-    if unit.channel >= channels:
-        raise UnknownName(f"no channel {unit.channel} in layer {unit.layer!r} (accepted: 0 to {channels - 1})")
-    return unit.layer, unit.channel
 
 
 def _text(found: dict[str, Any]) -> str:

@@ -1,19 +1,23 @@
-"""What layers a module has: found by running it once on a blank image."""
+"""The layers of a network, and every choice among them: what a map is, the convolutions, the features."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from netloupe.core.inputs import InputSpec
+from netloupe.core.errors import InputError, UnknownName, unknown
 from netloupe.core.receptive_field import ReceptiveField
-from netloupe.core.taps import evaluating, placement
-from netloupe.core.trace.fields import Tracker
-from netloupe.core.trace.measuring import measure
+from netloupe.core.spread import evenly
+from netloupe.core.taps import LOGITS, module_and_call
+from netloupe.core.trace.origins import UNNAMED, Origin
+
+_RECTIFIERS = ("ReLU", "ReLU6", "LeakyReLU", "PReLU", "ELU", "SELU", "CELU", "GELU", "SiLU", "Mish", "Hardswish")
+STAGES = 8  # at most, of those that a network is looked at by
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Layer:
     shape: tuple[int, ...]
     parameters: int
     receptive_field: ReceptiveField
+    module: nn.Module = field(repr=False, compare=False)
     overwritten: bool = False
     same_as: str | None = None
 
@@ -41,72 +46,272 @@ class Layer:
 
     @property
     def spatial(self) -> bool:
-        """Whether the output is a map over the image: (C, H, W)."""
+        """Whether the output has positions, if only one: (C, H, W)."""
         return len(self.shape) == 3
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the output; (1, 1) without positions."""
+        return (self.shape[1], self.shape[2]) if self.spatial else (1, 1)
 
-@dataclass
-class _Seen:
-    name: str
+    @property
+    def is_map(self) -> bool:
+        """Whether the output is a map over the image: (C, H, W) of more than one position."""
+        return max(self.size) > 1
+
+    @property
+    def is_convolution(self) -> bool:
+        """Whether the module is a two-dimensional convolution, and no container of one."""
+        return isinstance(self.module, nn.Conv2d)
+
+    @property
+    def is_linear(self) -> bool:
+        return isinstance(self.module, nn.Linear)
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether the module bears, itself, weights of two dimensions or more: a kernel or a matrix."""
+        own = [*self.module.parameters(recurse=False), getattr(self.module, "weight", None)]
+        return any(isinstance(weight, Tensor) and weight.ndim > 1 for weight in own)
+
+    @property
+    def path(self) -> str:
+        """The module's name."""
+        return module_and_call(self.name)[0]
+
+    @property
+    def call(self) -> int:
+        """Which call of the module in a pass this is, from 1."""
+        return module_and_call(self.name)[1]
+
+
+class Reads(Protocol):
+    """What reads layers, such as an objective; `LOGITS` among them is the end of the network."""
+
+    @property
+    def layers(self) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """The network that layers belong to. answer: where its logits come from."""
+
+    title: str
     module: nn.Module
-    output: Tensor
-    version: int
-    shape: tuple[int, ...]
-    field: ReceptiveField | None
-    overwritten: bool = False
-    same_as: str | None = None
+    layers: tuple[Layer, ...]
+    answer: Origin
+
+    @cached_property
+    def order(self) -> dict[str, int]:
+        return {layer.name: i for i, layer in enumerate(self.layers)}
 
 
-@torch.inference_mode(False)
-@torch.no_grad()
-def list_layers(module: nn.Module, inputs: InputSpec, forward: Callable[[Tensor], Any]) -> Mapping[str, Layer]:
-    """Name -> Layer in the order in which the layers finish, the root module left out.
+class Layers(Mapping[str, Layer]):
+    """Name -> Layer in the order in which the layers of a network finish.
 
-    Every call counts that gives one tensor of two or four dimensions with the batch first. Modules inside
-    TorchScript can't be hooked, so they are not among the layers.
+    `net.layers` are all of them. What asks for several gives `Layers` again, so questions chain:
+    `net.layers.before(objective).maps().evenly(8)`. What asks for one gives the `Layer`.
     """
-    tracker = Tracker()
-    seen: list[_Seen] = []
-    calls: dict[str, int] = {}
-    handles = []
 
-    def hook_for(name: str) -> Callable[..., None]:
-        def hook(called: nn.Module, _args: Any, output: Any) -> None:
-            calls[name] = calls.get(name, 0) + 1
-            address = name if calls[name] == 1 else f"{name}~{calls[name]}"
-            if isinstance(output, Tensor) and output.ndim in (2, 4) and output.shape[0] == 1:
-                shape = tuple(output.shape[1:])
-                seen.append(_Seen(address, called, output, output._version, shape, tracker.field(output)))
+    def __init__(self, whole: _Whole, chosen: Iterable[Layer]) -> None:
+        self._whole = whole
+        self._chosen = {layer.name: layer for layer in chosen}
 
-        return hook
+    @classmethod
+    def of(cls, title: str, module: nn.Module, layers: Sequence[Layer], answer: Origin) -> Layers:
+        """All layers of a network called `title`. answer: the origin of its logits."""
+        return cls(_Whole(title, module, tuple(layers), answer), layers)
 
-    device, dtype = placement(module)
-    blank = inputs.normalize(torch.full((1, inputs.channels, *inputs.size), 0.5, device=device)).to(dtype)
-    try:
-        for name, submodule in module.named_modules():
-            if name and not isinstance(submodule, torch.jit.ScriptModule):
-                handles.append(submodule.register_forward_hook(hook_for(name)))
-        with evaluating(module), tracker.watching(blank):
-            forward(blank)
-    finally:
-        for handle in handles:
-            handle.remove()
-    first: dict[tuple[int, int], str] = {}
-    for entry in seen:
-        entry.overwritten = entry.output._version != entry.version
-        entry.same_as = first.get((id(entry.output), entry.version))
-        first.setdefault((id(entry.output), entry.version), entry.name)
-    missing = {e.name: e.shape for e in seen if e.field is None}
-    measured = measure(module, inputs, forward, missing) if missing else {}
-    return {
-        e.name: Layer(
-            e.name,
-            type(e.module).__name__,
-            e.shape,
-            sum(p.numel() for p in e.module.parameters()),
-            e.field if e.field is not None else measured[e.name],
-            e.overwritten,
-            e.same_as,
+    def moved(self, title: str, module: nn.Module) -> Layers:
+        """The same layers of another module of the same structure, such as a copy."""
+        found = [replace(one, module=module.get_submodule(one.path)) for one in self.values()]
+        return Layers.of(title, module, found, self._whole.answer)
+
+    def __getitem__(self, name: str) -> Layer:
+        return self._chosen[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._chosen)
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __repr__(self) -> str:
+        return f"Layers({', '.join(self)})"
+
+    def named(self, name: str) -> Layer:
+        """The layer of that name, or UnknownName with the nearest match."""
+        if name not in self:
+            raise self._unknown(name)
+        return self[name]
+
+    @property
+    def last(self) -> Layer:
+        """The last of one or more."""
+        return list(self.values())[-1]
+
+    def each(self, names: Iterable[str]) -> list[str]:
+        """The names, each once, as they are given. Raises UnknownName for one that is not there."""
+        return list(dict.fromkeys(self.named(name).name for name in names))
+
+    # Several of them
+
+    def where(self, wanted: Callable[[Layer], bool]) -> Layers:
+        return Layers(self._whole, filter(wanted, self.values()))
+
+    def only(self, names: Iterable[str]) -> Layers:
+        """Those of these names, in the order of execution. Raises UnknownName for one that is not there."""
+        wanted = set(self.each(names))
+        return self.where(lambda layer: layer.name in wanted)
+
+    def maps(self) -> Layers:
+        """Maps over the image: (C, H, W) of more than one position."""
+        return self.where(lambda layer: layer.is_map)
+
+    def convolutions(self) -> Layers:
+        """Two-dimensional convolutions, whatever is left of the image after them."""
+        return self.where(lambda layer: layer.is_convolution)
+
+    def weighted(self) -> Layers:
+        """Modules that bear, themselves, a kernel or a matrix of weights."""
+        return self.where(lambda layer: layer.is_weighted)
+
+    def rectifiers(self) -> Layers:
+        return self.where(lambda layer: layer.kind in _RECTIFIERS)
+
+    def once(self) -> Layers:
+        """The first calls of modules."""
+        return self.where(lambda layer: layer.call == 1)
+
+    def distinct(self) -> Layers:
+        """Those that hand on a tensor of their own, not one that an earlier layer gave."""
+        return self.where(lambda layer: layer.same_as is None)
+
+    def before(self, *reads: str | Reads) -> Layers:
+        """Those that finish before any that is read, by name or by objectives: before the end all, as for the logits.
+
+        Raises UnknownName for a layer that is not there.
+        """
+        return self._from_to(0, min(self._places(reads), default=len(self._whole.layers)))
+
+    def through(self, *reads: str | Reads) -> Layers:
+        """Those up to the deepest that is read, itself included; all for the logits, none where nothing is read."""
+        return self._from_to(0, max(self._places(reads), default=-1) + 1)
+
+    def after(self, name: str) -> Layers:
+        """Those that finish after a layer."""
+        return self._from_to(self._places([name])[0] + 1, len(self._whole.layers))
+
+    def evenly(self, most: int) -> Layers:
+        """At most `most`, evenly apart, the first and the last among them."""
+        return Layers(self._whole, evenly(list(self.values()), most))
+
+    def by_size(self) -> list[Layers]:
+        """Those of the same (height, width) together."""
+        sizes = dict.fromkeys(layer.size for layer in self.values())
+        return [self.where(lambda layer, size=size: layer.size == size) for size in sizes]  # type: ignore[misc]
+
+    def stage_ends(self, most: int = STAGES) -> Layers:
+        """At most `most`, evenly spread: for each layer with weights, the last before the next that has some.
+
+        Of lenslet `pool1`, `pool2`, `relu3`, `pool4`, `relu5`, `pool6`, `relu7`: convolved, rectified and pooled.
+        Layers with positions are preferred to those without; the logits and what gives them are none of them.
+        """
+        ends: list[Layer] = []
+        opened = False
+        logits = [name for name in sorted(self._whole.answer.by | self._whole.answer.near) if name in self._all]
+        for layer in self.before(*logits).distinct().values():
+            if layer.is_weighted or not opened:
+                ends.append(layer)
+                opened = opened or layer.is_weighted
+            elif layer.is_map or (layer.spatial and not ends[-1].is_map):
+                ends[-1] = layer
+        return Layers(self._whole, evenly(ends, most))
+
+    # One of them
+
+    def features(self) -> Layer:
+        """What the classifier reads: the layer from which the last weights before the logits compute.
+
+        Pooling and the like may stand between, other weights may not. Followed through the operations of a pass, so
+        neither names nor the number of classes matter. Of a network without logits what it gives itself. Raises
+        InputError, which asks for a layer, where that is no layer, where there are several, and where there are none.
+        """
+        read = sorted(self._whole.answer.read)
+        if len(read) == 1 and read[0] in self._all:
+            return self._all[read[0]]
+        if not read:
+            what = "has no layer before its logits, so no feature space"
+        elif len(read) > 1:
+            what = f"computes its logits from several layers ({', '.join(name or 'an unnamed one' for name in read)})"
+        elif read[0] == UNNAMED:
+            what = "computes its logits from what no module gives"
+        else:
+            what = f"computes its logits from {read[0]!r}, which does not give one tensor (N, C, H, W) or (N, C)"
+        raise InputError(f"{self._whole.title} {what}; name a layer (--layer NAME)")
+
+    def classifier(self) -> Layer | None:
+        """The layer whose weights give the logits; None where there is not one that does."""
+        (name, *others) = sorted(self._whole.answer.by) or [UNNAMED]
+        return None if others else self._all.get(name)
+
+    def last_map(self) -> Layer:
+        """The last map before the features; where these are one, what the last layer with weights before them reads.
+
+        Of lenslet `relu7`, of AlexNet its last pooling. Raises InputError without one.
+        """
+        end = self.features()
+        if end.is_map:
+            end = [*list(self.values())[:1], *self.before(end.name).weighted().values()][-1]
+        maps = self.before(end.name).maps()
+        if not maps:
+            raise InputError(f"{self._whole.title} has no map over the image before its last features; name the layers")
+        return maps.last
+
+    def first_features(self) -> Layer:
+        """The last layer before the second one with weights: what that reads.
+
+        Of lenslet `pool1`: convolved, rectified and pooled, like layer 1 of Zeiler & Fergus. The only one with weights
+        where there is no second, the first layer of all without any.
+        """
+        weighted = list(self.weighted().values())
+        if len(weighted) < 2:
+            return weighted[0] if weighted else next(iter(self.values()))
+        return self.before(weighted[1].name).last
+
+    def convolved(self) -> Layer:
+        """The last convolution that gives a map, with the normalization and rectifier that follow it.
+
+        That is the last layer whose map is as large as that convolution's; the last map where none is a convolution.
+        There must be a map.
+        """
+        maps = self.maps()
+        size = (maps.convolutions() or maps).last.size
+        return maps.where(lambda layer: layer.size == size).last
+
+    # Within
+
+    @cached_property
+    def _all(self) -> Layers:
+        return Layers(self._whole, self._whole.layers)
+
+    def _places(self, reads: Iterable[str | Reads]) -> list[int]:
+        names = [name for one in reads for name in ([one] if isinstance(one, str) else one.layers)]
+        end = len(self._whole.layers)
+        return [end if name == LOGITS else self._whole.order[self._all.named(name).name] for name in names]
+
+    def _from_to(self, first: int, end: int) -> Layers:
+        return self.where(lambda layer: first <= self._whole.order[layer.name] < end)
+
+    def _unknown(self, name: str) -> UnknownName:
+        modules = dict(self._whole.module.named_modules())
+        if name not in modules or not name:
+            return unknown("layer", name, self)
+        parents = [modules[name[:i]] for i, c in enumerate(name) if c == "."]
+        if any(isinstance(module, torch.jit.ScriptModule) for module in [*parents, modules[name]]):
+            return UnknownName(
+                f"{name!r} is TorchScript, which can't be read; give the module before `torch.jit.script`"
+            )
+        return UnknownName(
+            f"{name!r} is no layer: it is not called, or does not give one tensor (N, C, H, W) or (N, C)"
         )
-        for e in seen
-    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,11 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from netloupe.core.errors import InputError, NetloupeError, NetworkError, UnknownName, first_line, unknown
+from netloupe.core.errors import InputError, NetloupeError, NetworkError, first_line, unknown
 from netloupe.core.head import Classes, Head, NoHead, find_head
 from netloupe.core.inputs import InputSpec
-from netloupe.core.layers import Layer, list_layers
+from netloupe.core.layers import Layer, Layers
 from netloupe.core.objectives import Objective, Reading, as_objective
+from netloupe.core.probe import list_layers
 from netloupe.core.taps import LOGITS, Reader, evaluating, placement, tapped
 
 
@@ -205,28 +207,25 @@ class Network:
         ]
 
     @cached_property
-    def layers(self) -> Mapping[str, Layer]:
+    def layers(self) -> Layers:
         """Every addressable layer in the order of execution, at the input size of `inputs`."""
-        return list_layers(self.module, self.inputs, self._forward)
+
+        def pick(result: Any) -> Tensor:
+            return self._learn(result).pick(result)
+
+        return list_layers(self.name, self.module, self.inputs, self._forward, pick)
 
     def layer(self, name: str) -> Layer:
         """The layer of that name, or UnknownName with the nearest match."""
-        if name not in self.layers:
-            raise self.unknown_layer(name)
-        return self.layers[name]
+        return self.layers.named(name)
 
-    @cached_property
-    def feature_layer(self) -> str:
-        """The last layer before the logits: the one whose output a linear classifier reads.
-
-        Raises InputError where there is none.
-        """
-        logits = [n for n, layer in self.layers.items() if layer.shape == (self.head.count,)]
-        end = list(self.layers).index(logits[0]) if logits else len(self.layers)
-        before = list(self.layers)[:end]
-        if not before:
-            raise InputError(f"{self.name} has no layer before its logits, so no feature space; name a layer")
-        return before[-1]
+    def with_module(self, module: nn.Module, name: str) -> Network:
+        """This network with another module of the same structure, such as a copy with other weights."""
+        found = copy.copy(self)
+        found.module, found.name = module, name
+        if "layers" in vars(self):  # found already
+            vars(found)["layers"] = self.layers.moved(name, module)
+        return found
 
     @cached_property
     def runs_channels_last(self) -> bool:
@@ -240,20 +239,6 @@ class Network:
             self._answer()  # what fails in any order has another reason, which is raised
             return False
         return True
-
-    def unknown_layer(self, name: str) -> UnknownName:
-        """The error for a layer that is not there."""
-        modules = dict(self.module.named_modules())
-        if name not in modules or not name:
-            return unknown("layer", name, self.layers)
-        parents = [modules[name[:i]] for i, c in enumerate(name) if c == "."]
-        if any(isinstance(module, torch.jit.ScriptModule) for module in [*parents, modules[name]]):
-            return UnknownName(
-                f"{name!r} is TorchScript, which can't be read; give the module before `torch.jit.script`"
-            )
-        return UnknownName(
-            f"{name!r} is no layer: it is not called, or does not give one tensor (N, C, H, W) or (N, C)"
-        )
 
     def fingerprint(self) -> str:
         """A hash of structure, weights, input spec and output choice, for provenance and resuming.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from netloupe.core.errors import InputError
+from netloupe.core.errors import InputError, UnknownName
+from netloupe.core.layers import Layers
 
 _CHANNEL = re.compile(r"(?P<channel>[0-9]+)(@(?P<y>[0-9]+),(?P<x>[0-9]+))?")
 
@@ -43,9 +44,23 @@ class Unit:
         position = (int(match["y"]), int(match["x"])) if match["y"] is not None else None
         return cls(layer, int(match["channel"]), position)
 
+    def channel_of(self, layers: Layers) -> tuple[str, int]:
+        """(layer, channel) of the unit. Raises InputError if it is no channel, UnknownName if it is not there."""
+        if self.channel is None or self.position is not None:
+            raise InputError(f"{str(self)!r} is no channel (accepted: layer:channel as in conv3:17)")
+        layer = layers.named(self.layer)
+        check_place(layer.name, "channel", self.channel, range(layer.channels))
+        return layer.name, self.channel
+
     def __str__(self) -> str:
         if self.class_name is not None:
             return f"class:{self.class_name}"
         channel = "" if self.channel is None else f":{self.channel}"
         position = "" if self.position is None else f"@{self.position[0]},{self.position[1]}"
         return f"{self.layer}{channel}{position}"
+
+
+def check_place(layer: str, what: str, value: int, accepted: range) -> None:
+    """Raise UnknownName for a channel, row or column that a layer does not have."""
+    if value not in accepted:
+        raise UnknownName(f"no {what} {value} in layer {layer!r} (accepted: {accepted[0]} to {accepted[-1]})")

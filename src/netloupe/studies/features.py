@@ -9,7 +9,6 @@ import numpy as np
 
 from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.network import Network
-from netloupe.core.taps import module_and_call
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource, Skipped
 from netloupe.sweep.engine import check_any_read, sweep
@@ -17,7 +16,6 @@ from netloupe.sweep.vectors import Features
 
 GRIDS = (4, 2, 1)  # cells a side
 DIMENSIONS = 2048
-COUNT = 8  # layers
 
 
 @dataclass(frozen=True)
@@ -35,41 +33,10 @@ class LayerFeatures:
     skipped: tuple[Skipped, ...]
 
 
-def stage_ends(net: Network, count: int = COUNT) -> list[str]:
-    """Up to `count` layers, evenly spread: for each layer with weights, the last before the next that has some.
-
-    Of lenslet `pool1`, `pool2`, `relu3`, `pool4`, `relu5`, `pool6`, `relu7`: convolved, rectified and pooled. Layers
-    with positions are preferred to those without; the logits are none of them.
-    """
-    ends: list[str] = []
-    open_stage = False
-    names = list(net.layers)
-    for name in names[: names.index(net.feature_layer) + 1]:
-        layer = net.layers[name]
-        module = net.module.get_submodule(module_and_call(name)[0])
-        weighted = any(p.ndim > 1 for p in module.parameters(recurse=False))
-        if layer.same_as is not None:
-            continue
-        if weighted or not open_stage:
-            ends.append(name)
-            open_stage = open_stage or weighted
-        elif len(layer.shape) == 3 and (layer.shape[1] * layer.shape[2] > 1 or _flat(net, ends[-1])):
-            ends[-1] = name
-    kept = sorted({round(i) for i in np.linspace(0, len(ends) - 1, min(count, len(ends)))})
-    return [ends[i] for i in kept]
-
-
-def _flat(net: Network, name: str) -> bool:
-    shape = net.layers[name].shape
-    return len(shape) == 1 or shape[1] * shape[2] == 1
-
-
 def grid_of(net: Network, layer: str, dimensions: int = DIMENSIONS) -> int:
     """Cells a side into which a layer's maps are averaged: 4, 2 or 1, as many as `dimensions` numbers allow."""
-    shape = net.layer(layer).shape
-    if len(shape) == 1:
-        return 1
-    return next(g for g in GRIDS if g == 1 or (g <= min(shape[1:]) and shape[0] * g * g <= dimensions))
+    one = net.layer(layer)
+    return next(g for g in GRIDS if g == 1 or (g <= min(one.size) and one.channels * g * g <= dimensions))
 
 
 def read_features(

@@ -11,7 +11,6 @@ from netloupe.core.errors import NetloupeError, NetworkError
 from netloupe.core.head import Classes
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
-from netloupe.core.taps import module_and_call
 from netloupe.core.watch import SILENT, Watch
 from netloupe.training.classifier import ClassifierRecipe, fit
 from netloupe.training.labeled import Images
@@ -37,29 +36,29 @@ def fresh(net: Network, classes: int, seed: int = 0) -> nn.Module:
         if isinstance(net.module, Lenslet):
             return Lenslet(classes, batch_norm=True, channels=net.module.channels)
         module = randomized(net, seed=seed).module.requires_grad_(True)
-        name = _head(net)
-        old = module.get_submodule(name)
+        name, old = _head(net)
         head: nn.Module
         if isinstance(old, nn.Linear):
             head = nn.Linear(old.in_features, classes, bias=old.bias is not None)
         else:
-            assert isinstance(old, nn.Conv2d)
             head = nn.Conv2d(old.in_channels, classes, 1, bias=old.bias is not None)
         parent, _, last = name.rpartition(".")
         setattr(module.get_submodule(parent), last, head.to(net.device))
         return module
 
 
-def _head(net: Network) -> str:
-    """The module whose output is the logits: linear, or a convolution of 1x1."""
+def _head(net: Network) -> tuple[str, nn.Linear | nn.Conv2d]:
+    """The module whose weights give the logits, and its name: linear, or a convolution of 1x1."""
     count = net.head.classes("training for other classes").count
-    shapes = (count,), (count, 1, 1)
-    found = [module_and_call(layer.name)[0] for layer in net.layers.values() if layer.shape in shapes]
-    for name in reversed(found):
-        module = net.module.get_submodule(name)
-        if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1)):
-            return name
-    raise NetworkError(f"{net.name} has no linear layer that gives its {count} logits, to be made for other classes")
+    layer = net.layers.classifier()
+    part = None if layer is None else layer.module
+    linear = isinstance(part, nn.Linear) or (isinstance(part, nn.Conv2d) and part.kernel_size == (1, 1))
+    if layer is None or not linear or layer.channels != count:
+        raise NetworkError(
+            f"{net.name} has no linear layer that gives its {count} logits, to be made for other classes"
+        )
+    assert isinstance(part, nn.Linear | nn.Conv2d)
+    return layer.path, part
 
 
 def usual_epochs(count: int) -> int:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from scipy.cluster.hierarchy import fcluster, linkage
 from torch import Tensor
 
-from netloupe.core.errors import InputError, UnknownName
+from netloupe.core.errors import InputError
 from netloupe.core.network import LOGITS, Network
 from netloupe.core.objectives import Objective, direction
 from netloupe.core.provenance import provenance
@@ -219,7 +219,7 @@ def rank(
 ) -> list[Ranked]:
     """For each unit the `count` photographs that bring it highest; see `excited`."""
     places = [
-        (LOGITS, net.head.classes(str(u)).index(u.class_name)) if u.class_name is not None else _place(net, u)
+        (LOGITS, net.head.classes(str(u)).index(u.class_name)) if u.class_name is not None else u.channel_of(net.layers)
         for u in units
     ]
     top = TopPatches(count, of=list(dict.fromkeys(layer for layer, _ in places)))
@@ -242,14 +242,6 @@ def excited(net: Network, layer: str, ranked: Ranked) -> Ranked:
     above = ranked.responses > (0 if layer != LOGITS and net.layer(layer).spatial else -np.inf)
     kept = (ranked.ids >= 0) & above
     return Ranked(*(part[kept] for part in ranked))
-
-
-def _place(net: Network, unit: Unit) -> tuple[str, int]:
-    layer = net.layer(unit.layer)
-    assert unit.channel is not None
-    if unit.channel >= layer.channels:
-        raise UnknownName(f"no channel {unit.channel} in layer {layer.name!r} (accepted: 0 to {layer.channels - 1})")
-    return layer.name, unit.channel
 
 
 def grouped(net: Network, unit: Unit, ranked: Ranked, read: ReadPixels, count: int, pull: float = 1.0) -> list[Group]:
@@ -352,7 +344,7 @@ def features_of(net: Network, images: Tensor, unit: Unit, positions: np.ndarray 
 
 def _layer(net: Network, unit: Unit) -> str:
     """Where the features lie by which a unit's photographs are grouped."""
-    return net.feature_layer if unit.class_name is not None else net.layer(unit.layer).name
+    return net.layers.features().name if unit.class_name is not None else net.layer(unit.layer).name
 
 
 def judged(net: Network, images: Tensor, unit: Unit, groups: Sequence[Group]) -> tuple[np.ndarray, np.ndarray]:

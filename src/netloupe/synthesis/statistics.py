@@ -29,8 +29,6 @@ PIXELS = "pixels"
 SIDE = 3
 PRESETS = ("sharp", "gatys", "johnson")
 
-_RECTIFIERS = ("ReLU", "ReLU6", "LeakyReLU", "PReLU", "ELU", "SELU", "CELU", "GELU", "SiLU", "Mish", "Hardswish")
-
 
 @dataclass(frozen=True)
 class Statistics:
@@ -137,11 +135,7 @@ def _alike(names: Iterable[str]) -> dict[str, float]:
 
 def _by_size(net: Network) -> list[list[str]]:
     """The rectified layers, or all where there are none, by the size of their maps, in order."""
-    maps = {name: layer for name, layer in net.layers.items() if len(layer.shape) == 3 and min(layer.shape[1:]) > 1}
+    maps = net.layers.maps()
     if not maps:
         raise InputError(f"{net.name} has no layer (C, H, W), so no style; this needs a convolutional network")
-    rectified = {name: layer for name, layer in maps.items() if layer.kind in _RECTIFIERS} or maps
-    sizes: dict[tuple[int, ...], list[str]] = {}
-    for name, layer in rectified.items():
-        sizes.setdefault(tuple(layer.shape[1:]), []).append(name)
-    return list(sizes.values())
+    return [list(layers) for layers in (maps.rectifiers() or maps).by_size()]

@@ -49,7 +49,7 @@ def read(
     if tile is None or max(images.shape[2:]) <= tile:
         with around():
             return net.reading(images, layers)
-    maps = [name for name in layers if name != LOGITS and len(net.layer(name).shape) == 3]
+    maps = [name for name in layers if name != LOGITS and net.layer(name).spatial]
     strides = {name: _stride(net, name, tile) for name in maps}
     step = max(strides.values(), default=1)
     reach = max((_reach(net, name, tile) for name in maps), default=0)

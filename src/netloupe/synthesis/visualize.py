@@ -222,14 +222,13 @@ def _alone(net: Network, objectives: Sequence[Objective], images: Tensor, count:
 
 def _with_positions(net: Network, objective: Objective) -> str:
     """The deepest layer that the objective reads, or the last before that which has several positions."""
-    names = list(net.layers)
-    deepest = max((names.index(name) if name in names else len(names) - 1 for name in objective.layers), default=-1)
-    for name in names[deepest::-1] if deepest >= 0 else ():
-        if net.layers[name].spatial and net.layers[name].channels > 1 and max(net.layers[name].shape[1:]) > 1:
-            return name
-    raise InputError(
-        f"{objective!r} reads no layer of several channels and positions (accepted: one, to tell diverse images apart)"
-    )
+    fit = net.layers.through(objective).maps().where(lambda layer: layer.channels > 1)
+    if not fit:
+        raise InputError(
+            f"{objective!r} reads no layer of several channels and positions "
+            "(accepted: one, to tell diverse images apart)"
+        )
+    return fit.last.name
 
 
 def _varied(net: Network, start: Tensor, count: int, seed: int) -> Tensor:

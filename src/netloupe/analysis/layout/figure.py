@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from netloupe.analysis.display import as_seen
 from netloupe.analysis.layout.arrangement import Arrangement
+from netloupe.core.spread import spread
 from netloupe.data.sources import ImageSource
 from netloupe.render.chart import font, shortened
 from netloupe.render.colors import COLORS, INK, SOFT
@@ -132,7 +133,7 @@ def dots(
 
 def densest(points: np.ndarray) -> tuple[float, float]:
     """The middle of the quarter of `points` (n, 2) that lies closest around one of them; of up to 500 of them."""
-    some = points[np.unique(np.linspace(0, len(points) - 1, min(500, len(points))).astype(int))]
+    some = points[spread(0, len(points) - 1, 500, down=True)]
     squares = ((some[:, None] - some[None]) ** 2).sum(2)
     count = max(1, len(some) // 4)
     near = np.argsort(squares, axis=1, kind="stable")[:, :count]

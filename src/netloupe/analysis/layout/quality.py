@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from netloupe.core.errors import InputError
+from netloupe.core.spread import spread
 
 ASKED = 1_000  # at most so many images are asked, evenly spread, for their ranks among all
 
@@ -51,7 +52,7 @@ def map_quality(vectors: np.ndarray, points: np.ndarray, k: int = 10) -> Quality
     k = min(k, (n - 1) // 2)
     if k < 1 or n < 4:
         return None
-    asked = np.unique(np.linspace(0, n - 1, min(n, ASKED)).astype(int))
+    asked = np.array(spread(0, n - 1, ASKED, down=True))
     excess, kept = 0.0, 0
     space, plane = vectors.astype(np.float64), points.astype(np.float64)
     lengths = (space**2).sum(1), (plane**2).sum(1)

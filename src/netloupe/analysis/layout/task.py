@@ -139,7 +139,7 @@ def embed(
     if pixels:
         space = pixel_space(images, net.inputs.channels, watch.named("images"))
     else:
-        layer = net.layer(layer).name if layer is not None else net.feature_layer
+        layer = net.layer(layer).name if layer is not None else net.layers.features().name
         space = feature_space(net, images, layer, watch)
     new = np.zeros((0, net.inputs.channels, *net.inputs.size), np.float32)
     asked = np.zeros((0, space.vectors.shape[1]), np.float32)

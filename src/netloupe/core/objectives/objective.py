@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from netloupe.core.errors import InputError, UnknownName
+from netloupe.core.errors import InputError
 from netloupe.core.head import Classes, Head
 from netloupe.core.taps import LOGITS
+from netloupe.core.units import check_place
 
 WHOLE = re.compile(r"-?[0-9]{1,18}")
 SHOWN = 16  # numbers of a tensor that stand in a text
@@ -52,8 +53,7 @@ class Reading:
     def channel(self, layer: str, channel: int) -> Tensor:
         """One channel's output: (N, H, W) or (N,). Raises UnknownName if the layer has fewer channels."""
         maps = self.outputs[layer]
-        if not 0 <= channel < maps.shape[1]:
-            raise UnknownName(f"no channel {channel} in layer {layer!r} (accepted: 0 to {maps.shape[1] - 1})")
+        check_place(layer, "channel", channel, range(maps.shape[1]))
         return maps[:, channel]
 
 

@@ -42,7 +42,7 @@ class Tracker:
         self._image = (height, width)
         y, x = (Axis(d, tuple((i, i + 1) for i in range(n)), (0, 1, 1)) for d, n in ((2, height), (3, width)))
         self._set(images, Mark(y, x))
-        with _Watch(self._follow):
+        with Watch(self._follow):
             yield
 
     def field(self, tensor: Tensor) -> ReceptiveField | None:
@@ -99,23 +99,23 @@ class Tracker:
         return [found if output.shape == outputs[0].shape else None for output in outputs]
 
     def _sees(self, tensor: Tensor) -> bool:
-        return _storage(tensor) in self._marks
+        return storage(tensor) in self._marks
 
     def _mark(self, tensor: Tensor) -> Mark | None:
-        return self._marks[_storage(tensor)].get(_key(tensor))
+        return self._marks[storage(tensor)].get(view(tensor))
 
     def _set(self, tensor: Tensor, mark: Mark | None) -> None:
-        self._marks.setdefault(_storage(tensor), {})[_key(tensor)] = mark
+        self._marks.setdefault(storage(tensor), {})[view(tensor)] = mark
         self._kept.append(tensor)
 
     def _overwrite(self, tensor: Tensor, mark: Mark | None) -> None:
         """After an in-place operation; other views of the same memory lose track unless nothing changed."""
         if not (self._sees(tensor) and self._mark(tensor) == mark):
-            self._marks[_storage(tensor)] = {}
+            self._marks[storage(tensor)] = {}
             self._set(tensor, mark)
 
 
-class _Watch(TorchDispatchMode):
+class Watch(TorchDispatchMode):
     """Hands each operation that ran to `follow`, its arguments by name."""
 
     def __init__(self, follow: Callable[[torch._ops.OpOverload, dict[str, Any], Any], None]) -> None:
@@ -138,10 +138,10 @@ class _Watch(TorchDispatchMode):
         return result
 
 
-def _storage(tensor: Tensor) -> int:
+def storage(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata) if tensor.layout is torch.strided else id(tensor)
 
 
-def _key(tensor: Tensor) -> Key:
+def view(tensor: Tensor) -> Key:
     strided = tensor.layout is torch.strided
     return int(tensor.storage_offset()) if strided else 0, tuple(tensor.shape), tensor.stride() if strided else ()

@@ -20,8 +20,6 @@ from netloupe.core.trace.after import Rest
 from netloupe.core.watch import SILENT, Watch
 from netloupe.studies.ablation import figure
 from netloupe.studies.ablation.record import Ablation, LayerAblation
-from netloupe.studies.features import stage_ends
-from netloupe.studies.layers import chosen
 
 _BATCH = 32
 
@@ -37,7 +35,7 @@ def ablation(
     """Replace each channel of `layers` by its mean over images (N, C, H, W) in [0, 1], in turn, and all at once.
 
     labels: class indices, by which the loss is the cross-entropy; None takes the class that the network predicts.
-    layers: None for up to eight, see `stage_ends`. The network runs up to a layer once, then only what follows,
+    layers: None for up to eight, see `Layers.stage_ends`. The network runs up to a layer once, then only what follows,
     where that can be cut out (see `Rest`).
 
     Raises UnknownName for a layer that is not there, InputError for images or labels that can't be used, NetworkError
@@ -48,7 +46,7 @@ def ablation(
     if not len(images):
         raise InputError("0 images (accepted: 1 or more)")
     net.head.classes("ablation", 2)
-    names = list(chosen(net, layers, stage_ends(net)))
+    names = net.layers.each(layers or net.layers.stage_ends())
     parts = images.split(_BATCH)
     targets, clean = _clean(net, parts, labels)
     means = _means(net, parts, names)

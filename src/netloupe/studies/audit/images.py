@@ -144,7 +144,7 @@ def _first(labels: np.ndarray, per_class: int | None) -> np.ndarray:
 
 def _features(net: Network) -> Features | None:
     try:
-        return Features(net.feature_layer)
+        return Features(net.layers.features().name)
     except InputError:
         return None
 

@@ -17,6 +17,7 @@ from netloupe.analysis.methods import Method
 from netloupe.core.errors import InputError
 from netloupe.core.network import Network
 from netloupe.core.provenance import provenance
+from netloupe.core.spread import spread
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource
 from netloupe.studies.audit import figure, page, words
@@ -121,7 +122,7 @@ def _by_class(pool: Pool, cells: np.ndarray, rows: np.ndarray) -> tuple[np.ndarr
 
 def _mean_color(pool: Pool) -> Tensor:
     """(C,) of up to 256 images, evenly spread."""
-    rows = np.linspace(0, len(pool.ids) - 1, min(256, len(pool.ids))).astype(int)
+    rows = spread(0, len(pool.ids) - 1, 256, down=True)
     return torch.stack([pool.images([row])[0].mean((1, 2)) for row in rows]).mean(0)
 
 

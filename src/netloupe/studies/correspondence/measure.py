@@ -20,7 +20,6 @@ from netloupe.core.watch import SILENT, Watch
 from netloupe.studies.correspondence import figure
 from netloupe.studies.correspondence.record import RANDOM, Correspondence
 from netloupe.studies.correspondence.signs import by_chance, unlike
-from netloupe.studies.layers import chosen, last_map
 
 SQUARE = 0.2  # of the shorter side of the input
 DRAWS = 10
@@ -52,9 +51,8 @@ def correspondence(
     """
     net.inputs.check(images)
     net.inputs.check_range(images)
-    wanted = chosen(net, None if layers is None else list(layers), ()) or tuple(
-        dict.fromkeys((last_map(net), net.feature_layer))
-    )
+    usual = () if layers else (net.layers.last_map().name, net.layers.features().name)
+    wanted = tuple(net.layers.each(layers or usual))
     _check(images, parts, square, draws)
     few = {part: int(np.isfinite(at).all(1).sum()) for part, at in parts.items() if np.isfinite(at).all(1).sum() < 2}
     said = [

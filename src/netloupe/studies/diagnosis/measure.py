@@ -17,7 +17,6 @@ from netloupe.analysis.correlation import normed
 from netloupe.core.errors import InputError
 from netloupe.core.network import LOGITS, Network
 from netloupe.core.provenance import provenance
-from netloupe.core.taps import module_and_call
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.images import to_float
 from netloupe.data.sources import ImageSource, read_batches
@@ -54,7 +53,9 @@ def diagnose(
     """
     if not 0 < threshold <= 1:
         raise InputError(f"threshold {threshold} (accepted: above 0, up to 1)")
-    named = _convolutions(net)
+    named = net.layers.convolutions().once()
+    if not named:
+        raise InputError(f"{net.name} has no two-dimensional convolution, so no filters to diagnose")
     first = next(iter(named))
     read_at = {name: _read_at(net, name) for name in named}
     width = sum(net.layer(name).channels for name in read_at.values())
@@ -74,17 +75,17 @@ def diagnose(
     suspects = [n for n in layers if ((found[n].high <= 0) & (found[n].low < found[n].high)).any()]
     unread = _without_gradient(net, sample, suspects)
     diagnosed: dict[str, LayerDiagnosis] = {}
-    for name, module in watch.each("layers", named.items()):
+    for name, layer in watch.each("layers", named.items()):
         one = found[read_at[name]]
         silent = (one.high <= 0) & unread.get(read_at[name], np.zeros(len(one.high), dtype=bool))
         dead = silent | (one.low == one.high)
-        weights = _comparable(module)
+        weights = _comparable(layer.module)
         by_weights = () if weights is None else _groups(weights, ~dead, threshold)
         diagnosed[name] = LayerDiagnosis(
             dead, by_weights, _groups(normed(one.values).T, ~dead, threshold), weights is not None
         )
     folds, transformed = _aliasing(net, images, watch)
-    filters = named[first].weight.detach().float().cpu().numpy()
+    filters = named[first].module.get_parameter("weight").detach().float().cpu().numpy()
     return Diagnosis(
         diagnosed,
         first,
@@ -108,27 +109,11 @@ def diagnose(
     )
 
 
-def _convolutions(net: Network) -> dict[str, nn.Conv2d]:
-    """The convolutions that leave a map; a reused one counts once, by its first call."""
-    found: dict[str, nn.Conv2d] = {}
-    for name, layer in net.layers.items():
-        module = net.module.get_submodule(module_and_call(name)[0])
-        if isinstance(module, nn.Conv2d) and layer.spatial and module_and_call(name)[1] == 1:
-            found[name] = module
-    if not found:
-        raise InputError(f"{net.name} has no two-dimensional convolution, so no filters to diagnose")
-    return found
-
-
 def _read_at(net: Network, layer: str) -> str:
     """Where a convolution's responses are read: at the batch norm right after it, else at itself."""
-    names = list(net.layers)
-    after = names[names.index(layer) + 1 : names.index(layer) + 2]
-    for name in after:
-        module = net.module.get_submodule(module_and_call(name)[0])
-        if isinstance(module, nn.BatchNorm2d) and net.layers[name].shape == net.layers[layer].shape:
-            return name
-    return layer
+    after = next(iter(net.layers.after(layer).values()), None)
+    normed = after is not None and isinstance(after.module, nn.BatchNorm2d) and after.shape == net.layers[layer].shape
+    return after.name if after is not None and normed else layer
 
 
 def _without_gradient(net: Network, images: Tensor, layers: Sequence[str]) -> dict[str, np.ndarray]:
@@ -150,11 +135,12 @@ def _without_gradient(net: Network, images: Tensor, layers: Sequence[str]) -> di
     }
 
 
-def _comparable(module: nn.Conv2d) -> np.ndarray | None:
+def _comparable(module: nn.Module) -> np.ndarray | None:
     """(C, groups * n) rows of length 1 whose products are the cosines of filters that read the same input.
 
     Filters of different groups read different channels, so theirs are 0. None where no two filters share an input.
     """
+    assert isinstance(module, nn.Conv2d)
     weights = module.weight.detach().flatten(1).double().cpu().numpy()
     each = len(weights) // module.groups
     if each < 2:

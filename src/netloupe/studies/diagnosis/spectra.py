@@ -116,10 +116,9 @@ def strided(net: Network) -> dict[str, tuple[int, int]]:
     """{layer: stride (y, x)} of the convolutions and poolings that thin a map out and leave at least 2 x 2 of it."""
     found = {}
     for name, layer in net.layers.items():
-        module = net.module.get_submodule(module_and_call(name)[0])
-        if not isinstance(module, (nn.Conv2d, *_POOLS)) or not layer.spatial or min(layer.shape[1:]) < 2:
+        if not isinstance(layer.module, (nn.Conv2d, *_POOLS)) or min(layer.size) < 2:
             continue
-        y, x = _pair(module.stride)
+        y, x = _pair(layer.module.stride)
         if max(y, x) > 1:
             found[name] = (y, x)
     return found
@@ -130,7 +129,7 @@ def aliasing(net: Network, batches: Iterable[Tensor], layers: Mapping[str, tuple
 
     Each layer is run once more on its own input with stride 1, which gives its output before it is thinned out.
     """
-    dense = {name: _dense(net.module.get_submodule(module_and_call(name)[0])) for name in layers}
+    dense = {name: _dense(net.layers[name].module) for name in layers}
     sums: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     def take(name: str, given: Tensor) -> None:

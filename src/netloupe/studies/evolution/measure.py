@@ -12,17 +12,16 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from netloupe.analysis.correlation import ranked
 from netloupe.analysis.display import as_seen
 from netloupe.analysis.unproject import no_rectifier, project, rectifies
-from netloupe.core.errors import InputError, NetworkError, UnknownName, unknown
+from netloupe.core.errors import InputError, NetworkError, unknown
 from netloupe.core.network import Network
 from netloupe.core.provenance import provenance
 from netloupe.core.receptive_field import Box
 from netloupe.core.rules import Rule
-from netloupe.core.taps import module_and_call
 from netloupe.core.units import Unit
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource, Skipped, pixel_reader
@@ -191,11 +190,10 @@ class _Study:
 def _layers_of(net: Network, given: Sequence[str] | None) -> list[str]:
     if given:
         return list(dict.fromkeys(net.layer(name).name for name in given))
-    found = [n for n in net.layers if isinstance(net.module.get_submodule(module_and_call(n)[0]), nn.Conv2d)]
+    found = net.layers.convolutions().evenly(LAYERS)
     if not found:
         raise InputError(f"{net.name} has no two-dimensional convolution; name the layers to follow")
-    places = np.linspace(0, len(found) - 1, min(LAYERS, len(found))).round().astype(int)
-    return [found[i] for i in places]
+    return list(found)
 
 
 def _channels_of(net: Network, units: Sequence[str | Unit]) -> dict[str, tuple[int, ...]]:
@@ -203,12 +201,8 @@ def _channels_of(net: Network, units: Sequence[str | Unit]) -> dict[str, tuple[i
     found: dict[str, list[int]] = {}
     for given in units:
         unit = given if isinstance(given, Unit) else Unit.parse(given)
-        if unit.channel is None or unit.position is not None:
-            raise InputError(f"{str(given)!r} is no channel (accepted: layer:channel as in conv3:17)")
-        count = net.layer(unit.layer).channels
-        if unit.channel >= count:
-            raise UnknownName(f"no channel {unit.channel} in layer {unit.layer!r} (accepted: 0 to {count - 1})")
-        found.setdefault(unit.layer, []).append(unit.channel)
+        layer, channel = unit.channel_of(net.layers)
+        found.setdefault(layer, []).append(channel)
     return {name: tuple(dict.fromkeys(found[name])) for name in net.layers if name in found}
 
 
@@ -221,7 +215,7 @@ def _likeness(ranks: np.ndarray, final: np.ndarray) -> np.ndarray:
 
 def _filters(net: Network, layer: str) -> np.ndarray | None:
     """(C, ...) float64: the weights of each channel of a layer; None where it has none of its own."""
-    weight = getattr(net.module.get_submodule(module_and_call(layer)[0]), "weight", None)
+    weight = getattr(net.layer(layer).module, "weight", None)
     if not isinstance(weight, Tensor) or weight.ndim < 2 or len(weight) != net.layer(layer).channels:
         return None
     return weight.detach().flatten(1).double().cpu().numpy()

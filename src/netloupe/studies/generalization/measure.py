@@ -15,13 +15,12 @@ from netloupe.core.provenance import provenance
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.labels import check_same, required
 from netloupe.data.sources import ImageSource
-from netloupe.studies.features import DIMENSIONS, LayerFeatures, check_dimensions, read_features, stage_ends
+from netloupe.studies.features import DIMENSIONS, LayerFeatures, check_dimensions, read_features
 from netloupe.studies.folds import Folds, class_accuracy, draw_folds
 from netloupe.studies.generalization import figure
 from netloupe.studies.generalization.probes import KINDS, Kind, probe
 from netloupe.studies.generalization.record import Generalization
 from netloupe.studies.generalization.scratch import Scratch
-from netloupe.studies.layers import chosen
 
 PER_CLASS = (5, 15)
 FOLDS = 5
@@ -42,7 +41,7 @@ def generalization(
     seed: int = 0,
     watch: Watch = SILENT,
 ) -> Generalization:
-    """Probe `layers` (None: up to eight, see `stage_ends`) with so many training images per class, in random folds.
+    """Probe `layers` with so many training images per class, in random folds. None: see `Layers.stage_ends`.
 
     source: labeled images, which need not be of the network's classes. test: other images of the same classes, to be
     tested on in every fold; None tests on what a fold does not train on, up to 50 of each class.
@@ -67,7 +66,7 @@ def generalization(
             raise InputError(f"{value} {what} (accepted: {least} or more)")
     check_dimensions(dimensions)
     counts = tuple(sorted(set(per_class)))
-    asked = list(chosen(net, layers, stage_ends(net)))
+    asked = net.layers.each(layers or net.layers.stage_ends())
     if test is not None:
         required(test, "the study")
         check_same(source, test)

@@ -18,7 +18,6 @@ from netloupe.data.sources import ImageSource, Skipped
 from netloupe.studies.invariance import figure
 from netloupe.studies.invariance.numbers import MOTIONS, shown_places
 from netloupe.studies.invariance.record import Invariance
-from netloupe.studies.layers import chosen, first_features
 from netloupe.studies.motions import Held, Motion
 
 SHIFT = 60 / 224  # the paper's: 60 px of an input of 224
@@ -75,7 +74,8 @@ def invariance(
     alike; NetworkError for features that are not finite.
     """
     classes = net.head.classes("a study of invariance", 2)
-    names = chosen(net, None if layers is None else list(layers), ()) or (first_features(net), net.feature_layer)
+    usual = () if layers else (net.layers.first_features().name, net.layers.features().name)
+    names = tuple(net.layers.each(layers or usual))
     given = motions(shift, scale, steps)
     labeled = of_network(source, classes.labels)
     wanted = list(range(min(EXAMPLES, len(source)))) if examples is None else list(dict.fromkeys(examples))

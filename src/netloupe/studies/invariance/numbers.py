@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from netloupe.core.spread import spread
+
 MOTIONS = ("shift", "scale", "rotation")
 UNITS = {"shift": "of the height", "scale": "times", "rotation": "degrees"}
 
@@ -24,7 +26,7 @@ def shown_places(motion: str, count: int) -> list[int]:
     """Which five values of a motion stand for it in pictures: evenly spread; of rotations 0, 45, 90, 180 and 270."""
     if motion == "rotation":
         return [round(count * part) % count for part in (0, 1 / 8, 1 / 4, 1 / 2, 3 / 4)]
-    return [round(i * (count - 1) / 4) for i in range(5)]
+    return spread(0, count - 1, 5)
 
 
 def by_amount(motion: str, values: np.ndarray, curve: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from netloupe.analysis.correlation import rank_correlation
 from netloupe.core.errors import InputError
-from netloupe.core.network import LOGITS, Network
+from netloupe.core.network import Network
 from netloupe.core.objectives import Objective
-from netloupe.core.taps import module_and_call
+from netloupe.core.spread import spread
 
 WINDOW = 11  # px of structural similarity's Gaussian window, whose standard deviation is 1.5 px
 _SHARE = 0.99  # of a map's values lie within its scale, as in the figures of Adebayo et al.
@@ -27,17 +27,12 @@ def stages(net: Network, objectives: Sequence[Objective], count: int) -> list[tu
     """
     if count < 1:
         raise InputError(f"{count} stages (accepted: 1 or more)")
-    names = list(net.layers)
-    read = {net.layer(name).name for objective in objectives for name in objective.layers if name != LOGITS}
-    if not any(LOGITS in objective.layers for objective in objectives):
-        names = names[: max((names.index(name) + 1 for name in read), default=0)]
-    modules = {name: net.module.get_submodule(module_and_call(name)[0]) for name in names}
-    owners = {module: name for name, module in modules.items() if any(True for _ in module.parameters(recurse=False))}
+    parts = {name: layer.module for name, layer in net.layers.through(*objectives).items()}
+    owners = {module: name for name, module in parts.items() if any(True for _ in module.parameters(recurse=False))}
     found = list(owners.values())[::-1]
     if not found:
         raise InputError(f"{net.name} has no layer with parameters to draw anew")
-    depths = sorted({round(depth) for depth in np.linspace(len(found), 1, min(count, len(found)))})
-    return [tuple(found[:depth]) for depth in depths]
+    return [tuple(found[:depth]) for depth in reversed(spread(len(found), 1, count))]
 
 
 def likeness(maps: Tensor, others: Tensor) -> tuple[np.ndarray, np.ndarray]:

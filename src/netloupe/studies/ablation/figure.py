@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from netloupe.render.chart import Line, axis, line_chart, text_table
-from netloupe.render.colors import COLORS, SOFT
-from netloupe.render.pictures import Picture, beside, captioned, cropped, from_pixels, stacked
-from netloupe.render.sheet import framed, paragraph
+from netloupe.render.colors import COLORS
+from netloupe.render.pictures import Picture, beside, captioned, cropped, from_pixels
+from netloupe.render.sheet import Sheet, paragraph
 from netloupe.studies.ablation.record import Ablation, LayerAblation
 
 WIDTH = 940  # px of the sheet, without its margin
@@ -33,11 +33,11 @@ def _sheet(a: Ablation) -> Picture:
     right = "" if clean["accuracy"] is None else f", accuracy {clean['accuracy']:.1%}"
     name = a.provenance["network"]["name"]
     title = f"{name}: {summary['images']} images, {summary['judged_by']}; loss {clean['loss']:.3f}{right}"
-    parts = [paragraph(title, WIDTH, 16), _chart(a), _table(summary)]
-    parts += [paragraph("The channels that the network needs most", WIDTH, 15)]
-    parts += [_row(a, layer) for layer in a.layers]
-    parts += [paragraph(note, WIDTH) for note in summary["notes"]] + [paragraph(NOTE, WIDTH, 12, SOFT)]
-    return framed(stacked(parts, gap=16), 20)
+    sheet = Sheet(title, WIDTH, gap=16).add(_chart(a)).add(_table(summary))
+    sheet.say("The channels that the network needs most", size=15)
+    for layer in a.layers:
+        sheet.add(_row(a, layer))
+    return sheet.say(*summary["notes"], gap=16).notes(NOTE).picture()
 
 
 def _chart(a: Ablation) -> Picture:

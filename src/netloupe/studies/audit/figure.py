@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from netloupe.render.chart import text_table
 from netloupe.render.colors import SOFT, diverging, overlay
 from netloupe.render.pictures import Picture, beside, from_pixels, resized, stacked
-from netloupe.render.sheet import framed, paragraph
+from netloupe.render.sheet import Sheet, paragraph
 from netloupe.studies.audit.places import Box, in_pixels, place_words
 from netloupe.studies.audit.record import LEAST_EFFECT, Audit, Background, Example, Place, Shown
 from netloupe.studies.audit.words import NOTES, left_out, p_text, verdict, words
@@ -38,14 +37,15 @@ def _sheet(a: Audit) -> Picture:
     """The verdict, the suspects with examples and counterexamples, and the classes tested in a table."""
     head = [paragraph(f"{a.provenance['network']['name']}: {verdict(a)}", WIDTH, 16)]
     head += [paragraph(text, WIDTH, 12, SOFT) for text in left_out(a)]
-    parts = [stacked(head, gap=4), *(_suspect(a, one) for one in a.shown[:3])]
-    rows = [place_cells(a, one) for one in a.places[:ROWS]]
-    if rows:
-        parts.append(text_table(HEADER, rows, [190, 170, 90, 100, 150, 110, 90, 90, 90]))
+    sheet = Sheet("", WIDTH, gap=22).add(stacked(head, gap=4))
+    for one in a.shown[:3]:
+        sheet.add(_suspect(a, one))
+    if a.places:
+        rows = [place_cells(a, one) for one in a.places[:ROWS]]
+        sheet.table(HEADER, rows, [190, 170, 90, 100, 150, 110, 90, 90, 90])
     if len(a.places) > ROWS:
-        parts.append(paragraph(f"... and {len(a.places) - ROWS} more tested", WIDTH, 12, SOFT))
-    notes = [paragraph(note.format(least=LEAST_EFFECT), WIDTH, 12, SOFT) for note in NOTES]
-    return framed(stacked([*parts, stacked(notes, gap=2)], gap=22), 20)
+        sheet.notes(f"... and {len(a.places) - ROWS} more tested")
+    return sheet.notes(*(note.format(least=LEAST_EFFECT) for note in NOTES)).picture()
 
 
 def place_cells(a: Audit, one: Place) -> list[str]:

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from netloupe.render.chart import Axis, axis, font, text_table
 from netloupe.render.colors import COLORS, GRAY, INK, RULE, SOFT
 from netloupe.render.pictures import PAPER, Color, Picture, beside, from_pixels, grid, resized, stacked
-from netloupe.render.sheet import framed, paragraph
+from netloupe.render.sheet import Sheet, paragraph
 from netloupe.studies.correspondence.record import RANDOM, Correspondence
 
 _CELL = 92  # px of an image's longer side
@@ -33,15 +33,14 @@ def draw(found: Correspondence) -> dict[str, Picture]:
 
 def _sheet(found: Correspondence) -> Picture:
     """Images with each part hidden, then a chart and a table for each layer."""
-    summary = found.summary()
-    charts = [_chart(layer, one["rows"]) for layer, one in summary["layers"].items()]
-    tables = [_table(layer, one) for layer, one in summary["layers"].items()]
-    body = [beside([chart, table], gap=30) for chart, table in zip(charts, tables, strict=True)]
+    layers = found.summary()["layers"].items()
+    body = [beside([_chart(layer, one["rows"]), _table(layer, one)], gap=30) for layer, one in layers]
     strips = _strips(found)
     width = max(strips.shape[1], *(row.shape[1] for row in body))
-    notes = [paragraph(text, width, 12, SOFT) for text in (*NOTES, *found.notes)]
-    head = f"{found.provenance['network']['name']}, {len(found.names)} images"
-    return framed(stacked([paragraph(head, width, 16), strips, *body, stacked(notes, gap=2)], gap=20), 20)
+    sheet = Sheet(f"{found.provenance['network']['name']}, {len(found.names)} images", width, gap=20).add(strips)
+    for row in body:
+        sheet.add(row)
+    return sheet.notes(*NOTES, *found.notes).picture()
 
 
 def _strips(found: Correspondence) -> Picture:

@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 
 from netloupe.render.chart import Axis, Line, axis, line_chart, text_table
-from netloupe.render.colors import COLORS, SOFT, heat, relief
-from netloupe.render.pictures import Picture, beside, grid, resized, stacked
-from netloupe.render.sheet import framed, paragraph
+from netloupe.render.colors import COLORS, heat, relief
+from netloupe.render.pictures import Picture, grid, resized, stacked
+from netloupe.render.sheet import BAR, Sheet, paragraph
 from netloupe.studies.diagnosis.record import Diagnosis, LayerDiagnosis
 from netloupe.studies.diagnosis.spectra import BANDS, HIGH, LOW, Aliasing, frequencies
 from netloupe.studies.diagnosis.words import findings, verdict
@@ -30,26 +30,17 @@ def draw(d: Diagnosis) -> dict[str, Picture]:
 
 def _sheet(d: Diagnosis) -> Picture:
     """The verdict, the first filters sorted by their strongest frequency, the spectra, every layer, every finding."""
-    name = d.provenance["network"]["name"]
-    head = paragraph(f"{name}, {d.images} images", _WIDTH, 16)
-    charts = [_filters_chart(d), *([_strides_chart(d)] if d.aliasing else [])]
     found = findings(d)
-    words = [paragraph(one["sentence"], _WIDTH, color=(156, 54, 32)) for one in found if one["found"]]
+    words = [paragraph(one["sentence"], _WIDTH, color=BAR) for one in found if one["found"]]
     words += [paragraph(one["sentence"], _WIDTH) for one in found if not one["found"]]
     note = (
         f"Frequencies in cycles per pixel: low below {LOW}, middle up to {HIGH}, high above. Under each filter its "
         "spectrum, zero frequency in the middle, black to yellow on a scale of its own. Alike: how many channels could "
         "be spared. Folded: the share of a map's variation above the Nyquist limit of the stride. Red: past the limit."
     )
-    rows = [
-        head,
-        paragraph(verdict(found), _WIDTH),
-        _filters(d),
-        beside(charts, gap=20),
-        _table(d),
-        stacked(words, gap=4),
-    ]
-    return framed(stacked([*rows, paragraph(note, _WIDTH, 12, SOFT)], gap=18), 20)
+    sheet = Sheet(f"{d.provenance['network']['name']}, {d.images} images", _WIDTH).say(verdict(found)).add(_filters(d))
+    sheet.add(_filters_chart(d), *([_strides_chart(d)] if d.aliasing else []))
+    return sheet.add(_table(d)).add(stacked(words, gap=4)).notes(note).picture()
 
 
 def _filters(d: Diagnosis) -> Picture:

@@ -10,7 +10,7 @@ from netloupe.analysis.patches import tile_of
 from netloupe.render.chart import Axis, Line, axis, line_chart, text_table
 from netloupe.render.colors import COLORS, SOFT
 from netloupe.render.pictures import PAPER, Color, Picture, beside, cropped, stacked
-from netloupe.render.sheet import framed, paragraph
+from netloupe.render.sheet import Sheet, paragraph
 from netloupe.studies.evolution.record import SETTLED, Evolution, LayerEvolution
 
 _CELL = 56  # px of a projection, and of the patch beside it
@@ -33,20 +33,19 @@ def _features(e: Evolution) -> Picture:
     pair = 2 * _CELL + 2 * _FRAME
     heads = [paragraph(f"epoch {epoch}", pair, 12, SOFT) for epoch in e.epochs]
     header = beside([_blank(_NAME), *heads], gap=_GAP)
-    blocks = [beside([_blank(_NAME), paragraph(name, header.shape[1] - _NAME, 15)], gap=_GAP) for name in e.layers]
-    parts: list[Picture] = []
-    for (name, layer), title in zip(e.layers.items(), blocks, strict=True):
-        rows = [_row(e, name, layer, k) for k in range(len(layer.channels))]
-        parts.append(stacked([title, header, *rows], gap=_GAP))
-    width = max(part.shape[1] for part in parts)
+    blocks = []
+    for name, layer in e.layers.items():
+        head = beside([_blank(_NAME), paragraph(name, header.shape[1] - _NAME, 15)], gap=_GAP)
+        blocks.append(stacked([head, header, *(_row(e, name, layer, k) for k in range(len(layer.channels)))], gap=_GAP))
     network = e.provenance["network"]["name"]
-    title = paragraph(f"{network}: the strongest response of each channel over {e.images} images", width, 16)
+    title = f"{network}: the strongest response of each channel over {e.images} images"
     note = (
         "Left in each cell: the response projected to the pixels, gray at zero, on a scale of its own (contrast up to "
         "the 99.5th percentile of its sizes). Right: what the neuron sees of the image. An orange frame marks where "
         "another image became the strongest; an empty cell, a channel with no response above zero."
     )
-    return framed(stacked([title, *parts, paragraph(note, width, 12, SOFT)], gap=14), 16)
+    sheet = Sheet(title, max(block.shape[1] for block in blocks), gap=14, margin=16)
+    return sheet.add(stacked(blocks, gap=14)).notes(note).picture()
 
 
 def _convergence(e: Evolution) -> Picture:
@@ -54,21 +53,19 @@ def _convergence(e: Evolution) -> Picture:
     means = {name: layer.mean for name, layer in e.layers.items()}
     shares = {name: layer.final_image for name, layer in e.layers.items()}
     cosines = {name: layer.weights.mean(1) for name, layer in e.layers.items() if layer.weights is not None}
-    charts = [
-        _chart(e, "Responses", "mean rank correlation with the last", means),
-        _chart(e, "Strongest image", "share of channels with their last one", shares),
-    ]
-    more = [_chart(e, "Weights", "mean cosine to the last", cosines)] if cosines else []
-    width = 2 * _CHART[1] + 20
     note = (
         f"The table: mean rank correlation of the channels' responses with those at the last epoch (in brackets, the "
         f"quartiles over channels), and the first of these epochs from which on the mean stays at {SETTLED} or above. "
         "Epochs stand evenly apart."
     )
-    title = paragraph(f"{e.provenance['network']['name']}, {e.images} images", width, 16)
-    words = [paragraph(e.verdict(), width), paragraph(note, width, 12, SOFT)]
-    rows = [beside(charts, gap=20), *([beside([*more, _blank(1)], gap=20)] if more else []), _table(e), *words]
-    return framed(stacked([title, *rows], gap=18), 20)
+    sheet = Sheet(f"{e.provenance['network']['name']}, {e.images} images", 2 * _CHART[1] + 20)
+    sheet.add(
+        _chart(e, "Responses", "mean rank correlation with the last", means),
+        _chart(e, "Strongest image", "share of channels with their last one", shares),
+    )
+    if cosines:
+        sheet.add(_chart(e, "Weights", "mean cosine to the last", cosines))
+    return sheet.add(_table(e)).say(e.verdict()).notes(note).picture()
 
 
 def _row(e: Evolution, name: str, layer: LayerEvolution, k: int) -> Picture:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from netloupe.render.chart import LEFT, Axis, Line, axis, fits, line_chart, text_table
-from netloupe.render.colors import COLORS, SOFT
-from netloupe.render.pictures import Picture, stacked
-from netloupe.render.sheet import framed, paragraph
+from netloupe.render.colors import COLORS
+from netloupe.render.pictures import Picture
+from netloupe.render.sheet import Sheet
 from netloupe.studies.generalization.record import Generalization
 
 WIDTH = 900  # px of the sheet, without its margin
@@ -30,10 +30,10 @@ def draw(g: Generalization) -> dict[str, Picture]:
 def _sheet(g: Generalization) -> Picture:
     """A line a kind of probe and number of images per class, dashed ones from scratch; below, all numbers."""
     summary = g.summary()
-    head = paragraph(f"{g.provenance['network']['name']}: linear probes of its layers", WIDTH, 16)
-    left_out = [paragraph(f"Left out: {what}: {reason}", WIDTH) for what, reason in g.left_out.items()]
-    parts = [head, _chart(g, summary), _table(g, summary), *left_out, paragraph(NOTE, WIDTH, 12, SOFT)]
-    return framed(stacked(parts, gap=16), 20)
+    sheet = Sheet(f"{g.provenance['network']['name']}: linear probes of its layers", WIDTH, gap=16)
+    sheet.add(_chart(g, summary)).add(_table(g, summary))
+    sheet.say(*(f"Left out: {what}: {reason}" for what, reason in g.left_out.items()), gap=16)
+    return sheet.notes(NOTE).picture()
 
 
 def _chart(g: Generalization, summary: dict[str, Any]) -> Picture:

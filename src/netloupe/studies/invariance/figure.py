@@ -9,7 +9,7 @@ import numpy as np
 from netloupe.render.chart import Axis, Band, Line, axis, line_chart, text_table
 from netloupe.render.colors import COLORS, INK, SOFT
 from netloupe.render.pictures import Color, Picture, beside, from_pixels, resized, stacked
-from netloupe.render.sheet import framed, paragraph
+from netloupe.render.sheet import Sheet, paragraph
 from netloupe.studies.invariance.numbers import MOTIONS, amount, shown_places
 from netloupe.studies.invariance.record import Invariance
 
@@ -31,15 +31,11 @@ def _sheet(found: Invariance) -> Picture:
     """A row for each motion: examples, their distances in each layer, their probabilities; then numbers and claims."""
     summary = found.summary()
     rows = [_row(found, motion) for motion in MOTIONS]
-    width = max(row.shape[1] for row in rows)
-    head = f"{found.provenance['network']['name']}, {summary['images']} images"
-    texts = [paragraph(note, width, 12, SOFT) for note in _notes(found, summary)]
-    said = [
-        paragraph(f"{'Holds' if one['holds'] else 'Does not hold'}: {one['claim']} ({one['evidence']}).", width)
-        for one in summary["claims"]
-    ]
-    parts = [paragraph(head, width, 16), *rows, _table(summary), stacked(said, gap=4), stacked(texts, gap=2)]
-    return framed(stacked(parts, gap=20), 20)
+    title = f"{found.provenance['network']['name']}, {summary['images']} images"
+    sheet = Sheet(title, max(row.shape[1] for row in rows), gap=20).add(stacked(rows, gap=20)).add(_table(summary))
+    verbs = {True: "Holds", False: "Does not hold"}
+    sheet.say(*(f"{verbs[one['holds']]}: {one['claim']} ({one['evidence']})." for one in summary["claims"]))
+    return sheet.notes(*_notes(found, summary)).picture()
 
 
 def _row(found: Invariance, motion: str) -> Picture:

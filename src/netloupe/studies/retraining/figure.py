@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from netloupe.render.chart import text_table
-from netloupe.render.colors import SOFT
-from netloupe.render.pictures import Picture, stacked
-from netloupe.render.sheet import framed, paragraph
+from netloupe.render.pictures import Picture
+from netloupe.render.sheet import Sheet
 from netloupe.studies.retraining.record import Retraining
 
 PAPER = (  # Table 3: what was changed, errors in % on ImageNet 2012: train top-1, val top-1, val top-5
@@ -24,9 +22,8 @@ def draw(r: Retraining) -> dict[str, Picture]:
 
 def _sheet(r: Retraining) -> Picture:
     """Our table, and below it the paper's."""
-    width = 860
     name = r.provenance["network"]["name"]
-    head = f"{name} trained on {r.images[0]:,} images of {r.classes} classes, {r.epochs} epochs each"
+    title = f"{name} trained on {r.images[0]:,} images of {r.classes} classes, {r.epochs} epochs each"
     header = ["network", "parameters", "train\nerror", "val\nerror", "val top-5\nerror"]
     rows = [
         [title, f"{count:,}", *(f"{100 * value:.1f} %" for value in errors)]
@@ -38,6 +35,5 @@ def _sheet(r: Retraining) -> Picture:
         "Zeiler & Fergus (2013), on ImageNet 2012."
     )
     widths = [440, 120, 90, 90, 110]
-    parts = [paragraph(head, width, 16), text_table(header, rows, widths), paragraph(note, width, 12, SOFT)]
-    parts += [text_table(["network", "", *header[2:]], paper, widths)]
-    return framed(stacked([*parts, *(paragraph(one, width) for one in r.notes)], gap=16), 20)
+    sheet = Sheet(title, 860, gap=16).table(header, rows, widths).notes(note)
+    return sheet.table(["network", "", *header[2:]], paper, widths).say(*r.notes, gap=16).picture()

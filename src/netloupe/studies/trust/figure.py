@@ -9,7 +9,7 @@ import numpy as np
 from netloupe.render.chart import LEFT, Axis, Line, axis, fits, line_chart, text_table
 from netloupe.render.colors import COLORS, GRAY, SOFT, diverging, heat, strength
 from netloupe.render.pictures import Picture, beside, from_pixels, grid, resized, stacked
-from netloupe.render.sheet import framed, paragraph
+from netloupe.render.sheet import Sheet, framed, paragraph
 from netloupe.studies.trust.record import Trust
 
 WIDTH = 1180  # px of the sheet, without its margin
@@ -45,15 +45,12 @@ def _sheet(t: Trust) -> Picture:
     """The cascade by both likenesses, deletion and insertion, all figures in a table, and the verdicts."""
     summary = t.summary()
     kinds = {"rank correlation": t.ranks, "structural similarity": t.structures}
-    charts = [
-        beside([_cascade_chart(t, title, values) for title, values in kinds.items()], gap=20),
-        beside([_curve_chart(t, summary, way) for way in ("deletion", "insertion")], gap=20),
-    ]
-    head = paragraph(f"{t.provenance['network']['name']}, {summary['images']} images", WIDTH, 16)
-    verdicts = [paragraph(f"{row['title']}: {row['verdict']}", WIDTH) for row in summary["methods"].values()]
-    verdicts += [paragraph(f"Left out: {name}: {reason}", WIDTH) for name, reason in t.skipped.items()]
-    notes = stacked([paragraph(note, WIDTH, 12, SOFT) for note in NOTES], gap=2)
-    return framed(stacked([head, *charts, _table(summary), stacked(verdicts, gap=4), notes], gap=20), 20)
+    verdicts = [f"{row['title']}: {row['verdict']}" for row in summary["methods"].values()]
+    verdicts += [f"Left out: {name}: {reason}" for name, reason in t.skipped.items()]
+    sheet = Sheet(f"{t.provenance['network']['name']}, {summary['images']} images", WIDTH, gap=20)
+    sheet.add(*(_cascade_chart(t, title, values) for title, values in kinds.items()))
+    sheet.add(*(_curve_chart(t, summary, way) for way in ("deletion", "insertion")))
+    return sheet.add(_table(summary)).say(*verdicts).notes(*NOTES).picture()
 
 
 def _cascade(t: Trust) -> Picture:

@@ -7,7 +7,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from netloupe.core.errors import InputError
-from netloupe.data.labels import class_names, of_network, required
+from netloupe.data.labels import check_same, class_names, of_network, required
 from netloupe.data.open import open_source
 from netloupe.data.sources import ImageSource
 
@@ -48,3 +48,11 @@ def test_labels_can_be_required() -> None:
     assert required(source([1, 0, 1], ["cat", "dog"]), "an audit") == ["cat", "dog"]
     with pytest.raises(InputError, match="'made' has no labels, which an audit needs"):
         required(source(None), "an audit")
+
+
+def test_classes_of_two_sources_are_the_same_by_name_or_index() -> None:
+    one = source([0, 1], ["cat", "dog"])
+    check_same(one, source([0, 1], ["cat", "1"]))
+    check_same(one, source([0, 1]))
+    with pytest.raises(InputError, match="class 1 is 'dog' in 'made', but '0' in 'made'"):
+        check_same(one, source([0, 1], ["cat", "0"]))

@@ -120,7 +120,7 @@ def test_unusable_runs(folders: Path) -> None:
         train_model("lenslett", train_spec, val_spec, out)
     with pytest.raises(InputError, match="no device 'abacus' here"):
         train_model("lenslet", train_spec, val_spec, out, device="abacus")
-    with pytest.raises(InputError, match="has no labels to train on"):
+    with pytest.raises(InputError, match="has no labels, which training needs"):
         train_model("lenslet", train_spec / "red", val_spec, out)
     (val_spec / "red").rename(val_spec / "crimson")
     with pytest.raises(InputError, match=r"class 1 is 'green' in .*, but 'crimson' in"):

@@ -91,7 +91,7 @@ def test_broken_and_unlabeled_images_are_left_out(tmp_path: Path) -> None:
     unlabeled = ImageSource(source.spec, source.names, source.opener, [0, None, 1, 1])
     assert read_labeled(unlabeled, 8).left_out == 2
     assert read_labeled(source, 8, channels=1).pixels.shape == (3, 1, 8, 8)
-    with pytest.raises(InputError, match="has no labels to train on"):
+    with pytest.raises(InputError, match="has no labels, which training needs"):
         read_labeled(ImageSource(source.spec, source.names, source.opener), 8)
 
 

@@ -162,6 +162,15 @@ def weighted(texts: list[str], what: str, usual: float = 1.0) -> dict[str, float
     return found
 
 
+def parse_sizes(text: str, accepted: str) -> tuple[tuple[int, int], ...]:
+    """The sides of images and the times at each, of "40:7,48:7"."""
+    try:
+        pairs = [part.split(":") for part in text.split(",")]
+        return tuple((int(side), int(times)) for side, times in pairs)
+    except ValueError:
+        raise InputError(f"sizes {text!r} (accepted: {accepted})") from None
+
+
 def grouped(function: Callable[..., None]) -> Callable[..., None]:
     """For typer: a parameter that is a dataclass stands for one option per field."""
     parameters = inspect.signature(function, eval_str=True).parameters.values()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from netloupe.cli.options import Json, grouped, weighted, writable
+from netloupe.cli.options import Json, grouped, parse_sizes, weighted, writable
 from netloupe.cli.output import show, table
 from netloupe.core.errors import InputError
 
@@ -81,7 +81,7 @@ def train(
         if value is not None and settled:
             raise InputError(f"--{settled[0]} was given with --{option} (accepted: without; the network keeps its own)")
     if sizes is not None:
-        changes["sizes"] = _pairs(sizes)
+        changes["sizes"] = parse_sizes(sizes, "PX:STEPS,... as in 128:6000,224:1000")
     if widths is not None:
         changes["widths"] = _widths(widths)
     recipe = replace(StylizerRecipe(), **changes)
@@ -161,14 +161,6 @@ def export(
     export_onnx(model, out, sides)
     found = {"file": str(out), "bytes": out.stat().st_size, "size": sides, "styles": list(model.styles)}
     show(found, as_json, lambda f: f"{f['file']}: {f['bytes'] / 1e6:.1f} MB, {len(f['styles'])} styles")
-
-
-def _pairs(text: str) -> tuple[tuple[int, int], ...]:
-    try:
-        pairs = [part.split(":") for part in text.split(",")]
-        return tuple((int(side), int(steps)) for side, steps in pairs)
-    except ValueError:
-        raise InputError(f"sizes {text!r} (accepted: PX:STEPS,... as in 128:6000,224:1000)") from None
 
 
 def _widths(text: str) -> tuple[int, int, int]:

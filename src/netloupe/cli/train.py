@@ -8,9 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from netloupe.cli.options import Json, grouped, writable
+from netloupe.cli.options import Json, grouped, parse_sizes, writable
 from netloupe.cli.output import show
-from netloupe.core.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def train(
 
     changes = {key: value for key, value in asdict(options).items() if value is not None}
     if sizes is not None:
-        changes["sizes"] = _parse_sizes(sizes)
+        changes["sizes"] = parse_sizes(sizes, "PX:EPOCHS,... as in 40:7,48:7,56:5")
     recipe = replace(default_recipe(architecture), **changes)
     with Bars() as watch:
         path = train_model(
@@ -88,14 +87,6 @@ def train(
             watch=watch,
         )
     show({"weights": str(path), "card": read_state(path).card}, as_json, _text)
-
-
-def _parse_sizes(text: str) -> tuple[tuple[int, int], ...]:
-    try:
-        pairs = [part.split(":") for part in text.split(",")]
-        return tuple((int(side), int(epochs)) for side, epochs in pairs)
-    except ValueError:
-        raise InputError(f"sizes {text!r} (accepted: PX:EPOCHS,... as in 40:7,48:7,56:5)") from None
 
 
 def _text(found: dict[str, Any]) -> str:

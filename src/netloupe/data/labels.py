@@ -39,7 +39,7 @@ def required(source: ImageSource, what: str) -> list[str]:
 
 
 def check_same(source: ImageSource, other: ImageSource) -> None:
-    """Raise InputError where both name a class of the same index, and not alike."""
+    """Raise InputError where both name a class of the same index, and not alike; its index is no name."""
     for i, (ours, theirs) in enumerate(zip(source.classes or (), other.classes or (), strict=False)):
-        if ours != theirs:
+        if ours != theirs and str(i) not in (ours, theirs):
             raise InputError(f"class {i} is {ours!r} in {source.spec!r}, but {theirs!r} in {other.spec!r}")

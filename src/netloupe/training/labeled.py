@@ -6,7 +6,6 @@ import hashlib
 import math
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import torch
@@ -15,8 +14,8 @@ from torch import Tensor
 
 from netloupe.core.errors import InputError
 from netloupe.core.watch import SILENT, Watch
-from netloupe.data.images import fit
-from netloupe.data.sources import ImageSource
+from netloupe.data.labels import required
+from netloupe.data.sources import ImageSource, read_batches
 
 
 @dataclass(frozen=True)
@@ -54,32 +53,17 @@ def read_labeled(source: ImageSource, size: int, watch: Watch = SILENT, *, chann
 
     Raises InputError if the source has no labels.
     """
-    if source.labels is None:
-        accepted = "a folder of class folders, Parquet with a label column"
-        raise InputError(f"{source.spec!r} has no labels to train on (accepted: {accepted})")
-
-    def read(i: int) -> tuple[Tensor, int] | None:
-        label = source.label(i)
-        if label is None:
-            return None
-        try:
-            return torch.from_numpy(fit(source.open(i), size, channels).copy()).permute(2, 0, 1), label
-        except InputError:
-            return None
-
+    required(source, "training")
     pixels = torch.empty((len(source), channels, size, size), dtype=torch.uint8)
     labels: list[int] = []
     part = watch.part("reading images", len(source))
-    pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2))
-    try:
-        for done, pair in enumerate(pool.map(read, range(len(source))), 1):
-            if pair is not None:
-                pixels[len(labels)] = pair[0]
-                labels.append(pair[1])
-            if done % 100 == 0 or done == len(source):
-                part.at(done)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    for batch in read_batches(source, size, channels, workers=max(2, os.cpu_count() or 2)):
+        for i, image in zip(batch.ids.tolist(), batch.pixels, strict=True):
+            label = source.label(i)
+            if label is not None:
+                pixels[len(labels)] = torch.from_numpy(image).permute(2, 0, 1)
+                labels.append(label)
+        part.advance(len(batch.ids) + len(batch.skipped))
     count = len(labels)
     return Images(pixels[:count], torch.tensor(labels, dtype=torch.int64), len(source) - count)
 

@@ -14,6 +14,7 @@ from netloupe.core.errors import InputError, unknown
 from netloupe.core.files import write_atomically
 from netloupe.core.inputs import InputSpec
 from netloupe.core.watch import SILENT, Watch
+from netloupe.data.labels import check_same, required
 from netloupe.data.open import open_source
 from netloupe.data.sources import ImageSource
 from netloupe.training.card import classifier_card, classifier_page
@@ -92,7 +93,7 @@ def train_model(
         recorder=recorder,
         watch=watch,
     )
-    about = _about(training, validation, data, train_spec, val_spec)
+    about = _about(sources, (training, validation), data)
     kind = architecture if ":" not in architecture else f"{Path(architecture.rpartition(':')[0]).name}:{name}"
     card = classifier_card(name, kind, network, names, result, log, recipe, about)
     return write_model(network, out, name, names, card, recipe)
@@ -129,33 +130,22 @@ def _build(architecture: str, classes: int, recipe: ClassifierRecipe) -> nn.Modu
 
 def _class_names(training: ImageSource, validation: ImageSource, given: Sequence[str] | None) -> list[str]:
     """The class names: those given, otherwise those of the sources, which must agree as far as the second has any."""
-    for source in (training, validation):
-        if source.labels is None:
-            accepted = "a folder of class folders, Parquet with a label column"
-            raise InputError(f"{source.spec!r} has no labels to train on (accepted: {accepted})")
-    known = [label for label in training.labels or () if label is not None]
-    if given is not None:
-        if max(known, default=-1) >= len(given):
-            raise InputError(f"{len(given)} labels for images of class {max(known)} in {training.spec!r}")
-        return list(given)
-    names = list(training.classes if training.classes is not None else map(str, range(max(known, default=-1) + 1)))
-    if training.classes is not None and validation.classes is not None:
-        for i, (ours, theirs) in enumerate(zip(names, validation.classes, strict=False)):
-            if ours != theirs and str(i) not in (ours, theirs):
-                raise InputError(f"class {i} is {ours!r} in {training.spec!r}, but {theirs!r} in {validation.spec!r}")
-    return names
+    names, _ = required(training, "training"), required(validation, "validation")
+    if given is None:
+        check_same(training, validation)
+        return names
+    largest = max(label for label in training.labels or () if label is not None)
+    if largest >= len(given):
+        raise InputError(f"{len(given)} labels for images of class {largest} in {training.spec!r}")
+    return list(given)
 
 
-def _about(
-    training: Images, validation: Images, data: str | None, train_spec: str | Path, val_spec: str | Path
-) -> dict[str, Any]:
-    def named(spec: str | Path, part: str) -> str:
-        return f"{data}, {part}" if data is not None else "/".join(Path(spec).parts[-2:]).lstrip("/")
-
+def _about(sources: tuple[ImageSource, ImageSource], images: tuple[Images, Images], data: str | None) -> dict[str, Any]:
+    (train, val), (training, validation) = sources, images
     return {
-        "train": named(train_spec, "training part"),
+        "train": train.title if data is None else f"{data}, training part",
         "train_images": len(training.labels),
-        "validation": named(val_spec, "validation part"),
+        "validation": val.title if data is None else f"{data}, validation part",
         "validation_images": len(validation.labels),
         "left_out": training.left_out + validation.left_out,
     }

@@ -22,8 +22,9 @@ import numpy as np
 import pyarrow as pa
 from common import publish
 
-from netloupe.atlas.layout import SPACES, THUMB
-from netloupe.atlas.map import EMBEDDINGS, write_sheets
+from netloupe.atlas.parts.images import SPACES
+from netloupe.atlas.parts.layout import Layout
+from netloupe.atlas.sheets import THUMB
 from netloupe.atlas.store import FORMAT, Store
 from netloupe.render.pictures import encode
 
@@ -49,14 +50,15 @@ def write_atlas(folder: Path, count: int) -> Path:
         thumbs = coarse.repeat(THUMB // 4, 1).repeat(THUMB // 4, 2)
         features = rng.random((size, CHANNELS), np.float32)
         _write_images(store, first, labels, guesses, thumbs, features)
+    layout = Layout(store)
     for space in SPACES:
         row = {"space": space, "ids": list(range(count)), "x": points[:, 0].tolist(), "y": points[:, 1].tolist()}
         about = json.dumps({"method": "none", "notes": ["made up"]})
-        store.write("embeddings", pa.Table.from_pylist([{**row, "about": about, "missing": None}], schema=EMBEDDINGS))
+        store.put(layout.rows("embeddings", [{**row, "about": about, "missing": None}]))
         points = points[:, ::-1]
-    write_sheets(store, "made up")
-    store.write("provenance", pa.table({"network": [json.dumps(_document(count))]}))
-    store.finish(folder, {"made up": count})
+    store.put(layout.sheets("made up"))
+    store.put({"provenance": pa.table({"network": [json.dumps(_document(count))]})})
+    store.finish(folder)
     return folder
 
 
@@ -74,9 +76,9 @@ def _write_images(
         "jpeg": pa.array([picture] * len(labels), pa.binary()),
         "thumb": pa.array([thumb.tobytes() for thumb in thumbs], pa.binary()),
     }
-    store.write("images", pa.table(columns))
+    store.put({"images": pa.table(columns)})
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel(), pa.float32()), features.shape[1])
-    store.write("features", pa.table({"id": pa.array(ids, pa.int64()), "vector": vectors}))
+    store.put({"features": pa.table({"id": pa.array(ids, pa.int64()), "vector": vectors})})
 
 
 def _document(count: int) -> dict[str, Any]:

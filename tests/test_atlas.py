@@ -21,16 +21,21 @@ from PIL import Image
 from atlas_helpers import tiny_network, write_photos
 from netloupe.analysis.neighbors import neighbors
 from netloupe.analysis.patches import top_patches
+from netloupe.atlas import pictures
 from netloupe.atlas.build import build
 from netloupe.atlas.export import export
 from netloupe.atlas.pages import Pages
+from netloupe.atlas.parts import PARTS
+from netloupe.atlas.parts.units import selectivity
 from netloupe.atlas.server import application
+from netloupe.atlas.sheets import typical
 from netloupe.atlas.store import Store
-from netloupe.atlas.tables import selectivity, typical
+from netloupe.atlas.synthesis import Synthesis
 from netloupe.core.errors import Cancelled, InputError, StoreError, UnknownName
 from netloupe.core.network import Network
-from netloupe.data.images import load_images
+from netloupe.data.images import load_images, open_image
 from netloupe.data.open import open_source
+from netloupe.sweep import blocks
 from watch_helpers import Recorder
 
 
@@ -198,9 +203,7 @@ def contents(store: Path) -> dict[str, Any]:
     return {**found, "network": {**network, "created": None}}
 
 
-@pytest.mark.parametrize(
-    "stage", ["sweep:5", "photographs:5", "layers:3", "neighbors:1", "projections:200", "map:1000"]
-)
+@pytest.mark.parametrize("stage", ["sweep:5", "sweep:13", "neighbors:1", "layers:3", "projections:200", "map:1000"])
 def test_a_killed_build_goes_on_and_ends_the_same(atlas: Path, tmp_path: Path, stage: str) -> None:
     source = shutil.copytree(atlas.parent / "photos", tmp_path / "pictures")
     script = """
@@ -229,6 +232,87 @@ build(tiny_network(), open_source("pictures"), Path("out"), batch_size=5, watch=
         os.chdir(here)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+class Killed(BaseException):
+    """Ends a build like a kill: what is on the disk stays as it is."""
+
+
+@pytest.mark.parametrize("where", ["between", "inside"])
+def test_killed_between_and_inside_all_steps_it_ends_the_same(
+    atlas: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setattr(pictures, "_TOGETHER", 4)
+    monkeypatch.setattr(blocks, "_BLOCK", {"cpu": 4})
+    put, note = Store.put, Store._note
+    killed: set[tuple[str | None, int]] = set()
+    inside: list[tuple[str | None, int]] = []
+
+    def killing_put(self: Store, rows: Any, step: str | None = None) -> None:
+        key = (step, self.count("images"))
+        if key not in killed and where == "between":
+            killed.add(key)
+            raise Killed
+        inside.append(key)
+        put(self, rows, step)
+        inside.pop()
+
+    def killing_note(self: Store) -> None:
+        if inside and inside[-1] not in killed and where == "inside":
+            killed.add(inside[-1])
+            raise Killed  # the rows are written, the journal is not
+        note(self)
+
+    net, source, how = tiny_network(), open_source(atlas.parent / "photos"), Synthesis(("conv1",), steps=2)
+    build(net, source, tmp_path / "whole", batch_size=3, synthesize=how)
+    monkeypatch.setattr(Store, "put", killing_put)
+    monkeypatch.setattr(Store, "_note", killing_note)
+    for _ in range(100):
+        try:
+            inside.clear()
+            build(net, source, tmp_path / "out", batch_size=3, synthesize=how)
+            break
+        except Killed:
+            continue
+    kinds = {step.partition(":")[0] for step, _ in killed if step is not None}
+    assert kinds == {part.__name__ for part in PARTS}
+    assert len({count for step, count in killed if step is None}) == 3  # of twelve images, four written at once
+    monkeypatch.undo()
+    for table in {table for part in PARTS for table in part.tables}:
+        assert Store(tmp_path / "out").count(table) == Store(tmp_path / "whole").count(table) > 0
+    ours, theirs = (contents(tmp_path / name) for name in ("out", "whole"))
+    for found in (ours, theirs):
+        for layer in found["network"]["layers"]:
+            if layer["synthesized"] is not None:
+                layer["synthesized"]["seconds"] = None
+    assert ours == theirs
+
+
+def test_photographs_are_decoded_once_and_pass_through_the_network_once(
+    atlas: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[str] = []
+
+    def opening(path: Path, name: str) -> Image.Image:
+        decoded.append(name)
+        return open_image(path, name)
+
+    monkeypatch.setattr("netloupe.data.open.open_image", opening)
+    net, source, passed = tiny_network(), open_source(atlas.parent / "photos"), []
+    build(net, source, tmp_path / "out", project=None, map_by=None)
+    assert sorted(decoded) == sorted(source.names)
+    decoded.clear()
+    net.layers  # noqa: B018 has been found by now
+    hook = net.module.register_forward_hook(lambda _module, given, _result: passed.append(len(given[0])))
+    how = Synthesis(("conv1",), facets=2, steps=2)
+    build(net, source, tmp_path / "out", synthesize=how)
+    hook.remove()
+    assert sorted(decoded) == sorted(source.names)
+    passed.clear()
+    hook = net.module.register_forward_hook(lambda _module, given, _result: passed.append(len(given[0])))
+    build(net, source, tmp_path / "out", project=None, map_by="pca")
+    hook.remove()
+    assert passed == [32]
 
 
 def test_another_source_replaces_the_atlas(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from PIL import Image
 from atlas_helpers import tiny_network, write_photos
 from netloupe.analysis.layout.embedding import embed_vectors
 from netloupe.atlas.build import build
-from netloupe.atlas.layout import in_grid, quantized
 from netloupe.atlas.pages import Pages
+from netloupe.atlas.parts.layout import in_grid, quantized
 from netloupe.atlas.store import Store
 from netloupe.core.errors import InputError, UnknownName
 from netloupe.data.images import load_images

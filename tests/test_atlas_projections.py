@@ -22,9 +22,8 @@ from netloupe.analysis.unproject import project
 from netloupe.atlas.build import build
 from netloupe.atlas.export import export
 from netloupe.atlas.pages import Pages
-from netloupe.atlas.projections import projection_side
+from netloupe.atlas.sheets import projection_side, typical
 from netloupe.atlas.store import FORMAT, Store
-from netloupe.atlas.tables import typical
 from netloupe.cli.app import main
 from netloupe.core import objectives as obj
 from netloupe.core.errors import UnknownName
@@ -126,12 +125,12 @@ def test_how_alike_projections_are_against_scipy(atlas: tuple[Any, Pages], folde
 def test_a_rounded_type_is_used_only_where_it_agrees(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from netloupe.atlas import projections
+    from netloupe.atlas import mosaics as drawn
 
     mosaics = {}
     for name, dtype, nearly in (("exact", torch.float32, 0), ("wrong", torch.bfloat16, 2), ("fast", torch.bfloat16, 0)):
-        monkeypatch.setattr(projections, "fast_dtype", lambda _device, dtype=dtype: dtype)
-        monkeypatch.setattr(projections, "_NEARLY", nearly)
+        monkeypatch.setattr(drawn, "fast_dtype", lambda _device, dtype=dtype: dtype)
+        monkeypatch.setattr(drawn, "_NEARLY", nearly)
         build(tiny_network(), open_source(folder), tmp_path / name, layers=["conv2"])
         mosaics[name] = picture(Pages(Store.open(tmp_path / name)), "projections/conv2/7.jpg")
     assert (mosaics["exact"] == mosaics["wrong"]).all()

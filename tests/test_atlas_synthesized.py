@@ -24,7 +24,7 @@ from netloupe.analysis.paths import likeness, profiles
 from netloupe.atlas.build import build
 from netloupe.atlas.pages import Pages
 from netloupe.atlas.store import Store
-from netloupe.atlas.synthesized import Synthesis
+from netloupe.atlas.synthesis import Synthesis
 from netloupe.cli.app import main
 from netloupe.core.errors import InputError, UnknownName
 from netloupe.core.inputs import InputSpec
@@ -194,7 +194,7 @@ import os, signal, sys
 from pathlib import Path
 from atlas_helpers import tiny_network
 from netloupe.atlas.build import build
-from netloupe.atlas.synthesized import Synthesis
+from netloupe.atlas.synthesis import Synthesis
 from netloupe.data.open import open_source
 from watch_helpers import Reacting
 def react(stage, done):

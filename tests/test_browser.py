@@ -15,7 +15,7 @@ import pytest
 from atlas_helpers import tiny_network, write_photos
 from browser_helpers import all_of, chromium, needs_chromium, no_complaints, serving, until, webdriver
 from netloupe.atlas.build import build
-from netloupe.atlas.synthesized import Synthesis
+from netloupe.atlas.synthesis import Synthesis
 from netloupe.data.open import open_source
 
 pytestmark = needs_chromium

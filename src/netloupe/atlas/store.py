@@ -1,29 +1,14 @@
 """The atlas on disk: a folder of LanceDB tables, one build each.
 
-| table | a row is | columns |
-|---|---|---|
-| `units` | a channel | layer, channel, strength, mean, sparsity, selectivity, dead, low, high, counts, classes, ... |
-| `patches` | one of a channel's best images | layer, channel, rank, image, value, y, x, top, left, bottom, right |
-| `images` | an image | id, name, label, classes, probabilities, jpeg, thumb, maps, map_channels, map_peaks |
-| `features` | an image | id, vector |
-| `neighbors` | an image in one space | id, space, ids, distances |
-| `tiles` | 64 channels of a layer | layer, sheet, jpeg |
-| `embeddings` | a space | space, ids, x, y, about (JSON), missing |
-| `map` | the map | ids in the order of places, document (JSON: `channels` of `data/map.json`) |
-| `sprites` | a sheet of thumbnails | side, sheet, jpeg |
-| `projections` | a channel with patches | layer, channel, jpeg |
-| `alike` | a layer | layer, random, channels |
-| `synthesized` | 64 channels of a layer | layer, sheet, jpeg, mosaics, units (JSON), seconds |
-| `provenance` | the build | network (JSON: `data/network.json`) |
-
-`layer` is the layer's place in the network's list. `atlas.json` names the format and the build; it is written last.
+Which tables there are, and their columns, the parts of an atlas say (`atlas/parts/`). In all of them `layer` is the
+layer's place in the network's list. `atlas.json` names the format and the build; it is written last.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,13 +20,20 @@ from netloupe.core.files import write_atomically
 
 FORMAT = 4
 _MARK = "atlas.json"
+_JOURNAL = "journal.json"
 
 
 class Store:
-    """One atlas, or one in the making. `path` is its folder."""
+    """One atlas, or one in the making. `path` is its folder.
+
+    One in the making keeps a journal: the steps that are whole, and which version of each table holds them and nothing
+    else. What a killed build wrote beyond that is taken back when it goes on.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._steps: list[str] = []
+        self._versions: dict[str, int] = {}
 
     @cached_property
     def _database(self) -> Any:
@@ -53,7 +45,7 @@ class Store:
     def open(cls, path: str | Path) -> Store:
         """The finished atlas in a folder. Raises StoreError if there is none, or one of another format."""
         path = Path(path)
-        mark = _read_mark(path)
+        mark = _read(path / _MARK)
         if mark is None:
             raise StoreError(f"no atlas at {str(path)!r} (accepted: a folder that `netloupe atlas build` wrote)")
         if mark.get("format") != FORMAT:
@@ -61,34 +53,49 @@ class Store:
         return cls(path)
 
     @classmethod
-    def begin(cls, path: Path, identity: dict[str, Any]) -> Store:
+    def begin(cls, path: Path, identity: Mapping[str, Any]) -> Store:
         """The atlas in the making beside `path`: gone on with if of the same identity, otherwise begun anew.
 
         Raises StoreError if `path` holds something that is no atlas, or can't be written.
         """
-        if path.exists() and _read_mark(path) is None and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and _read(path / _MARK) is None and (not path.is_dir() or any(path.iterdir())):
             raise StoreError(f"{path} holds something that is no atlas; give another --out")
-        partial = path.with_name(f".{path.name}.partial")
-        note = partial / "identity.json"
-        try:
-            same = json.loads(note.read_text()) == identity
-        except (OSError, ValueError):
-            same = False
-        if not same:
-            shutil.rmtree(partial, ignore_errors=True)
-            write_atomically(note, json.dumps(identity).encode())
-        return cls(partial)
+        store = cls(path.with_name(f".{path.name}.partial"))
+        journal = _read(store.path / _JOURNAL)
+        if journal is not None and journal.get("identity") == identity:
+            store._go_on(journal)
+        else:
+            shutil.rmtree(store.path, ignore_errors=True)
+        store._identity = dict(identity)
+        store._note()
+        return store
+
+    _identity: dict[str, Any]
+
+    def _go_on(self, journal: Mapping[str, Any]) -> None:
+        self._steps, self._versions = journal["steps"], journal["versions"]
+        for table in self._tables():
+            if table not in self._versions:
+                self._database.drop_table(table)
+            elif (opened := self._database.open_table(table)).version != self._versions[table]:
+                opened.restore(self._versions[table])
+                self._versions[table] = opened.version
+
+    def _note(self) -> None:
+        journal = {"identity": self._identity, "steps": self._steps, "versions": self._versions}
+        write_atomically(self.path / _JOURNAL, json.dumps(journal).encode())
 
     @staticmethod
-    def is_of(path: Path, identity: dict[str, Any]) -> bool:
+    def is_of(path: Path, identity: Mapping[str, Any]) -> bool:
         """Whether a finished atlas of this identity lies at `path`."""
-        mark = _read_mark(path)
+        mark = _read(path / _MARK)
         return mark is not None and mark.get("format") == FORMAT and mark.get("identity") == identity
 
-    def finish(self, path: Path, identity: dict[str, Any]) -> Store:
+    def finish(self, path: Path) -> Store:
         """Put the finished atlas in place at `path`, in one step, instead of what was there."""
-        write_atomically(self.path / _MARK, json.dumps({"format": FORMAT, "identity": identity}).encode())
-        (self.path / "identity.json").unlink(missing_ok=True)
+        mark = {"format": FORMAT, "identity": self._identity}
+        write_atomically(self.path / _MARK, json.dumps(mark).encode())
+        (self.path / _JOURNAL).unlink(missing_ok=True)
         old = path.with_name(f".{path.name}.old")
         try:
             shutil.rmtree(old, ignore_errors=True)
@@ -100,24 +107,31 @@ class Store:
             raise StoreError(f"{path}: can't be written ({error.strerror})") from None
         return Store(path)
 
-    def write(self, table: str, rows: pa.Table) -> None:
-        """Append rows to a table, which is made if it is not there; all of them or none."""
+    def has(self, step: str) -> bool:
+        """Whether a step of the build is whole."""
+        return step in self._steps
+
+    def put(self, rows: Mapping[str, pa.Table], step: str | None = None) -> None:
+        """Append rows to tables, which are made where they are not there: all of them or, after a kill, none.
+
+        step: the step of the build that is whole with them. Raises StoreError on a full or read-only disk.
+        """
         try:
-            if table in self._tables():
-                self._database.open_table(table).add(rows)
-            else:
-                self._database.create_table(table, data=rows)
+            for table, added in rows.items():
+                if table in self._tables():
+                    opened = self._database.open_table(table)
+                    opened.add(added)
+                else:
+                    opened = self._database.create_table(table, data=added)
+                self._versions[table] = opened.version
         except (OSError, RuntimeError) as error:
             raise StoreError(f"{self.path}: can't be written ({first_line(error)[:200]})") from None
+        self._steps += [step] if step is not None else []
+        self._note()
 
-    def drop(self, table: str) -> None:
-        """Remove a table if it is there."""
-        if table in self._tables():
-            self._database.drop_table(table)
-
-    def count(self, table: str) -> int:
-        """The number of rows; 0 for a table that is not there."""
-        return int(self._database.open_table(table).count_rows()) if table in self._tables() else 0
+    def count(self, table: str, where: str | None = None) -> int:
+        """The number of rows, or of those for which the condition holds; 0 for a table that is not there."""
+        return int(self._database.open_table(table).count_rows(where)) if table in self._tables() else 0
 
     def rows(self, table: str, where: str | None = None, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """The rows for which the SQL condition `where` holds, in no particular order."""
@@ -146,9 +160,14 @@ class Store:
         return {p.stem for p in self.path.glob("*.lance")}
 
 
-def _read_mark(path: Path) -> dict[str, Any] | None:
+def any_of(column: str, values: Sequence[int]) -> str:
+    """The SQL condition that a column holds one of the values."""
+    return f"{column} IN ({', '.join(map(str, values))})"
+
+
+def _read(file: Path) -> dict[str, Any] | None:
     try:
-        mark = json.loads((path / _MARK).read_text())
+        found = json.loads(file.read_text())
     except (OSError, ValueError):
         return None
-    return mark if isinstance(mark, dict) else None
+    return found if isinstance(found, dict) else None

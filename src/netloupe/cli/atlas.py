@@ -53,7 +53,7 @@ def build(
     """
     from netloupe.analysis.unproject import named_rule
     from netloupe.atlas.build import build
-    from netloupe.atlas.synthesized import Synthesis
+    from netloupe.atlas.synthesis import Synthesis
     from netloupe.cli.watch import Bars
     from netloupe.data.open import open_source
 

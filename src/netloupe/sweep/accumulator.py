@@ -17,12 +17,11 @@ State = dict[str, Tensor]
 Arrays = dict[str, np.ndarray]
 
 
-class Accumulator(ABC):
-    """Takes in layers' outputs batch by batch; what it found can be merged, saved and resumed.
+class Listener(ABC):
+    """Takes in layers' outputs batch by batch. An image is given once.
 
-    `repr` names every setting: a saved state is only taken up by an accumulator of equal `repr`. An image must be
-    given once. Its methods are called in the order `reads`, then for each batch `update` for each layer read, in
-    the order of execution, and `end_batch`.
+    Its methods are called in the order `reads`, then for each batch `update` for each layer read, in the order of
+    execution, and `end_batch`.
     """
 
     @abstractmethod
@@ -36,6 +35,21 @@ class Accumulator(ABC):
     @abstractmethod
     def end_batch(self) -> None:
         """All layers of the batch have been given."""
+
+
+class Sink(Listener):
+    """Writes down what it is given, image by image, and where a sweep goes on it is given some images again."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Write down all that was given so far, for the sweep is about to save itself."""
+
+
+class Accumulator(Listener):
+    """Finds something that can be merged, saved and resumed.
+
+    `repr` names every setting: a saved state is only taken up by an accumulator of equal `repr`.
+    """
 
     @abstractmethod
     def merge(self, other: Self) -> None:

@@ -16,7 +16,7 @@ from netloupe.core.network import LOGITS, Network
 from netloupe.core.taps import Reader
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource, Skipped
-from netloupe.sweep.accumulator import Accumulator
+from netloupe.sweep.accumulator import Accumulator, Listener, Sink
 from netloupe.sweep.blocks import Block, DataSet
 from netloupe.sweep.checkpoint import Checkpoint, Cursor
 from netloupe.sweep.maps import Maps
@@ -42,6 +42,7 @@ def sweep(
     accumulators: Mapping[str, Accumulator],
     *,
     layers: Sequence[str] | None = None,
+    sinks: Sequence[Sink] = (),
     batch_size: int = 32,
     state: str | Path | None = None,
     save_every: float = 20.0,
@@ -56,6 +57,8 @@ def sweep(
     state: a file in which the sweep saves itself each `save_every` seconds; the same call goes on from there, with
     the same results as if it had never stopped. check_finite: False hands on activations that are not finite, for
     accumulators that keep images apart and callers that sort those out.
+    sinks: write down what they see of each image, for instance into a store. What was taken in before a saved state
+    lies there when the sweep goes on from it.
 
     Raises UnknownName for a layer that is not there, InputError for images that can't be used, NetworkError for an
     activation that is not finite (judged by each channel's peak), StoreError for a state that can't be written or
@@ -66,7 +69,7 @@ def sweep(
     start = time.monotonic()
     names = list(net.layers) if layers is None else [net.layer(name).name for name in layers]
     data = DataSet(net, source)
-    run = _Pass(net, data, names, accumulators, check_finite)
+    run = _Pass(net, data, names, [*accumulators.values(), *sinks], check_finite)
     done = Cursor()
     checkpoint = None
     if state is not None:
@@ -85,8 +88,11 @@ def sweep(
     for block in data.blocks(done.next_id, batch_size) if done.next_id < len(data) else ():
         run(block)
         done = Cursor(block.end, done.images + len(block.ids), done.skipped + block.skipped)
-        if checkpoint is not None and (checkpoint.due() or block.end == len(data)):
-            checkpoint.save(done, accumulators)
+        if block.end == len(data) or (checkpoint is not None and checkpoint.due()):
+            for sink in sinks:
+                sink.flush()
+            if checkpoint is not None:
+                checkpoint.save(done, accumulators)
         part.at(done.next_id)
     return Report(done.images, resumed, done.skipped, time.monotonic() - start)
 
@@ -107,18 +113,18 @@ class _Pass:
         net: Network,
         data: DataSet,
         layers: Sequence[str],
-        accumulators: Mapping[str, Accumulator],
+        listeners: Sequence[Listener],
         check_finite: bool,
     ) -> None:
         self._net = net
         self._finite = check_finite
         self._data = data
         self._labels = data.labels
-        self._accumulators = tuple(accumulators.values())
-        self._wanted: dict[str, list[Accumulator]] = {}
-        for accumulator in self._accumulators:
-            for layer in accumulator.reads(layers, self._labels is not None):
-                self._wanted.setdefault(net.layer(layer).name if layer != LOGITS else LOGITS, []).append(accumulator)
+        self._listeners = listeners
+        self._wanted: dict[str, list[Listener]] = {}
+        for listener in listeners:
+            for layer in listener.reads(layers, self._labels is not None):
+                self._wanted.setdefault(net.layer(layer).name if layer != LOGITS else LOGITS, []).append(listener)
         self._readers = {layer: self._reader(layer) for layer in self._wanted}
         same = {layer: net.layers[layer].same_as for layer in self._wanted if layer != LOGITS}
         self._same_as = {layer: first for layer, first in same.items() if first in self._wanted}
@@ -138,8 +144,8 @@ class _Pass:
             ids = f"{block.ids[0]} to {block.ids[-1]}"
             raise NetworkError(f"{self._net.name} did not run layer {min(self._unread)!r} on images {ids}")
         self._maps.clear()
-        for accumulator in self._accumulators:
-            accumulator.end_batch()
+        for listener in self._listeners:
+            listener.end_batch()
 
     def _reader(self, layer: str) -> Reader:
         wanted = self._wanted[layer]
@@ -148,8 +154,8 @@ class _Pass:
             maps = self._maps_of(layer, output)
             if self._finite:
                 self._check_finite(layer, maps)
-            for accumulator in wanted:
-                accumulator.update(layer, maps)
+            for listener in wanted:
+                listener.update(layer, maps)
             self._unread.discard(layer)
 
         return read

@@ -53,6 +53,14 @@ class Maps:
         """(n, C) float32: the lowest value over positions."""
         return self._of_images(self.output.amin((2, 3)) if self.output.ndim == 4 else self.output.clone())
 
+    def of(self, channels: np.ndarray) -> np.ndarray:
+        """(n, m, H, W) float32: the maps of m channels of each image, given (n, m)."""
+        rows = np.arange(len(channels)) if self._rows is None else self._rows
+        maps: np.ndarray = (
+            self.output[torch.from_numpy(rows)[:, None], torch.from_numpy(channels)].float().cpu().numpy()
+        )
+        return maps
+
     def sampled(self, shares: np.ndarray) -> np.ndarray:
         """(n, p, C) float32: the values at p places of each image, given (n, p, 2) as shares of the map in [0, 1)."""
         output = self.output if self.output.ndim == 4 else self.output[:, :, None, None]

@@ -92,6 +92,15 @@ class Features(Accumulator):
         self._rows.load(state)
 
 
+def most_probable(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The five most probable classes (n, up to 5) int64 of logits (n, classes), and their probabilities, float32."""
+    wide = logits.astype(np.float64)
+    exponentials = np.exp(wide - wide.max(1, keepdims=True))
+    probabilities = exponentials / exponentials.sum(1, keepdims=True)
+    best = np.argsort(-wide, axis=1, kind="stable")[:, :TOP]
+    return best, np.take_along_axis(probabilities, best, 1).astype(np.float32)
+
+
 class PredictedClasses(NamedTuple):
     """ids: (n,) int64, ascending. classes: (n, up to 5) int64, most probable first, with their probabilities."""
 
@@ -114,11 +123,7 @@ class Predictions(Accumulator):
         return [LOGITS]
 
     def update(self, layer: str, maps: Maps) -> None:
-        logits = maps.peak.astype(np.float64)
-        exponentials = np.exp(logits - logits.max(1, keepdims=True))
-        probabilities = exponentials / exponentials.sum(1, keepdims=True)
-        best = np.argsort(-logits, axis=1, kind="stable")[:, :TOP]
-        self._rows.add(maps.ids, best, np.take_along_axis(probabilities, best, 1).astype(np.float32))
+        self._rows.add(maps.ids, *most_probable(maps.peak))
 
     def end_batch(self) -> None:
         pass

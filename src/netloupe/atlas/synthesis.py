@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 
 from netloupe.analysis.paths import Likeness, layers_before, likeness, profiles
-from netloupe.atlas.pages import UNITS_PER_BLOCK
-from netloupe.atlas.store import Store
-from netloupe.atlas.tables import DARK, TILE_COLUMNS, TILE_SIDE
+from netloupe.atlas.sheets import DARK, TILE_SIDE
 from netloupe.core.errors import DeadUnit, InputError
 from netloupe.core.network import Network
 from netloupe.core.units import Unit
-from netloupe.core.watch import Watch
 from netloupe.data.sources import ReadPixels
-from netloupe.render.pictures import Picture, cropped, encode, fitted, from_pixels, resized
+from netloupe.render.pictures import Picture, cropped, fitted, from_pixels, resized
 from netloupe.sweep.top import Top
 from netloupe.synthesis.facets import Group, Ranked, excited, grouped, highest, judged
 from netloupe.synthesis.presets import recipe
@@ -63,65 +57,19 @@ class Synthesis:
         return 0 if not self.layers else RANKED if self.facets else _BEST
 
 
-def write_synthesized(
-    store: Store,
-    net: Network,
-    how: Synthesis,
-    top: Mapping[str, Top],
-    ids: Sequence[int],
-    read: ReadPixels,
-    watch: Watch,
-) -> dict[str, dict[str, Any]]:
-    """Fill the table `synthesized`, from the first block of channels that it lacks.
-
-    top: the best photographs of each channel of all layers of the atlas. ids: of all photographs.
-    Gives for each layer what `data/network.json` tells of it.
-    """
-    if store.count("synthesized") == 0:
-        store.write("synthesized", _SCHEMA.empty_table())
-    listed = list(top)
-    there = {(r["layer"], r["sheet"]) for r in store.rows("synthesized", columns=["layer", "sheet"])}
-    draw = np.random.default_rng(0)
-    rest = sorted(draw.choice(np.asarray(ids), min(_REST, len(ids)), replace=False).tolist())
-    part = watch.part("synthesis", sum(net.layers[name].channels for name in how.layers))
-    for name in how.layers:
-        for first in range(0, net.layers[name].channels, UNITS_PER_BLOCK):
-            block = range(first, min(first + UNITS_PER_BLOCK, net.layers[name].channels))
-            if (listed.index(name), first // UNITS_PER_BLOCK) not in there:
-                start = time.monotonic()
-                made = _Block(net, how, name, block, top[name], read).make(listed, rest)
-                row = {
-                    "layer": listed.index(name),
-                    "sheet": first // UNITS_PER_BLOCK,
-                    "jpeg": encode(_sheet([one.image for one in made]), "JPEG", 90),
-                    "mosaics": [None if one.image is None else encode(one.mosaic(), "JPEG", 90) for one in made],
-                    "units": json.dumps([one.document for one in made]),
-                    "seconds": time.monotonic() - start,
-                }
-                store.write("synthesized", pa.Table.from_pylist([row], schema=_SCHEMA))
-            part.advance(len(block))
-    return {name: _told(store, listed.index(name)) for name in how.layers}
-
-
-_SCHEMA = pa.schema(
-    [
-        ("layer", pa.int32()),
-        ("sheet", pa.int32()),
-        ("jpeg", pa.binary()),
-        ("mosaics", pa.list_(pa.binary())),
-        ("units", pa.string()),
-        ("seconds", pa.float64()),
-    ]
-)
-
-
 @dataclass(frozen=True)
-class _Made:
+class Made:
     """What was made for a channel: image and facets (F, C, H, W) in [0, 1], and what `data/units` tells of them."""
 
     image: np.ndarray | None = None
     facets: Sequence[np.ndarray] = ()
     document: dict[str, Any] | None = None
+
+    def tile(self) -> Picture | None:
+        """The image as a square tile."""
+        if self.image is None:
+            return None
+        return cropped(from_pixels(self.image), (0, 0, *self.image.shape[1:]), TILE_SIDE, background=DARK)
 
     def mosaic(self) -> Picture:
         """The image and its facets in one row."""
@@ -130,7 +78,7 @@ class _Made:
 
 
 @dataclass(frozen=True)
-class _Block:
+class Block:
     """Some channels of a layer."""
 
     net: Network
@@ -140,7 +88,7 @@ class _Block:
     top: Top
     read: ReadPixels
 
-    def make(self, listed: Sequence[str], rest: Sequence[int]) -> list[_Made]:
+    def make(self, listed: Sequence[str], rest: Sequence[int]) -> list[Made]:
         """One for each channel; of a dead one it holds nothing. rest: ids of any photographs."""
         units = [Unit(self.layer, channel) for channel in self.channels]
         ranked = {channel: self._ranked(channel) for channel in self.channels}
@@ -153,7 +101,7 @@ class _Block:
         made = []
         for channel, unit, image in zip(self.channels, units, images, strict=True):
             if image is None:
-                made.append(_Made())
+                made.append(Made())
                 continue
             pixels, best = torch.from_numpy(image)[None], ranked[channel]
             document = {
@@ -162,7 +110,7 @@ class _Block:
                 "facets": self._facet_documents(unit, *facets[channel]),
                 "path": compare(pixels, best.ids[:_BEST].tolist()),
             }
-            made.append(_Made(image, facets[channel][0], document))
+            made.append(Made(image, facets[channel][0], document))
         return made
 
     def _ranked(self, channel: int) -> Ranked:
@@ -249,41 +197,3 @@ def _path(found: Likeness) -> dict[str, Any]:
 def _small(image: np.ndarray) -> Picture:
     picture = from_pixels(image)
     return resized(picture, fitted(picture.shape[:2], min(_SIDE, max(picture.shape[:2]))))
-
-
-def _sheet(images: Sequence[np.ndarray | None]) -> Picture:
-    """Images of channels as square tiles."""
-    rows = -(-len(images) // TILE_COLUMNS)
-    sheet = np.empty((rows * TILE_SIDE, TILE_COLUMNS * TILE_SIDE, 3), dtype=np.uint8)
-    sheet[:] = DARK
-    for i, image in enumerate(images):
-        if image is not None:
-            top, left = (i // TILE_COLUMNS) * TILE_SIDE, (i % TILE_COLUMNS) * TILE_SIDE
-            tile = cropped(from_pixels(image), (0, 0, *image.shape[1:]), TILE_SIDE, background=DARK)
-            sheet[top : top + TILE_SIDE, left : left + TILE_SIDE] = tile
-    return sheet
-
-
-def _told(store: Store, layer: int) -> dict[str, Any]:
-    """What the layer page tells: how many images there are, how many excite more than any photograph, the mean path."""
-    rows = store.rows("synthesized", f"layer = {layer}", ["units", "seconds"])
-    units = [unit for row in rows for unit in json.loads(row["units"]) if unit is not None]
-    compared = [unit for unit in units if unit["best"] is not None]
-    paths = [unit["path"] for unit in units if unit["path"] is not None]
-
-    def mean(name: str) -> list[float]:
-        rows = np.array([path[name] for path in paths])
-        known = (~np.isnan(rows)).sum(0)
-        found: list[float] = (np.nansum(rows, 0) / np.where(known > 0, known, np.nan)).round(4).tolist()
-        return found
-
-    return {
-        "images": len(units),
-        "facets": sum(len(unit["facets"]) for unit in units),
-        "compared": len(compared),
-        "ahead": sum(unit["value"] > unit["best"] for unit in compared),
-        "seconds": sum(row["seconds"] for row in rows),
-        "path": {"layers": paths[0]["layers"], **{n: mean(n) for n in ("synthesized", "same", "other")}}
-        if paths
-        else None,
-    }

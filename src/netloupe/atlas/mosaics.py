@@ -1,4 +1,5 @@
-"""The projections of an atlas: a mosaic for each channel, and how alike they are where they ought to differ."""
+"""Mosaics of projections: the patches of a channel carried back to the pixels, and how alike they are where they ought
+to differ."""
 
 from __future__ import annotations
 
@@ -7,26 +8,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 
 from netloupe.analysis.correlation import rank_correlation
 from netloupe.analysis.fidelity import randomized
 from netloupe.analysis.patches import tile_of
-from netloupe.analysis.unproject import Neuron, Pass, Place, chains, projections
-from netloupe.atlas.store import Store
-from netloupe.atlas.tables import typical
+from netloupe.analysis.unproject import Neuron, Pass, Place, projections
+from netloupe.atlas.sheets import PROJECTION_COLUMNS, projection_side, typical
 from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.network import Network
 from netloupe.core.precision import fast_dtype
 from netloupe.core.receptive_field import Box
 from netloupe.core.rules import Rule
-from netloupe.core.watch import Part, Watch
+from netloupe.core.watch import Part
 from netloupe.data.sources import ReadPixels
 from netloupe.render.pictures import Color, Picture, encode, grid, resized
-
-PROJECTION_COLUMNS = 3  # tiles in a row of a mosaic
 
 _TOGETHER = 512  # channels whose tiles are held at once
 _GRAY: Color = (128, 128, 128)
@@ -44,69 +41,7 @@ class Patch(NamedTuple):
     value: float
 
 
-def projection_side(size: tuple[int, int]) -> int:
-    """px of a tile for input of `size`: 64, 80 or 96, whole blocks of JPEG, so that tiles don't run into each other."""
-    return min(96, max(64, -(-max(size) // 16) * 16))
-
-
-def write_projections(
-    store: Store,
-    net: Network,
-    layers: Sequence[str],
-    read: ReadPixels,
-    rule: Rule,
-    batch_size: int,
-    watch: Watch,
-) -> dict[str, Alike]:
-    """Fill the table `projections` for the rows of `patches`, from the first chain of layers that it lacks.
-
-    Gives for each layer how alike its projections are; see `likeness`.
-    The mosaics are computed in bfloat16 where the hardware multiplies in it and a sample agrees with float32.
-    """
-    if store.count("projections") == 0:
-        store.write("projections", _MOSAICS.empty_table())
-    there = set(store.arrow("projections", columns=["layer"])["layer"].to_pylist())
-    random = _random(net)
-    part = watch.part("projections", store.count("patches"))
-    done = 0
-    for chain in chains(net, layers, rule):
-        patches = _read_patches(store, layers, chain)
-        if layers.index(chain[0]) not in there:
-            samples = {name: _sample(p for p in patches if p.neuron.layer == name) for name in chain}
-            alike = [
-                {"layer": layers.index(name), **likeness(net, random, samples[name], read, rule)} for name in chain
-            ]
-            fast = fast_dtype(net.device)
-            dtype = fast if _faithful(net, samples[chain[0]], read, rule, fast) else torch.float32
-            mosaics = [
-                {"layer": layers.index(name), "channel": channel, "jpeg": jpeg}
-                for name, channel, jpeg in _mosaics(net, patches, read, rule, dtype, batch_size, part)
-            ]
-            store.write("alike", pa.Table.from_pylist(alike, schema=_ALIKE))
-            store.write("projections", pa.Table.from_pylist(mosaics, schema=_MOSAICS))
-        done += len(patches)
-        part.at(done)
-    return {layers[row.pop("layer")]: row for row in store.rows("alike")}
-
-
-_MOSAICS = pa.schema([("layer", pa.int32()), ("channel", pa.int32()), ("jpeg", pa.binary())])
-_ALIKE = pa.schema([("layer", pa.int32()), ("random", pa.float32()), ("channels", pa.float32())])
-
-
-def _read_patches(store: Store, layers: Sequence[str], chain: Sequence[str]) -> list[Patch]:
-    """The patches of a chain's layers, from the table."""
-    places = ", ".join(str(layers.index(name)) for name in chain)
-    return [
-        Patch(
-            Neuron(layers[r["layer"]], r["channel"], r["rank"], r["image"], r["y"], r["x"]),
-            (r["top"], r["left"], r["bottom"], r["right"]),
-            r["value"],
-        )
-        for r in store.rows("patches", f"layer IN ({places})")
-    ]
-
-
-def _mosaics(
+def mosaics(
     net: Network,
     patches: Sequence[Patch],
     read: ReadPixels,
@@ -143,7 +78,7 @@ def _encoded(tiles: Mapping[tuple[str, int], Mapping[int, Picture]], side: int) 
         yield layer, channel, made[key]
 
 
-def _sample(patches: Iterable[Patch]) -> list[Patch]:
+def sample_of(patches: Iterable[Patch]) -> list[Patch]:
     """The best patches of up to eight channels of a layer, spread evenly over the living ones."""
     best = sorted((p for p in patches if p.neuron.rank == 0 and p.value > 0), key=lambda p: p.neuron.channel)
     strength = np.array([p.value for p in best])
@@ -183,7 +118,13 @@ def _faithful(net: Network, sample: Sequence[Patch], read: ReadPixels, rule: Rul
     return float(torch.stack([torch.corrcoef(torch.stack(pair))[0, 1] for pair in pairs]).mean()) > _NEARLY
 
 
-def _random(net: Network) -> Network | None:
+def dtype_for(net: Network, sample: Sequence[Patch], read: ReadPixels, rule: Rule) -> torch.dtype:
+    """The type to compute projections in: bfloat16 where it is fast and nearly agrees, by a layer's patches."""
+    fast = fast_dtype(net.device)
+    return fast if _faithful(net, sample, read, rule, fast) else torch.float32
+
+
+def random_twin(net: Network) -> Network | None:
     """The network with random weights; None if it has none to draw, or can't be copied."""
     try:
         return randomized(net)

@@ -1,0 +1,155 @@
+"""A build on its way: what is asked for, and what the sweep found, for the parts to make their rows of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+
+from netloupe.analysis.unproject import no_rectifier, rectifies
+from netloupe.atlas.pictures import Photographs, Pictures
+from netloupe.atlas.store import FORMAT, Store
+from netloupe.atlas.synthesis import Synthesis
+from netloupe.core.identity import Identity
+from netloupe.core.network import Network
+from netloupe.core.provenance import provenance
+from netloupe.core.rules import Rule
+from netloupe.core.watch import SILENT, Watch
+from netloupe.data.labels import class_names, of_network
+from netloupe.data.sources import ImageSource, ReadPixels, Skipped
+from netloupe.sweep.accumulators import ClassMeans, Features, FeatureVectors, MeansByClass, Peaks, PeakStatistics, Top
+from netloupe.sweep.accumulators import TopPatches as Strongest
+from netloupe.sweep.engine import check_any_read, sweep
+
+MAP_LAYERS = 24  # rows of a sheet of maps at most, spread evenly over the network
+
+_STATE = "sweep.safetensors"
+_PIXELS = "pixels.bin"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the sweep found, by layer."""
+
+    patches: dict[str, Top]
+    peaks: dict[str, PeakStatistics]
+    classes: dict[str, MeansByClass]
+    features: FeatureVectors
+    skipped: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True)
+class Making:
+    """What an atlas is asked to show, and where it is made. `told`: what the parts made so far tell of themselves."""
+
+    net: Network
+    source: ImageSource
+    layers: Sequence[str]
+    feature_layer: str
+    k: int
+    project: Rule | None
+    map_by: str | None
+    synthesis: Synthesis
+    batch_size: int = 32
+    watch: Watch = SILENT
+    store: Store | None = None
+    tables: Mapping[str, pa.Schema] = field(default_factory=dict)
+    told: list[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]] = field(default_factory=list)
+
+    def identity(self) -> Identity:
+        """What makes an atlas the same one."""
+        return Identity(
+            network=self.net.fingerprint(),
+            name=self.net.name,
+            labels=self.net.labels,
+            source=self.source.spec,
+            images=self.source.fingerprint(),
+            layers=self.layers,
+            k=self.k,
+            project=self.project,
+            format=FORMAT,
+            map=self.map_by,
+            synthesize=asdict(self.synthesis),
+        )
+
+    def into(self, store: Store, tables: Mapping[str, pa.Schema]) -> Making:
+        """The same, made in a store that holds these tables."""
+        return replace(self, store=store, tables=tables)
+
+    @cached_property
+    def rule(self) -> Rule | None:
+        """The rule of the projections, where it has something to act on."""
+        return self.project if self.project is not None and rectifies(self.net) else None
+
+    @property
+    def no_projections(self) -> str | None:
+        """Why there are none although they were asked for."""
+        return None if self.project is None or self.rule is not None else str(no_rectifier(self.net, self.project))
+
+    @property
+    def map_layers(self) -> list[str]:
+        """The layers whose maps are shown: at most MAP_LAYERS of those that are maps over the image, evenly spread."""
+        return list(self.net.layers.only(self.layers).maps().evenly(MAP_LAYERS))
+
+    @cached_property
+    def source_classes(self) -> list[str] | None:
+        """The names of the images' own classes, where they are not the network's."""
+        return None if of_network(self.source, list(self.net.head.labels)) else class_names(self.source)
+
+    @property
+    def read(self) -> ReadPixels:
+        """Reads images as the network sees them, none of them decoded again."""
+        return self._photographs.read
+
+    @cached_property
+    def _photographs(self) -> Photographs:
+        assert self.store is not None
+        inputs = self.net.inputs
+        kept = self.store.path / _PIXELS if self.rule is not None or self.synthesis.layers else None
+        return Photographs(self.source, inputs.size, inputs.channels, kept, not (self.store.path / _STATE).exists())
+
+    @cached_property
+    def found(self) -> Found:
+        """What the one pass over the images found; it also writes them into the store.
+
+        Raises InputError where no image can be read.
+        """
+        assert self.store is not None
+        patches, peaks, classes = Strongest(max(self.k, self.synthesis.ranked)), Peaks(), ClassMeans()
+        features = Features(self.feature_layer)
+        pictures = Pictures(self.store, self.tables["images"], self.source, self._photographs, self.map_layers)
+        seen = replace(self.source, opener=self._photographs.open, ids=None)
+        report = sweep(
+            self.net,
+            seen,
+            {"patches": patches, "peaks": peaks, "classes": classes, "features": features},
+            layers=list(dict.fromkeys([*self.layers, self.feature_layer])),
+            sinks=[pictures],
+            batch_size=self.batch_size,
+            state=self.store.path / _STATE,
+            watch=self.watch.named("sweep"),
+        )
+        check_any_read(report, self.source)
+        return Found(patches.result(), peaks.result(), classes.result(), features.result(), report.skipped)
+
+    def provenance(self) -> dict[str, Any]:
+        """Where the atlas comes from."""
+        return provenance(
+            self.net,
+            "atlas",
+            images=self.source.title,
+            k=self.k,
+            project=self.rule,
+            synthesis=asdict(self.synthesis),
+            map=self.map_by,
+            fingerprint=self.source.fingerprint(),
+        )
+
+    def clear(self) -> None:
+        """Remove what only the build needed."""
+        assert self.store is not None
+        for name in (_STATE, _PIXELS):
+            (self.store.path / name).unlink(missing_ok=True)

@@ -1,0 +1,258 @@
+"""The map of the images: where each lies among the others, in the network's features and in the pixels.
+
+Images have a place in one order, which follows the map of the first space, so that images near each other on the map
+mostly share a sheet of thumbnails and a block of features, and the page reads few of them when it looks at a part.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from netloupe.atlas.parts.images import SPACES, thumbs_of, vectors_of
+from netloupe.atlas.parts.part import About, Part, Resource, Rows, Step
+from netloupe.atlas.sheets import THUMB
+from netloupe.core.errors import InputError
+from netloupe.core.watch import Watch
+from netloupe.render.pictures import Picture, encode
+
+if TYPE_CHECKING:
+    from netloupe.atlas.making import Making
+
+SHEET = 1024  # px: height and width of a full sheet of thumbnails
+SIDES = (8, THUMB)  # px: thumbnails come in two sizes, the smaller for looking at all of them at once
+BLOCK = (SHEET // THUMB) ** 2  # images whose features are read together: those of one sheet of the larger size
+NONE = 65535  # in place of a class where there is none
+
+_GRID = 65535  # coordinates on the page are whole numbers from 0 to this
+_STEPS = 1000  # of a space, whatever a method counts
+
+
+class Layout(Part):
+    tables: ClassVar = {
+        "embeddings": pa.schema(  # a space
+            [
+                ("space", pa.string()),
+                ("ids", pa.list_(pa.int64())),
+                ("x", pa.list_(pa.float32())),
+                ("y", pa.list_(pa.float32())),
+                ("about", pa.string()),  # JSON
+                ("missing", pa.string()),
+            ]
+        ),
+        # of the map: ids in the order of places, and `channels` of `data/map.json` (JSON)
+        "map": pa.schema([("ids", pa.list_(pa.int64())), ("document", pa.string())]),
+        "sprites": pa.schema([("side", pa.int32()), ("sheet", pa.int32()), ("jpeg", pa.binary())]),  # a sheet
+    }
+
+    def steps(self, making: Making) -> Iterator[Step]:
+        if making.map_by is None:
+            return
+        method, told = making.map_by, making.watch.part("map", len(SPACES) * _STEPS + 1)
+        for i, space in enumerate(SPACES):
+            share = told.share(_STEPS)
+            yield Step(space, partial(self._embedding, space, method, share))
+            told.at((i + 1) * _STEPS)
+        if self._spaces()[0]:
+            yield Step("sheets", lambda: self.sheets(making.feature_layer))
+        told.advance()
+
+    def _embedding(self, space: str, method: str, watch: Watch) -> Rows:
+        ids, vectors = vectors_of(self, space)
+        return self.rows("embeddings", [{"space": space, "ids": ids.tolist(), **embedded(vectors, method, watch)}])
+
+    def sheets(self, layer: str) -> Rows:
+        """The thumbnails in the order of places, that order, and the range of each channel."""
+        ids, points = self.laid_out()[0]
+        order = np.argsort(_along(in_grid(points)), kind="stable")
+        sprites = []
+        for side in SIDES:
+            per_sheet = (SHEET // side) ** 2
+            for number, first in enumerate(range(0, len(ids), per_sheet)):
+                shown = ids[order[first : first + per_sheet]]
+                known, thumbs = thumbs_of(self, shown)
+                picture = _sheet(thumbs[np.searchsorted(known, shown)], side)
+                jpeg = encode(picture, "JPEG", 90, whole_color=True)
+                sprites.append({"side": side, "sheet": number, "jpeg": jpeg})
+        _, vectors = vectors_of(self, "features")
+        row = {"ids": ids[order].tolist(), "document": json.dumps(_channels(layer, vectors))}
+        return {**self.rows("sprites", sprites), **self.rows("map", [row])}
+
+    def _spaces(self) -> tuple[list[str], dict[str, str]]:
+        """The spaces that have a map, and why others have none."""
+        rows = {row["space"]: row["missing"] for row in self.store.rows("embeddings", columns=["space", "missing"])}
+        missing = {space: rows[space] for space in SPACES if rows.get(space) is not None}
+        return [space for space in SPACES if space in rows and space not in missing], missing
+
+    def laid_out(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(ids (n,) ascending, points (n, 2) as x, y) of each space that has a map, in the order of SPACES."""
+        table = self.store.arrow("embeddings")
+        row = {space: i for i, space in enumerate(table["space"].to_pylist())}
+
+        def numbers(column: str, space: str) -> np.ndarray:
+            found: np.ndarray = table[column][row[space]].values.to_numpy()
+            return found
+
+        return [
+            (numbers("ids", space), np.stack([numbers("x", space), numbers("y", space)], axis=1))
+            for space in self._spaces()[0]
+        ]
+
+    def about(self, making: Making) -> About:
+        if making.map_by is None:
+            return About({"map": None})
+        spaces, missing = self._spaces()
+        layer = making.feature_layer
+        return About({"map": {"method": making.map_by, "layer": layer, "spaces": spaces, "missing": missing}})
+
+    def resources(self) -> Sequence[Resource]:
+        def sheets() -> Iterator[tuple[int, int]]:
+            for side in SIDES if self._there else ():
+                yield from ((side, sheet) for sheet in range(math.ceil(len(self._ids) / (SHEET // side) ** 2)))
+
+        def blocks() -> list[tuple[int]]:
+            return [(block,) for block in range(math.ceil(len(self._ids) / BLOCK))] if self._there else []
+
+        def once() -> list[tuple[()]]:
+            return [()] if self._there else []
+
+        return [
+            Resource("data/map.json", lambda: self._document if self._there else None, once),
+            Resource("data/map/points.bin", lambda: self._points if self._there else None, once),
+            Resource("data/map/features/BLOCK.bin", lambda i: self._features(i) if self._there else None, blocks),
+            Resource("sprites/SIDE/SHEET.jpg", lambda *key: self._sprites(*key) if self._there else None, sheets),
+        ]
+
+    @cached_property
+    def _there(self) -> bool:
+        found = self.store.network["map"]
+        return found is not None and len(found["spaces"]) > 0
+
+    @cached_property
+    def _ids(self) -> np.ndarray:
+        found: np.ndarray = self.store.arrow("map", columns=["ids"])["ids"][0].values.to_numpy()
+        return found
+
+    @cached_property
+    def _ranges(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.store.rows("map", columns=["document"])[0]["document"])
+        return found
+
+    @cached_property
+    def _document(self) -> dict[str, Any]:
+        rows = {row["space"]: row for row in self.store.rows("embeddings", columns=["space", "about"])}
+        spaces = [s for s in SPACES if s in self.store.network["map"]["spaces"]]
+        return {
+            "count": len(self._ids),
+            "spaces": [{"name": s, "about": json.loads(rows[s]["about"])} for s in spaces],
+            "sprites": [{"side": side, "columns": SHEET // side, "count": (SHEET // side) ** 2} for side in SIDES],
+            "block": BLOCK,
+            "channels": self._ranges,
+        }
+
+    @cached_property
+    def _points(self) -> bytes:
+        """By places: ids as uint32; labels, classes predicted and their probabilities, and x and
+        y of each space, as uint16; little-endian, one column after the other."""
+        ids = self._ids
+        table = self.store.arrow("images", columns=["id", "label", "classes", "probabilities"])
+        place = np.argsort(table["id"].to_numpy(), kind="stable")[np.searchsorted(np.sort(table["id"].to_numpy()), ids)]
+        labels = table["label"].fill_null(NONE).to_numpy()[place]
+        first = [column.to_numpy()[offsets][place] for column, offsets in (_firsts(table, c) for c in _BY_RANK)]
+        columns = [labels, first[0], np.rint(first[1].astype(np.float64) * 65535)]
+        for known, points in self.laid_out():
+            columns += [*in_grid(points)[np.searchsorted(known, ids)].T]
+        return b"".join([ids.astype("<u4").tobytes(), *(column.astype("<u2").tobytes() for column in columns)])
+
+    def _features(self, block: int) -> bytes | None:
+        """uint8 (images, channels) of the places BLOCK * block and on."""
+        ids = self._ids[block * BLOCK : (block + 1) * BLOCK]
+        if len(ids) == 0:
+            return None
+        known, vectors = vectors_of(self, "features", ids)
+        return quantized(vectors[np.searchsorted(known, ids)], self._ranges).tobytes()
+
+    def _sprites(self, side: int, sheet: int) -> bytes | None:
+        found: bytes | None = self.one("sprites", f"side = {side} AND sheet = {sheet}", "jpeg")
+        return found
+
+
+_BY_RANK = ("classes", "probabilities")
+
+
+def _firsts(table: Any, column: str) -> tuple[Any, np.ndarray]:
+    """The values of a column of lists in one array, and where each list begins."""
+    lists = table[column].combine_chunks()
+    return lists.values, lists.offsets.to_numpy()[:-1]
+
+
+def embedded(vectors: np.ndarray, method: str, watch: Watch) -> dict[str, Any]:
+    """x, y, about and missing of a row. Fewer images than the method needs are laid out by PCA, one in the middle."""
+    from netloupe.analysis.layout.embedding import LEAST, embed_vectors
+
+    try:
+        if len(vectors) == 1:
+            points, about = np.zeros((1, 2), np.float32), {"method": "none", "images": 1, "notes": ["one image"]}
+        elif len(vectors) < LEAST[method]:
+            embedding = embed_vectors(vectors, "pca")
+            note = f"by pca, because {method} needs {LEAST[method]} images or more"
+            points, about = embedding.points, {**embedding.about, "notes": [note, *embedding.about["notes"]]}
+        else:
+            embedding = embed_vectors(vectors, method, watch=watch)
+            points, about = embedding.points, dict(embedding.about)
+    except InputError as error:  # of vectors that have no map; the atlas has all the rest
+        return {"x": [], "y": [], "about": "null", "missing": str(error)}
+    return {"x": points[:, 0].tolist(), "y": points[:, 1].tolist(), "about": json.dumps(about), "missing": None}
+
+
+def _channels(layer: str, vectors: np.ndarray) -> dict[str, Any]:
+    """What `data/map.json` tells of channels: the range over all images, mean and standard deviation of each."""
+    wide = vectors.astype(np.float64)
+    columns = {"low": wide.min(0), "high": wide.max(0), "mean": wide.mean(0), "deviation": wide.std(0)}
+    return {"layer": layer, **{name: [float(f"{v:.6g}") for v in values] for name, values in columns.items()}}
+
+
+def _along(points: np.ndarray) -> np.ndarray:
+    """(n,) places of points (n, 2) on Morton's curve, which mostly keeps near points near: their bits interleaved."""
+    place = np.zeros(len(points), np.uint64)
+    for bit in range(16):
+        for axis in range(2):
+            place |= ((points[:, axis].astype(np.uint64) >> np.uint64(bit)) & np.uint64(1)) << np.uint64(2 * bit + axis)
+    return place
+
+
+def _sheet(thumbs: np.ndarray, side: int) -> Picture:
+    """Thumbnails (n, THUMB, THUMB, 3) in rows from the top left, each side x side px."""
+    if side != THUMB:
+        step = THUMB // side
+        cells = thumbs.reshape(len(thumbs), side, step, side, step, 3)
+        thumbs = np.rint(cells.mean((2, 4))).astype(np.uint8)
+    columns = SHEET // side
+    rows = -(-len(thumbs) // columns)
+    full = np.zeros((rows * columns, side, side, 3), np.uint8)
+    full[: len(thumbs)] = thumbs
+    sheet: Picture = full.reshape(rows, columns, side, side, 3).swapaxes(1, 2).reshape(rows * side, columns * side, 3)
+    return sheet
+
+
+def in_grid(points: np.ndarray) -> np.ndarray:
+    """Points (n, 2) as whole numbers in [0, 65535], the longer side of their box filling it, the shorter centered."""
+    low, high = points.min(0).astype(np.float64), points.max(0).astype(np.float64)
+    span = float((high - low).max())
+    if span == 0:
+        return np.full(points.shape, (_GRID + 1) // 2, np.uint16)
+    inset = (1 - (high - low) / span) / 2
+    return np.asarray(np.rint(((points - low) / span + inset) * _GRID).astype(np.uint16))
+
+
+def quantized(vectors: np.ndarray, document: Mapping[str, Any]) -> np.ndarray:
+    """Features (n, C) as uint8: 0 at the lowest value of a channel over all images, 255 at its highest."""
+    low, high = np.array(document["low"]), np.array(document["high"])
+    span = np.where(high > low, high - low, 1)
+    return np.asarray(np.rint(np.clip((vectors - low) / span, 0, 1) * 255).astype(np.uint8))

@@ -1,0 +1,59 @@
+"""`data/network.json`: what an atlas is of, with what each part tells of itself (see docs/architecture.md)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, ClassVar
+
+import pyarrow as pa
+
+from netloupe.atlas.parts.part import About, Part, Resource, Rows, Step
+from netloupe.atlas.store import FORMAT
+
+if TYPE_CHECKING:
+    from netloupe.atlas.making import Making
+
+
+class NetworkPage(Part):
+    tables: ClassVar = {"provenance": pa.schema([("network", pa.string())])}  # the build: the document (JSON)
+
+    def steps(self, making: Making) -> Iterator[Step]:
+        yield Step("document", lambda: self._document(making))
+
+    def _document(self, making: Making) -> Rows:
+        net, source = making.net, making.source
+        document = {
+            "format": FORMAT,
+            "name": net.name,
+            "source": source.title,
+            "created": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "input": {"size": list(net.inputs.size), "channels": net.inputs.channels},
+            "labels": list(net.head.labels),
+            "source_classes": making.source_classes,
+            "labeled": source.labels is not None,
+            "parameters": sum(p.numel() for p in net.module.parameters()),
+            "provenance": making.provenance(),
+            "layers": [],
+        }
+        layers = [
+            {
+                "name": name,
+                "kind": (layer := net.layers[name]).kind,
+                "shape": list(layer.shape),
+                "parameters": layer.parameters,
+                "receptive_field": layer.receptive_field.document(),
+            }
+            for name in making.layers
+        ]
+        for network, more in making.told:
+            document |= network
+            layers = [own | dict(one) for own, one in zip(layers, more or [{}] * len(layers), strict=True)]
+        return self.rows("provenance", [{"network": json.dumps(document | {"layers": layers})}])
+
+    def about(self, making: Making) -> About:
+        return About({})
+
+    def resources(self) -> Sequence[Resource]:
+        return [Resource("data/network.json", lambda: self.store.network)]

@@ -1,0 +1,91 @@
+"""What a part of an atlas is: one kind of thing that it shows, from how it is made to how it is read."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import pyarrow as pa
+
+from netloupe.atlas.store import Store
+
+if TYPE_CHECKING:
+    from netloupe.atlas.making import Making  # serving an atlas begins at once, without torch
+
+Rows = Mapping[str, pa.Table]
+"""Table -> rows for it."""
+
+
+class Resource(NamedTuple):
+    """Paths that the page asks for. All are listed by `listed` and answered by `read`.
+
+    path: as in "tiles/LAYER/NUMBER.jpg", where LAYER stands for a layer's encoded name. read: takes a whole number for
+    each of these words, of a layer its place, and gives bytes, or what becomes JSON, or None where there is nothing.
+    listed: those numbers, for every path that there is.
+    """
+
+    path: str
+    read: Callable[..., Any]
+    listed: Callable[[], Iterable[tuple[int, ...]]] = lambda: [()]
+
+
+class Step(NamedTuple):
+    """What of a part is made in one go: its key for resuming, and what makes the rows."""
+
+    key: str
+    make: Callable[[], Rows]
+
+
+class About(NamedTuple):
+    """What `data/network.json` tells of a part, and of each layer."""
+
+    network: Mapping[str, Any]
+    layers: Sequence[Mapping[str, Any]] = ()
+
+
+class Part(ABC):
+    """One kind of thing that an atlas shows, of one store.
+
+    Building goes through the steps in order, leaves out those that the store has, and puts what each makes into it.
+    Serving and exporting go through the resources.
+    """
+
+    tables: ClassVar[Mapping[str, pa.Schema]]
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    @abstractmethod
+    def steps(self, making: Making) -> Iterator[Step]:
+        """What there is to make, each after those before it are in the store."""
+
+    @abstractmethod
+    def about(self, making: Making) -> About:
+        """What is told of it once all is made."""
+
+    @abstractmethod
+    def resources(self) -> Sequence[Resource]:
+        """What the page can ask for."""
+
+    def rows(self, table: str, rows: Sequence[Mapping[str, Any]]) -> Rows:
+        """Rows as they go into a table."""
+        return {table: pa.Table.from_pylist(list(rows), schema=self.tables[table])}
+
+    def one(self, table: str, where: str, column: str) -> Any:
+        """The value in the first row for which the condition holds; None where there is none."""
+        rows = self.store.rows(table, where, [column])
+        return rows[0][column] if rows else None
+
+    def predicted(self, index: int) -> str:
+        """The name of a class of the network."""
+        labels = self.store.network["labels"]
+        return labels[index] if index < len(labels) else str(index)
+
+    def label(self, index: int | None) -> str | None:
+        """The name of a class as the images are labeled; without labels of their own, as the network predicts."""
+        if index is None:
+            return None
+        network = self.store.network
+        names = network["labels"] if network["source_classes"] is None else network["source_classes"]
+        return names[index] if index < len(names) else str(index)

@@ -1,0 +1,129 @@
+"""The synthesized images: one for each channel of chosen layers, its facets, and whether to trust them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from netloupe.atlas.parts.part import About, Part, Resource, Rows, Step
+from netloupe.atlas.sheets import UNITS_PER_BLOCK, block, blocks, sheet
+from netloupe.atlas.store import Store
+from netloupe.render.pictures import encode
+
+if TYPE_CHECKING:
+    from netloupe.atlas.making import Making
+
+_REST = 64  # any photographs, for comparison
+
+
+class Synthesized(Part):
+    tables: ClassVar = {
+        "synthesized": pa.schema(  # 64 channels of a layer
+            [
+                ("layer", pa.int32()),
+                ("sheet", pa.int32()),
+                ("jpeg", pa.binary()),
+                ("mosaics", pa.list_(pa.binary())),
+                ("units", pa.string()),  # JSON
+                ("seconds", pa.float64()),
+            ]
+        )
+    }
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._row = lru_cache(maxsize=4)(self._read)
+
+    def steps(self, making: Making) -> Iterator[Step]:
+        layers = {name: making.net.layers[name].channels for name in making.synthesis.layers}
+        if not layers:
+            return
+        ids = np.sort(self.store.arrow("images", columns=["id"])["id"].to_numpy())
+        draw = np.random.default_rng(0)
+        rest = sorted(draw.choice(ids, min(_REST, len(ids)), replace=False).tolist())
+        told = making.watch.part("synthesis", sum(layers.values()))
+        for name, channels in layers.items():
+            for number in blocks(channels):
+                some = block(number, channels)
+                yield Step(f"{name}/{number}", partial(self._block, making, name, some, rest))
+                told.advance(len(some))
+
+    def _block(self, making: Making, name: str, channels: range, rest: Sequence[int]) -> Rows:
+        from netloupe.atlas.synthesis import Block
+
+        start = time.monotonic()
+        top = making.found.patches[name]
+        made = Block(making.net, making.synthesis, name, channels, top, making.read).make(making.layers, rest)
+        row = {
+            "layer": making.layers.index(name),
+            "sheet": channels.start // UNITS_PER_BLOCK,
+            "jpeg": encode(sheet([one.tile() for one in made]), "JPEG", 90),
+            "mosaics": [None if one.image is None else encode(one.mosaic(), "JPEG", 90) for one in made],
+            "units": json.dumps([one.document for one in made]),
+            "seconds": time.monotonic() - start,
+        }
+        return self.rows("synthesized", [row])
+
+    def about(self, making: Making) -> About:
+        how = making.synthesis
+        layers = [{"synthesized": self._told(i) if n in how.layers else None} for i, n in enumerate(making.layers)]
+        return About({"synthesis": {"preset": how.preset, "steps": how.steps} if how.layers else None}, layers)
+
+    def _told(self, layer: int) -> dict[str, Any]:
+        """How many images there are, how many excite more than any photograph, the mean path."""
+        rows = self.store.rows("synthesized", f"layer = {layer}", ["sheet", "units", "seconds"])
+        rows.sort(key=lambda row: row["sheet"])
+        units = [unit for row in rows for unit in json.loads(row["units"]) if unit is not None]
+        compared = [unit for unit in units if unit["best"] is not None]
+        paths = [unit["path"] for unit in units if unit["path"] is not None]
+        columns = {name: _mean([path[name] for path in paths]) for name in ("synthesized", "same", "other") if paths}
+        return {
+            "images": len(units),
+            "facets": sum(len(unit["facets"]) for unit in units),
+            "compared": len(compared),
+            "ahead": sum(unit["value"] > unit["best"] for unit in compared),
+            "seconds": sum(row["seconds"] for row in rows),
+            "path": {"layers": paths[0]["layers"], **columns} if paths else None,
+        }
+
+    def resources(self) -> Sequence[Resource]:
+        return [
+            Resource("synthesis/LAYER/SHEET.jpg", lambda *key: self._row(*key).get("jpeg"), self._blocks),
+            Resource("synthesized/LAYER/CHANNEL.jpg", self._image, self._channels),
+        ]
+
+    def _blocks(self) -> Iterator[tuple[int, int]]:
+        for i, layer in enumerate(self.store.network["layers"]):
+            if layer["synthesized"] is not None:
+                yield from ((i, number) for number in blocks(layer["shape"][0]))
+
+    def _channels(self) -> Iterator[tuple[int, int]]:
+        for layer, number in self._blocks():
+            pictures = self._row(layer, number).get("mosaics", [])
+            first = number * UNITS_PER_BLOCK
+            yield from ((layer, first + i) for i, jpeg in enumerate(pictures) if jpeg is not None)
+
+    def _image(self, layer: int, channel: int) -> bytes | None:
+        """The image of a channel and its facets, in one row."""
+        number, place = divmod(channel, UNITS_PER_BLOCK)
+        pictures = self._row(layer, number).get("mosaics", [])
+        return pictures[place] if place < len(pictures) else None
+
+    def _read(self, layer: int, number: int) -> dict[str, Any]:
+        if self.store.network["layers"][layer]["synthesized"] is None:
+            return {}
+        rows = self.store.rows("synthesized", f"layer = {layer} AND sheet = {number}", ["jpeg", "mosaics"])
+        return rows[0] if rows else {}
+
+
+def _mean(rows: Sequence[Sequence[float]]) -> list[float]:
+    """Of each column the mean over the rows that know it."""
+    known = (~np.isnan(rows)).sum(0)
+    found: list[float] = (np.nansum(rows, 0) / np.where(known > 0, known, np.nan)).round(4).tolist()
+    return found

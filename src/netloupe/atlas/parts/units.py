@@ -1,0 +1,268 @@
+"""The channels of each layer: how strongly they respond, to which classes, and their best patches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from netloupe.atlas.parts.part import About, Part, Resource, Rows, Step
+from netloupe.atlas.sheets import DARK, TILE_COLUMNS, TILE_SIDE, UNITS_PER_BLOCK, block, blocks, sheet, typical
+from netloupe.atlas.store import Store, any_of
+from netloupe.render.pictures import Picture, cropped, decode, encode
+
+if TYPE_CHECKING:
+    from netloupe.atlas.making import Making
+    from netloupe.core.receptive_field import ReceptiveField
+
+CLASSES_KEPT = 8
+
+_PER_ROW = 3  # patches in a row of a tile
+_PATCH = (TILE_SIDE - _PER_ROW + 1) // _PER_ROW  # 39 px, one px apart
+_HELD = 1024  # photographs held decoded while tiles are made
+
+
+class Units(Part):
+    tables: ClassVar = {
+        "units": pa.schema(  # a channel
+            [
+                ("layer", pa.int32()),
+                ("channel", pa.int32()),
+                *((name, pa.float32()) for name in ("strength", "mean", "sparsity", "selectivity")),
+                ("dead", pa.bool_()),
+                ("low", pa.float32()),
+                ("high", pa.float32()),
+                ("counts", pa.list_(pa.int32())),
+                ("classes", pa.list_(pa.int32())),
+                ("class_means", pa.list_(pa.float32())),
+                ("class_counts", pa.list_(pa.int32())),
+            ]
+        ),
+        "patches": pa.schema(  # one of a channel's best images
+            [
+                *((name, pa.int32()) for name in ("layer", "channel", "rank")),
+                ("image", pa.int64()),
+                ("value", pa.float32()),
+                *((name, pa.int32()) for name in ("y", "x", "top", "left", "bottom", "right")),
+            ]
+        ),
+        "tiles": pa.schema([("layer", pa.int32()), ("sheet", pa.int32()), ("jpeg", pa.binary())]),  # 64 channels
+    }
+
+    def steps(self, making: Making) -> Iterator[Step]:
+        photographs = Photographs(self.store)
+        for i, name in enumerate(making.watch.each("layers", making.layers)):
+            yield Step(name, partial(self._layer, making, i, name, photographs))
+
+    def _layer(self, making: Making, i: int, name: str, photographs: Photographs) -> Rows:
+        net, statistics = making.net, making.found.peaks[name]
+        values, images, positions = (t.numpy()[:, : making.k] for t in making.found.patches[name])
+        field = net.layers[name].receptive_field
+        found = values, images, positions
+        best = patch_rows(i, field, found, statistics.minimum, net.inputs.size)
+        means, counts = (a.numpy() for a in making.found.classes[name])
+        return {
+            **self.rows("units", unit_rows(i, statistics, means, counts)),
+            **self.rows("patches", best),
+            **self.rows("tiles", tile_rows(i, net.layers[name].channels, best, photographs, net.inputs.size)),
+        }
+
+    def about(self, making: Making) -> About:
+        layers = []
+        for i in range(len(making.layers)):
+            rows = self.store.rows("units", f"layer = {i}", ["channel", "strength", "dead"])
+            rows.sort(key=lambda row: row["channel"])
+            dead = np.array([row["dead"] for row in rows])
+            strength = np.array([row["strength"] for row in rows])
+            layers.append({"dead": int(dead.sum()), "typical": typical(strength, dead)})
+        tile = {"columns": TILE_COLUMNS, "size": TILE_SIDE}
+        return About({"units_per_block": UNITS_PER_BLOCK, "tile": tile}, layers)
+
+    def resources(self) -> Sequence[Resource]:
+        return [
+            Resource("data/layer/LAYER.json", self._columns, lambda: [(i,) for i, _ in self._channels()]),
+            Resource("data/units/LAYER/BLOCK.json", self._units, self._blocks),
+            Resource("tiles/LAYER/SHEET.jpg", self._tiles, self._blocks),
+        ]
+
+    def _channels(self) -> Iterator[tuple[int, int]]:
+        yield from ((i, layer["shape"][0]) for i, layer in enumerate(self.store.network["layers"]))
+
+    def _blocks(self) -> Iterator[tuple[int, int]]:
+        yield from ((i, number) for i, channels in self._channels() for number in blocks(channels))
+
+    def _tiles(self, layer: int, number: int) -> bytes | None:
+        found: bytes | None = self.one("tiles", f"layer = {layer} AND sheet = {number}", "jpeg")
+        return found
+
+    def _columns(self, layer: int) -> dict[str, Any]:
+        columns = ["channel", "strength", "mean", "sparsity", "selectivity", "dead", "classes"]
+        rows = sorted(self.store.rows("units", f"layer = {layer}", columns), key=lambda r: r["channel"])
+        best = [r["classes"][0] if r["classes"] and not r["dead"] else None for r in rows]
+        named = {name: [r[name] for r in rows] for name in ("strength", "mean", "sparsity", "selectivity", "dead")}
+        name = self.store.network["layers"][layer]["name"]
+        return {"name": name, **named, "class": best, "label": [self.label(c) for c in best]}
+
+    def _units(self, layer: int, number: int) -> dict[str, Any] | None:
+        where = block_of(layer, number)
+        rows = sorted(self.store.rows("units", where), key=lambda r: r["channel"])
+        if not rows:
+            return None
+        patches: dict[int, list[dict[str, Any]]] = {}
+        for p in sorted(self.store.rows("patches", where), key=lambda p: (p["channel"], p["rank"])):
+            patches.setdefault(p["channel"], []).append(
+                {
+                    "image": p["image"],
+                    "value": p["value"],
+                    "position": [p["y"], p["x"]],
+                    "box": [p["top"], p["left"], p["bottom"], p["right"]],
+                }
+            )
+        made = [None] * len(rows)
+        if self.store.network["layers"][layer]["synthesized"] is not None:
+            made = json.loads(self.one("synthesized", f"layer = {layer} AND sheet = {number}", "units") or "[]") or made
+        return {
+            "units": [
+                {
+                    "channel": r["channel"],
+                    "patches": patches.get(r["channel"], []),
+                    "histogram": {"low": r["low"], "high": r["high"], "counts": r["counts"]},
+                    "classes": [
+                        {"label": self.label(c), "index": c, "mean": mean, "count": count}
+                        for c, mean, count in zip(r["classes"], r["class_means"], r["class_counts"], strict=True)
+                    ],
+                    "synthesized": own,
+                }
+                for r, own in zip(rows, made, strict=True)
+            ]
+        }
+
+
+def block_of(layer: int, number: int) -> str:
+    """The SQL condition for the channels of a block."""
+    first = number * UNITS_PER_BLOCK
+    return f"layer = {layer} AND channel >= {first} AND channel < {first + UNITS_PER_BLOCK}"
+
+
+def selectivity(means: np.ndarray) -> np.ndarray:
+    """(m - r) / (|m| + |r|) of each channel, m its highest class mean and r the mean over the other classes.
+
+    means: (classes, C), NaN for classes without images. (C,) in [0, 1]; NaN with fewer than two classes
+    (the class selectivity index, Morcos et al. 2018).
+    """
+    known = means[~np.isnan(means).all(axis=1)]
+    if len(known) < 2:
+        return np.full(means.shape[1], np.nan)
+    highest = known.max(axis=0)
+    rest = (known.sum(axis=0) - highest) / (len(known) - 1)
+    size = np.abs(highest) + np.abs(rest)
+    return np.where(size > 0, (highest - rest) / np.where(size > 0, size, 1), 0.0)
+
+
+def unit_rows(layer: int, peaks: Any, class_means: np.ndarray, class_counts: np.ndarray) -> list[dict[str, Any]]:
+    """The rows of table `units` for one layer: statistics of the peak activation, and the classes preferred.
+
+    class_means (classes, C) with NaN where class_counts (classes,) is zero.
+    """
+    order = np.argsort(np.where(np.isnan(class_means), -np.inf, -0.0 + class_means), axis=0, kind="stable")[::-1]
+    kept = min(CLASSES_KEPT, int((class_counts > 0).sum()))
+    best = order[:kept].T  # (C, kept)
+    columns = {
+        "strength": peaks.maximum,
+        "mean": peaks.mean,
+        "sparsity": 1 - peaks.active,
+        "dead": peaks.maximum <= 0,
+        "low": peaks.low,
+        "high": peaks.high,
+        "counts": peaks.counts,
+        "classes": best,
+    }
+    named = {name: array.tolist() for name, array in columns.items()}
+    return [
+        {
+            "layer": layer,
+            "channel": c,
+            **{name: values[c] for name, values in named.items()},
+            "selectivity": None if np.isnan(chosen) else float(chosen),
+            "class_means": class_means[best[c], c].tolist(),
+            "class_counts": class_counts[best[c]].tolist(),
+        }
+        for c, chosen in enumerate(selectivity(class_means))
+    ]
+
+
+def patch_rows(
+    layer: int,
+    field: ReceptiveField,
+    found: tuple[np.ndarray, np.ndarray, np.ndarray],
+    floor: np.ndarray,
+    size: tuple[int, int],
+) -> list[dict[str, Any]]:
+    """The rows of table `patches` for one layer.
+
+    found: values (C, k), image ids (C, k), positions (C, k, 2). floor: (C,) each channel's weakest peak over all
+    images; a response that is no stronger says nothing about the channel and is left out.
+    """
+    values, images, positions = found
+    rows = []
+    for channel, rank in np.argwhere((images >= 0) & (values > floor[:, None])).tolist():
+        y, x = (int(v) for v in positions[channel, rank])
+        top, left, bottom, right = field.box(y, x, size)
+        row = {"layer": layer, "channel": channel, "rank": rank, "image": int(images[channel, rank]), "y": y, "x": x}
+        box = {"top": top, "left": left, "bottom": bottom, "right": right}
+        rows.append({**row, "value": float(values[channel, rank]), **box})
+    return rows
+
+
+def tile_rows(
+    layer: int,
+    channels: int,
+    patches: Sequence[Mapping[str, Any]],
+    photographs: Photographs,
+    size: tuple[int, int],
+) -> list[dict[str, Any]]:
+    """The rows of table `tiles` for one layer: nine patches a channel, 64 channels a sheet."""
+    best: dict[int, list[Mapping[str, Any]]] = {}
+    for p in patches:
+        if p["rank"] < _PER_ROW**2:
+            best.setdefault(p["channel"], []).append(p)
+    rows = []
+    for number in blocks(channels):
+        shown = block(number, channels)
+        photos = photographs.of({p["image"] for channel in shown for p in best.get(channel, ())})
+        tiles = [_tile(best.get(channel, ()), photos, size) for channel in shown]
+        rows.append({"layer": layer, "sheet": number, "jpeg": encode(sheet(tiles), "JPEG", 86)})
+    return rows
+
+
+def _tile(patches: Sequence[Mapping[str, Any]], photos: Mapping[int, Picture], size: tuple[int, int]) -> Picture:
+    tile = np.empty((TILE_SIDE, TILE_SIDE, 3), dtype=np.uint8)
+    tile[:] = DARK
+    for p in patches:
+        y, x = (place * (_PATCH + 1) for place in divmod(p["rank"], _PER_ROW))
+        box = p["top"], p["left"], p["bottom"], p["right"]
+        tile[y : y + _PATCH, x : x + _PATCH] = cropped(photos[p["image"]], box, _PATCH, of=size, background=DARK)
+    return tile
+
+
+class Photographs:
+    """The display pictures of a store's images, read when asked for; the latest are kept decoded."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._held: dict[int, Picture] = {}
+
+    def of(self, ids: set[int]) -> dict[int, Picture]:
+        """The pictures of these images."""
+        found = {i: self._held.pop(i) for i in ids if i in self._held}
+        if missing := sorted(ids - found.keys()):
+            rows = self._store.rows("images", any_of("id", missing), ["id", "jpeg"])
+            found |= {row["id"]: decode(row["jpeg"]) for row in rows}
+        self._held |= found
+        for i in list(self._held)[: max(0, len(self._held) - _HELD)]:
+            del self._held[i]
+        return found

@@ -1,0 +1,132 @@
+"""What the sweep of a build leaves in the store: every photograph, decoded once, and its activation maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+from torch import Tensor
+
+from netloupe.analysis.display import as_seen
+from netloupe.atlas.sheets import MAP_COLUMNS, MAP_SIDE, THUMB
+from netloupe.atlas.store import Store
+from netloupe.core.network import LOGITS
+from netloupe.data.images import fit, to_float
+from netloupe.data.sources import ImageSource, pixel_reader
+from netloupe.render.colors import heat
+from netloupe.render.pictures import encode, resized
+from netloupe.sweep.accumulator import Sink
+from netloupe.sweep.maps import Maps
+from netloupe.sweep.vectors import most_probable
+
+_TOGETHER = 200  # rows written at once
+_LARGEST = 4 << 30  # bytes of pixels kept on disk; images beyond are decoded again where they are needed again
+
+
+class Photographs:
+    """The photographs of a build. `open` decodes one, and keeps what is made of it.
+
+    Its pixels as the network sees them go to `file`, where `read` finds them again; its display picture and thumbnail
+    wait for `take`. file: None where nobody will read; new: whether to begin it, otherwise an earlier build wrote it.
+    """
+
+    def __init__(self, source: ImageSource, size: tuple[int, int], channels: int, file: Path | None, new: bool) -> None:
+        self._source, self._size, self._channels = source, size, channels
+        self._again = pixel_reader(source, size, channels)
+        self._waiting: dict[int, tuple[bytes, bytes]] = {}
+        shape = (min(len(source), _LARGEST // (size[0] * size[1] * channels)), *size, channels)
+        self._pixels = np.zeros((0, *shape[1:]), np.uint8)
+        if file is not None and (new or file.exists()):
+            self._pixels = np.memmap(file, np.uint8, "w+" if new else "r+", shape=shape)
+
+    def open(self, image_id: int) -> Image.Image:
+        """The image as the network sees it. Raises InputError if it can't be read."""
+        image = self._source.open(image_id)
+        pixels = fit(image, self._size, self._channels)
+        if image_id < len(self._pixels):
+            self._pixels[image_id] = pixels
+        picture = as_seen(image, self._size)
+        self._waiting[image_id] = encode(picture, "JPEG", 90), resized(picture, (THUMB, THUMB)).tobytes()
+        return Image.fromarray(pixels if self._channels == 3 else pixels[:, :, 0])
+
+    def take(self, image_id: int) -> tuple[bytes, bytes]:
+        """The display picture, as JPEG, and the thumbnail of an image that was opened."""
+        return self._waiting.pop(image_id)
+
+    def read(self, image_id: int) -> Tensor:
+        """(C, H, W) in [0, 1], as the network sees an image that was opened."""
+        return to_float(self._pixels[image_id]) if image_id < len(self._pixels) else self._again(image_id)
+
+
+@final
+class Pictures(Sink):
+    """Writes the rows of table `images`, of this schema; `layers` are the rows of the sheets of maps."""
+
+    def __init__(
+        self, store: Store, schema: pa.Schema, source: ImageSource, photographs: Photographs, layers: Sequence[str]
+    ) -> None:
+        self._store, self._schema, self._source = store, schema, source
+        self._photographs, self._layers = photographs, layers
+        there = store.arrow("images", columns=["id"])["id"].to_pylist() if store.count("images") else []
+        self._next = max(there, default=-1) + 1
+        self._rows: list[dict[str, object]] = []
+        self._strongest: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+
+    def reads(self, layers: Sequence[str], labeled: bool) -> Sequence[str]:
+        return [*self._layers, LOGITS]
+
+    def update(self, layer: str, maps: Maps) -> None:
+        if layer == LOGITS:
+            self._ids, self._predicted = maps.ids, most_probable(maps.peak)
+        else:
+            channels = np.argsort(-maps.peak, axis=1, kind="stable")[:, :MAP_COLUMNS]
+            self._strongest[layer] = channels, np.take_along_axis(maps.peak, channels, 1), maps.of(channels)
+
+    def end_batch(self) -> None:
+        for row, i in enumerate(self._ids.tolist()):
+            jpeg, thumb = self._photographs.take(i)
+            if i >= self._next:
+                self._rows.append(self._row(row, i, jpeg, thumb))
+        if len(self._rows) >= _TOGETHER:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._rows:
+            self._store.put({"images": pa.Table.from_pylist(self._rows, schema=self._schema)})
+            self._next = int(str(self._rows[-1]["id"])) + 1
+            self._rows = []
+
+    def _row(self, row: int, image_id: int, jpeg: bytes, thumb: bytes) -> dict[str, object]:
+        sheet, chosen, peaks = self._sheet(row)
+        return {
+            "id": image_id,
+            "name": self._source.names[image_id],
+            "label": self._source.label(image_id),
+            "classes": self._predicted[0][row].tolist(),
+            "probabilities": self._predicted[1][row].tolist(),
+            "jpeg": jpeg,
+            "thumb": thumb,
+            "maps": sheet,
+            "map_channels": chosen,
+            "map_peaks": peaks,
+        }
+
+    def _sheet(self, image: int) -> tuple[bytes, list[int], list[float]]:
+        """The encoded sheet, the channels row by row (-1 where a layer has fewer), and their peaks."""
+        sheet = np.zeros((max(1, len(self._layers)) * MAP_SIDE, MAP_COLUMNS * MAP_SIDE, 3), dtype=np.uint8)
+        channels: list[int] = []
+        values: list[float] = []
+        for row, layer in enumerate(self._layers):
+            chosen, peaks, maps = (array[image] for array in self._strongest[layer])
+            for column in range(len(chosen)):
+                tile = resized(heat(maps[column], float(peaks[0])), (MAP_SIDE, MAP_SIDE), smooth=False)
+                y, x = row * MAP_SIDE, column * MAP_SIDE
+                sheet[y : y + MAP_SIDE, x : x + MAP_SIDE] = tile
+            gap = MAP_COLUMNS - len(chosen)
+            channels += [*chosen.tolist(), *[-1] * gap]
+            values += [*peaks.tolist(), *[0.0] * gap]
+        return encode(sheet, "JPEG", 65), channels, values

@@ -1,0 +1,57 @@
+"""How what an atlas shows is cut into sheets: channels of a layer, activation maps, thumbnails, projections.
+
+Needs neither the network nor torch, as all that serving needs, so that it begins at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from netloupe.core.spread import evenly
+from netloupe.render.pictures import Color, Picture
+
+UNITS_PER_BLOCK = 64
+TILE_COLUMNS = 8
+TILE_SIDE = 120  # px
+DARK: Color = (28, 27, 25)
+THUMB = 32  # px: images are compared pixel by pixel at this side
+MAP_COLUMNS = 8
+MAP_SIDE = 64  # px
+PROJECTION_COLUMNS = 3  # tiles in a row of a mosaic
+
+
+def blocks(channels: int) -> range:
+    """The numbers of a layer's blocks, by which its sheets go too."""
+    return range(math.ceil(channels / UNITS_PER_BLOCK))
+
+
+def block(number: int, channels: int) -> range:
+    """The channels of a block."""
+    first = number * UNITS_PER_BLOCK
+    return range(first, min(first + UNITS_PER_BLOCK, channels))
+
+
+def sheet(tiles: Sequence[Picture | None]) -> Picture:
+    """Tiles of TILE_SIDE px in rows of TILE_COLUMNS, dark where there is none."""
+    rows = -(-len(tiles) // TILE_COLUMNS)
+    found = np.empty((rows * TILE_SIDE, TILE_COLUMNS * TILE_SIDE, 3), dtype=np.uint8)
+    found[:] = DARK
+    for i, tile in enumerate(tiles):
+        if tile is not None:
+            top, left = (i // TILE_COLUMNS) * TILE_SIDE, (i % TILE_COLUMNS) * TILE_SIDE
+            found[top : top + TILE_SIDE, left : left + TILE_SIDE] = tile
+    return found
+
+
+def projection_side(size: tuple[int, int]) -> int:
+    """px of a tile for input of `size`: 64, 80 or 96, whole blocks of JPEG, so that tiles don't run into each other."""
+    return min(96, max(64, -(-max(size) // 16) * 16))
+
+
+def typical(strength: np.ndarray, dead: np.ndarray, count: int = 12) -> list[int]:
+    """Up to `count` channels for a layer's strip: evenly spread over the living ones in order of strength."""
+    living = [int(c) for c in np.argsort(-strength, kind="stable") if not dead[c]]
+    return evenly(living, count)

@@ -24,8 +24,7 @@ from netloupe.data.open import open_source
 from netloupe.data.sources import ImageSource
 from netloupe.render.chart import Band, Line, axis, line_chart
 from netloupe.studies.invariance.measure import invariance, motions
-from netloupe.studies.invariance.numbers import amounts, by_amount, crossing, linearity, shown_places
-from netloupe.studies.invariance.record import Invariance
+from netloupe.studies.invariance.record import Invariance, amounts, by_amount, crossing, linearity, shown_places
 from netloupe.studies.motions import Held, Motion
 
 SIZE = (12, 16)

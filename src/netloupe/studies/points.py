@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -164,3 +165,34 @@ def _fitted(extent: Place, size: Place) -> tuple[Place, Place]:
     wide = [max(round(side), round(long * scale)) for side, long in zip(size, extent, strict=True)]
     cut = [(whole - round(side)) // 2 for whole, side in zip(wide, size, strict=True)]
     return (wide[0] / extent[0], wide[1] / extent[1]), (float(cut[0]), float(cut[1]))
+
+
+_PARTS = ("left eye", "right eye", "nose")  # left and right in the picture
+_FACES = {  # (y, x) in px of the whole photograph
+    "astronaut": ((101, 203), (103, 247), (121, 225)),
+    "cat": ((115, 172), (136, 319), (243, 265)),
+}
+_PHOTOS = (
+    "astronaut/s256@0,85",
+    "astronaut/s256@0,170",
+    "astronaut/s170@0,171",
+    "cat/full",
+    "cat/s225@75,113",
+)
+TWO_FACES = (
+    "two faces in five crops of the embedded photos: pairs of crops of one face say nothing about faces in general"
+)
+
+
+def photo_faces() -> dict[str, dict[str, list[int]]]:
+    """Image -> part -> [y, x] in px of that crop, as `find_points` reads it: something to show by itself.
+
+    There are two faces among the embedded photos, a woman's and a cat's. Crops of one face are no independent faces.
+    """
+    return {photo: dict(zip(_PARTS, _on(photo), strict=True)) for photo in _PHOTOS}
+
+
+def _on(photo: str) -> list[list[int]]:
+    name, _, part = photo.partition("/")
+    top, left = map(int, re.findall(r"\d+", part)[1:]) if part != "full" else (0, 0)
+    return [[y - top, x - left] for y, x in _FACES[name]]

@@ -34,8 +34,7 @@ def correspondence(
     from netloupe.data.open import open_source
     from netloupe.data.sources import pixel_reader
     from netloupe.studies.correspondence.measure import correspondence
-    from netloupe.studies.faces import NOTE, photo_faces
-    from netloupe.studies.points import find_points, read_points
+    from netloupe.studies.points import TWO_FACES, find_points, photo_faces, read_points
 
     net, source = network.load(), open_source(data)
     if points is None and source.opened != "photos":
@@ -57,7 +56,7 @@ def correspondence(
             square=square,
             draws=draws,
             seed=network.seed,
-            notes=[NOTE] if points is None else found.notes,
+            notes=[TWO_FACES] if points is None else found.notes,
             watch=watch,
         )
     deliver(result, out, as_json, _text)

@@ -70,7 +70,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _text(found: dict[str, Any]) -> str:
-    from netloupe.studies.invariance.numbers import amount
+    from netloupe.studies.invariance.record import amount
 
     def put(motion: str, value: float | None) -> str:
         return "never" if value is None else amount(motion, value)

@@ -10,8 +10,7 @@ from netloupe.render.chart import Axis, Band, Line, axis, line_chart, text_table
 from netloupe.render.colors import COLORS, INK, SOFT
 from netloupe.render.pictures import Color, Picture, beside, from_pixels, resized, stacked
 from netloupe.render.sheet import Sheet, paragraph
-from netloupe.studies.invariance.numbers import MOTIONS, amount, shown_places
-from netloupe.studies.invariance.record import Invariance
+from netloupe.studies.invariance.record import MOTIONS, Invariance, amount, shown_places
 
 _TITLES = {"shift": "Vertical shift", "scale": "Scale", "rotation": "Rotation"}
 _AXES = {"shift": "shift down, of the height", "scale": "scale", "rotation": "rotation, counterclockwise"}

@@ -16,8 +16,7 @@ from netloupe.core.watch import SILENT, Watch
 from netloupe.data.labels import of_network
 from netloupe.data.sources import ImageSource, Skipped
 from netloupe.studies.invariance import figure
-from netloupe.studies.invariance.numbers import MOTIONS, shown_places
-from netloupe.studies.invariance.record import Invariance
+from netloupe.studies.invariance.record import MOTIONS, Invariance, shown_places
 from netloupe.studies.motions import Held, Motion
 
 SHIFT = 60 / 224  # the paper's: 60 px of an input of 224

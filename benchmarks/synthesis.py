@@ -26,6 +26,7 @@ from netloupe.synthesis.climb import climb
 from netloupe.synthesis.fool import fool
 from netloupe.synthesis.parameterizations import Fourier, Pixels
 from netloupe.synthesis.presets import robust
+from netloupe.synthesis.recipe import Recipe
 from netloupe.synthesis.starts import start_images
 from netloupe.synthesis.visualize import visualize
 
@@ -49,7 +50,7 @@ def step_costs(net: Network, rounds: int) -> list[dict[str, object]]:
                 torch.autograd.grad(maps[picked, picked].mean((1, 2)).sum(), x)
 
         def ours(x: Tensor = x, objectives: Any = objectives, **options: Any) -> None:
-            climb(net, objectives, x.detach(), steps=STEPS, **options)
+            climb(net, objectives, x.detach(), Recipe(steps=STEPS, **options))
 
         ways = {
             "bare": bare,

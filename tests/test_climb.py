@@ -21,6 +21,7 @@ from netloupe.synthesis.climb import Climbed, climb
 from netloupe.synthesis.natural import Natural, frequencies, measure_natural, natural
 from netloupe.synthesis.optimizers import LBFGS, Adam, Normalized, Optimizer
 from netloupe.synthesis.parameterizations import Codes, Fourier, Phases, Pixels, Pyramid, rounded
+from netloupe.synthesis.recipe import Recipe
 from netloupe.synthesis.starts import NOISE, STARTS, start_images
 from watch_helpers import Recorder
 
@@ -49,13 +50,7 @@ def gray(count: int, side: int = 16) -> Tensor:
 def test_a_linear_score_is_highest_at_a_corner(optimizer: Optimizer) -> None:
     torch.manual_seed(1)
     weights = torch.randn(3, SIDE, SIDE)
-    found = climb(
-        linear(weights),
-        [obj.logit(0)],
-        gray(1, SIDE),
-        optimizer=optimizer,
-        steps=120,
-    )
+    found = climb(linear(weights), [obj.logit(0)], gray(1, SIDE), Recipe(optimizer=optimizer, steps=120))
     assert float(((found.images[0] > 0.5) == (weights > 0)).double().mean()) > 0.99
     best = float(weights.clamp(min=0).sum())
     assert float(found.scores) > 0.97 * best
@@ -67,9 +62,11 @@ def test_lbfgs_finds_the_top_of_a_hill_in_a_few_steps() -> None:
     torch.manual_seed(0)
     top, widths = torch.rand(3, SIDE, SIDE) * 0.5 + 0.25, torch.rand(3, SIDE, SIDE) + 0.1
     net = Network(Fn(lambda x: -((x - top) * widths).square().flatten(1).sum(1, keepdim=True)), InputSpec((SIDE, SIDE)))
-    found = climb(net, [obj.logit(0)] * 2, gray(2, SIDE), optimizer=LBFGS(), parameterization=Pixels("free"), steps=25)
+    found = climb(
+        net, [obj.logit(0)] * 2, gray(2, SIDE), Recipe(optimizer=LBFGS(), parameterization=Pixels("free"), steps=25)
+    )
     assert float((found.images - top).abs().max()) < 1e-2
-    slow = climb(net, [obj.logit(0)], gray(1, SIDE), optimizer=Normalized(0.001), steps=12)
+    slow = climb(net, [obj.logit(0)], gray(1, SIDE), Recipe(optimizer=Normalized(0.001), steps=12))
     assert float((slow.images - top).abs().max()) > 0.1
 
 
@@ -92,9 +89,13 @@ def test_an_image_comes_out_the_same_whatever_others_there_are(optimizer: Optimi
     def run(some: list[int], batch_size: int = 16, seed: int = 0) -> Tensor:
         chosen = [objectives[i] for i in some]
         return climb(
-            net, chosen, start[some], parameterization=Fourier(), optimizer=optimizer, steps=steps,
-            transforms=TRANSFORMS, seed=seed, batch_size=batch_size,
-        ).images  # fmt: skip
+            net,
+            chosen,
+            start[some],
+            Recipe(parameterization=Fourier(), optimizer=optimizer, steps=steps, transforms=TRANSFORMS),
+            seed=seed,
+            batch_size=batch_size,
+        ).images
 
     together = run([0, 1, 2, 3, 4])
     assert torch.equal(together, run([0, 1, 2, 3, 4], batch_size=2))
@@ -112,9 +113,9 @@ def test_the_network_is_left_alone_and_run_no_deeper_than_needed() -> None:
     assert net.layers  # probes once
     assert net.runs_channels_last  # too
     handle = net.module[6].register_forward_hook(lambda *_: reached.append("fc"))
-    climb(net, [obj.channel("2", 1)], gray(1), steps=2)
+    climb(net, [obj.channel("2", 1)], gray(1), Recipe(steps=2))
     assert not reached
-    climb(net, [obj.logit(1)], gray(1), steps=2)
+    climb(net, [obj.logit(1)], gray(1), Recipe(steps=2))
     assert len(reached) == 4  # two steps, and the scores before and after
     handle.remove()
     assert all(p.grad is None for p in net.module.parameters())
@@ -137,7 +138,7 @@ def test_a_network_that_can_only_be_run_in_rows_is() -> None:
     net = Network(Viewing(), InputSpec((8, 8)))
     assert not net.runs_channels_last
     assert small().runs_channels_last
-    found = climb(net, [obj.logit(0), obj.logit(1)], torch.rand(2, 3, 8, 8), steps=5)
+    found = climb(net, [obj.logit(0), obj.logit(1)], torch.rand(2, 3, 8, 8), Recipe(steps=5))
     assert (found.scores > found.before).all()
 
 
@@ -148,8 +149,8 @@ def test_rounded_passes_lead_to_the_same_place_and_keep_apart(count: int) -> Non
     start = start_images(net, "noise", 6, (48, 48), 0)
     kept: dict[torch.dtype, Climbed] = {}
     for dtype in (torch.float32, torch.bfloat16):
-        kept[dtype] = climb(net, units, start, steps=24, optimizer=Adam(0.03), dtype=dtype)
-        some = climb(net, units[:count], start[:count], steps=24, optimizer=Adam(0.03), dtype=dtype)
+        kept[dtype] = climb(net, units, start, Recipe(steps=24, optimizer=Adam(0.03)), dtype=dtype)
+        some = climb(net, units[:count], start[:count], Recipe(steps=24, optimizer=Adam(0.03)), dtype=dtype)
         assert torch.equal(some.images, kept[dtype].images[:count])
     exact, rounded = kept[torch.float32], kept[torch.bfloat16]
     assert not torch.equal(exact.images, rounded.images)
@@ -170,7 +171,7 @@ def test_objectives_may_have_several_images_each() -> None:
     apart = Spread()
     torch.manual_seed(0)
     start = torch.rand(4, 3, 4, 4) * 0.01 + 0.5
-    found = climb(small(), [apart, -apart], start, steps=20, optimizer=Normalized(0.01))
+    found = climb(small(), [apart, -apart], start, Recipe(steps=20, optimizer=Normalized(0.01)))
     before, after = start.view(2, 2, -1).var(1).sum(1), found.images.view(2, 2, -1).var(1).sum(1)
     assert float(after[0]) > 10 * float(before[0])
     assert float(after[1]) < float(before[1])
@@ -178,10 +179,15 @@ def test_objectives_may_have_several_images_each() -> None:
 
 def test_a_step_that_diverges_stops_with_its_number() -> None:
     with pytest.raises(NetworkError, match=r"logit\(0\) is (nan|-?inf) in small at step [2-9]: Normalized.*smaller lr"):
-        climb(small(), [obj.logit(0)], gray(1), optimizer=Normalized(1e38), parameterization=Pixels("free"), steps=9)
+        climb(
+            small(),
+            [obj.logit(0)],
+            gray(1),
+            Recipe(optimizer=Normalized(1e38), parameterization=Pixels("free"), steps=9),
+        )
     bad = Network(Fn(lambda x: x.flatten(1)[:, :2] * torch.inf), InputSpec((16, 16)), name="bad")
     with pytest.raises(NetworkError, match=r"in bad at step 1 \(accepted: finite scores\)"):
-        climb(bad, [obj.logit(0)], gray(1), steps=3)
+        climb(bad, [obj.logit(0)], gray(1), Recipe(steps=3))
 
 
 def off() -> Network:
@@ -195,19 +201,21 @@ def off() -> Network:
 
 def test_a_channel_that_is_nowhere_above_zero_is_excited_when_redirected() -> None:
     net, objective = off(), [obj.excitation("0", 0)]
-    assert climb(net, objective, gray(1, 4), steps=30).dead.tolist() == [True]
-    assert float(climb(net, objective, gray(1, 4), steps=30, redirected=16).scores[0]) > 0.5
+    assert climb(net, objective, gray(1, 4), Recipe(steps=30)).dead.tolist() == [True]
+    assert float(climb(net, objective, gray(1, 4), Recipe(steps=30), redirected=16).scores[0]) > 0.5
 
 
 def test_a_unit_that_is_off_comes_alive_when_redirected_and_a_dead_one_is_told() -> None:
     net, objectives = off(), [obj.channel("1", 0), obj.channel("1", 1)]
-    plain = climb(net, objectives, gray(2, 4), steps=30)
+    plain = climb(net, objectives, gray(2, 4), Recipe(steps=30))
     assert plain.dead.tolist() == [True, True]
     assert plain.taken.tolist() == [1, 1]
-    woken = climb(net, objectives, gray(2, 4), steps=30, redirected=16)
+    woken = climb(net, objectives, gray(2, 4), Recipe(steps=30), redirected=16)
     assert float(woken.scores[0]) > 0.5
     assert float(woken.scores[1]) == 0.0  # no image in [0, 1] reaches it
-    assert torch.equal(climb(net, [objectives[0]], gray(1, 4), steps=30, redirected=16).images[0], woken.images[0])
+    assert torch.equal(
+        climb(net, [objectives[0]], gray(1, 4), Recipe(steps=30), redirected=16).images[0], woken.images[0]
+    )
 
 
 def test_what_is_done_goes_no_further() -> None:
@@ -215,13 +223,18 @@ def test_what_is_done_goes_no_further() -> None:
         return reading.images.mean((1, 2, 3)) > torch.tensor([0.6, 0.8])[ids]
 
     net = linear(torch.ones(3, SIDE, SIDE))
-    found = climb(net, [obj.logit(0)] * 2, gray(2, SIDE), optimizer=Normalized(0.01), steps=100, until=bright)
+    found = climb(net, [obj.logit(0)] * 2, gray(2, SIDE), Recipe(optimizer=Normalized(0.01), steps=100), until=bright)
     means = found.images.mean((1, 2, 3)).tolist()
     assert means == pytest.approx([0.61, 0.81], abs=0.011)
     assert found.taken.tolist() == [round((m - 0.5) / 0.01) for m in means]
     assert found.history[:, 0].isnan().sum() > found.history[:, 1].isnan().sum() > 0
     apart = climb(
-        net, [obj.logit(0)] * 2, gray(2, SIDE), optimizer=Normalized(0.01), steps=100, until=bright, batch_size=1
+        net,
+        [obj.logit(0)] * 2,
+        gray(2, SIDE),
+        Recipe(optimizer=Normalized(0.01), steps=100),
+        until=bright,
+        batch_size=1,
     )
     assert torch.equal(apart.images, found.images)
 
@@ -229,14 +242,13 @@ def test_what_is_done_goes_no_further() -> None:
 def test_frames_and_progress_are_those_of_the_steps() -> None:
     watch = Recorder()
     net = small()
-    options = {"steps": 7, "every": 3, "batch_size": 2}
-    found = climb(net, [obj.logit(i) for i in range(3)], gray(3), watch=watch, **options)
+    found = climb(net, [obj.logit(i) for i in range(3)], gray(3), Recipe(steps=7), every=3, batch_size=2, watch=watch)
     assert found.frames.shape == (2, 3, 3, 16, 16)
-    third = climb(net, [obj.logit(i) for i in range(3)], gray(3), steps=3).images
+    third = climb(net, [obj.logit(i) for i in range(3)], gray(3), Recipe(steps=3)).images
     assert torch.equal(found.frames[0], third)
     assert watch.told == [("steps", done, 21) for done in (*range(0, 15, 2), *range(15, 22))]
     assert not watch.shown
-    assert climb(net, [obj.logit(0)], gray(1), steps=0).history.shape == (0, 1)
+    assert climb(net, [obj.logit(0)], gray(1), Recipe(steps=0)).history.shape == (0, 1)
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
@@ -254,9 +266,12 @@ def test_tiles_give_the_gradient_of_the_whole(kernel: int) -> None:
         handle = net.module[0].register_forward_hook(lambda _m, x, _y: seen.append(tuple(x[0].shape[2:])))
         try:
             return climb(
-                net, [obj.energy("1") + 100 * obj.match_gram("3", wanted)] * 2, start, steps=3,
-                optimizer=Normalized(0.05), tile=tile, transforms=[transforms.Jitter(4)],
-            )  # fmt: skip
+                net,
+                [obj.energy("1") + 100 * obj.match_gram("3", wanted)] * 2,
+                start,
+                Recipe(steps=3, optimizer=Normalized(0.05), transforms=(transforms.Jitter(4),)),
+                tile=tile,
+            )
         finally:
             handle.remove()
 
@@ -273,7 +288,7 @@ def test_tiles_give_the_gradient_of_the_whole(kernel: int) -> None:
 def test_what_cannot_be_seen_in_tiles_says_so() -> None:
     net = Network(nn.Sequential(nn.Conv2d(3, 4, 5), nn.ReLU()), InputSpec((10, 10)))
     with pytest.raises(InputError, match="layer '0' of 6x6 .* can't be seen in tiles of 16 px"):
-        climb(net, [obj.channel("0", 0)], torch.rand(1, 3, 40, 40), steps=1, tile=16)
+        climb(net, [obj.channel("0", 0)], torch.rand(1, 3, 40, 40), Recipe(steps=1), tile=16)
 
 
 @pytest.mark.parametrize(
@@ -281,9 +296,9 @@ def test_what_cannot_be_seen_in_tiles_says_so() -> None:
     [
         ({"objectives": []}, "0 objectives for 2 images"),
         ({"objectives": [obj.logit(0)] * 3}, "3 objectives for 2 images"),
-        ({"steps": -1}, "-1 steps"),
+        ({"recipe": Recipe(steps=-1)}, "-1 steps"),
         ({"batch_size": 0}, "batch size 0"),
-        ({"parameterization": Fourier(), "constraints": [constraints.Blur(1.0)]}, "only where the pixels themselves"),
+        ({"recipe": Recipe(Fourier(), constraints=(constraints.Blur(1.0),))}, "only where the pixels themselves"),
     ],
 )
 def test_what_cannot_be_climbed(options: dict[str, Any], message: str) -> None:
@@ -339,7 +354,9 @@ def test_a_decoder_is_climbed_through_and_left_as_it_is() -> None:
     weights = [p.clone() for p in decoder.parameters()]
     net = small()
     how = Codes(decoder, torch.zeros(1, 5))
-    found = climb(net, [obj.logit(0), obj.logit(1)], gray(2), parameterization=how, steps=30, optimizer=Adam(0.1))
+    found = climb(
+        net, [obj.logit(0), obj.logit(1)], gray(2), Recipe(parameterization=how, steps=30, optimizer=Adam(0.1))
+    )
     assert (found.scores > found.before).all()
     assert all(torch.equal(a, b) for a, b in zip(weights, decoder.parameters(), strict=True))
     with pytest.raises(InputError, match="9 levels of images of"):

@@ -22,6 +22,7 @@ from netloupe.data.images import to_float
 from netloupe.data.sources import ImageSource, read_batches
 from netloupe.synthesis.climb import climb
 from netloupe.synthesis.facets import by_likeness, centered, facets, features_of, rank, with_contrast
+from netloupe.synthesis.recipe import Recipe
 from netloupe.synthesis.starts import start_images
 from netloupe.synthesis.visualize import visualize
 
@@ -204,7 +205,7 @@ def test_a_unit_without_photographs_is_left_out(source: ImageSource) -> None:
 
 def test_diversity_can_be_climbed_by_itself(lenslet: Network) -> None:
     noise = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    found = climb(lenslet, [obj.diversity("conv2")], noise, steps=10)
+    found = climb(lenslet, [obj.diversity("conv2")], noise, Recipe(steps=10))
     assert (found.scores > found.before).all()
 
 

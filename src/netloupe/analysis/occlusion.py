@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,8 +159,6 @@ def occlusions(
     """`occlusion` for several windows, {window: stride}, with one pass over each clean image."""
     net.inputs.check(images)
     net.inputs.check_range(images)
-    if not 0 < growth <= 1:
-        raise InputError(f"a growth of {growth:g} (accepted: above 0, up to 1 for exact)")
     if batch_size < 1 or not windows or not len(images):
         raise InputError(f"{len(images)} images, {len(windows)} windows, batch size {batch_size} (accepted: 1 or more)")
     objective = as_objective(objective)
@@ -190,10 +188,9 @@ def occlusions(
                     for grid in grids
                 ]
             )
-            if (growth < 1 or bfloat16) and sliding.reason is None:
-                errors.append(
-                    [measured_error(sliding, objective, grid, one) for grid, one in zip(grids, found[-1], strict=True)]
-                )
+            errors.append(
+                [measured_error(sliding, objective, grid, one) for grid, one in zip(grids, found[-1], strict=True)]
+            )
     whole = torch.cat(clean).cpu().numpy()
     check_scores(net, objective, whole, found)
     return [
@@ -213,7 +210,7 @@ def occlusions(
                 bfloat16=bfloat16,
             ),
             methods[0],
-            max(error[g] for error in errors) if errors else None,
+            largest(error[g] for error in errors),
         )
         for g, grid in enumerate(grids)
     ]
@@ -238,13 +235,23 @@ def _scores(
     return scores
 
 
-def measured_error(sliding: Sliding, objective: Objective, grid: Windows, scores: Tensor) -> float:
-    """The largest difference from exact scores at up to 5 x 5 positions, as a share of their range."""
+def measured_error(sliding: Sliding, objective: Objective, grid: Windows, scores: Tensor) -> float | None:
+    """The largest difference from exact scores at up to 5 x 5 positions, as a share of their range.
+
+    None where nothing is approximate.
+    """
+    if not sliding.approximate:
+        return None
     picks = [spread(0, count - 1, 5) for count in grid.grid]
     rows, columns = ([spans[i] for i in some] for spans, some in zip(grid.spans, picks, strict=True))
     true = _scores(sliding.exact(), objective, rows, columns, 32)
     differences = (scores[picks[0]][:, picks[1]] - true).abs().max()
     return float(differences / (true.max() - true.min()).clamp(min=1e-12))
+
+
+def largest(errors: Iterable[float | None]) -> float | None:
+    """Of those there are."""
+    return max((error for error in errors if error is not None), default=None)
 
 
 def check_scores(net: Network, objective: Objective, clean: np.ndarray, found: Sequence[Sequence[Tensor]]) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from netloupe.analysis.baselines import Baseline, baseline_images
 from netloupe.analysis.cam import cam_layer
 from netloupe.analysis.gradients import gradient
-from netloupe.analysis.occlusion import check_scores, measured_error, name_baseline, pair
+from netloupe.analysis.occlusion import check_scores, largest, measured_error, name_baseline, pair
 from netloupe.analysis.patches import TopPatches, project_patches, top_patches
 from netloupe.analysis.unproject import rectifies
 from netloupe.analysis.windows import Sliding, Windows
@@ -194,8 +194,6 @@ def occlusion_panels(
     layer = cam_layer(net, logit(0)) if layer is None else layer
     if not net.layer(layer).spatial:
         raise InputError(f"layer {layer!r} of shape {net.layer(layer).shape} has no feature maps (accepted: (C, H, W))")
-    if not 0 < growth <= 1:
-        raise InputError(f"a growth of {growth:g} (accepted: above 0, up to 1 for exact)")
     cover = baseline_images(net, image, baseline)
     with torch.no_grad():
         sliding = Sliding(net, image, cover, [layer, LOGITS], growth=growth, bfloat16=bfloat16)
@@ -206,9 +204,7 @@ def occlusion_panels(
         part = watch.part("windows", sum(math.prod(one.grid) for one in grids))
         found = tuple(_slide(sliding, one, Unit(layer, channel), index, part) for one in grids)
         errors = [
-            measured_error(sliding, probability(index), one.windows, torch.from_numpy(one.probability))
-            for one in found
-            if (growth < 1 or bfloat16) and sliding.reason is None
+            measured_error(sliding, probability(index), one.windows, torch.from_numpy(one.probability)) for one in found
         ]
     unit = Unit(layer, channel)
     rule: Rule = "deconvnet" if rectifies(net, image) else "plain"
@@ -227,7 +223,7 @@ def occlusion_panels(
         rule,
         None if others is None else _best(net, others, unit, rule, watch),
         sliding.method,
-        max(errors) if errors else None,
+        largest(errors),
         provenance(
             net,
             "occlusion_panels",

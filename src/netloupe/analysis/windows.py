@@ -97,6 +97,8 @@ class Sliding:
         incremental: bool = True,
         trusted: bool = False,
     ) -> None:
+        if not 0 < growth <= 1:
+            raise InputError(f"a growth of {growth:g} (accepted: above 0, up to 1 for exact)")
         self.net, self.image, self.cover = net, image, cover
         self.layers = tuple(dict.fromkeys(layers))
         self.reason: str | None = None if incremental else "asked for"
@@ -117,6 +119,10 @@ class Sliding:
         if growth == 1 and not bfloat16:
             return exact
         return exact.approximate(growth, torch.bfloat16 if bfloat16 else None)
+
+    @property
+    def approximate(self) -> bool:
+        return self._incremental is not None and self._incremental is not self._exact
 
     def exact(self) -> Sliding:
         """The same image, read without approximations."""

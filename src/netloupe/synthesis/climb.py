@@ -18,11 +18,10 @@ from netloupe.core.network import Network
 from netloupe.core.objectives import Objective, Reading
 from netloupe.core.rules import Rule, backward_rule
 from netloupe.core.watch import SILENT, Watch
-from netloupe.synthesis.constraints import Constraint
-from netloupe.synthesis.optimizers import LBFGS, Adam, Optimizer
-from netloupe.synthesis.parameterizations import Parameterization, Pixels, Variables
+from netloupe.synthesis.optimizers import LBFGS
+from netloupe.synthesis.parameterizations import Variables
+from netloupe.synthesis.recipe import Recipe
 from netloupe.synthesis.tiles import read
-from netloupe.synthesis.transforms import Transform
 
 BATCH = 16  # images at once
 GLIMPSE = 8  # steps from one picture of what forms to the next, where no frames are kept
@@ -55,13 +54,8 @@ def climb(
     net: Network,
     objectives: Sequence[Objective],
     start: Tensor,
+    recipe: Recipe | None = None,
     *,
-    parameterization: Parameterization | None = None,
-    optimizer: Optimizer | None = None,
-    steps: int = 256,
-    penalty: Objective | None = None,
-    transforms: Sequence[Transform] = (),
-    constraints: Sequence[Constraint] = (),
     redirected: int = 0,
     until: Until | None = None,
     every: int = 0,
@@ -80,10 +74,9 @@ def climb(
     an odd number of images is computed twice on a CPU, whose convolutions differ in the last bits between odd and even
     numbers. dtype: in which the network multiplies on the way up and back; the scores that are returned are found in
     its own.
-    parameterization: what is climbed, by default `Pixels()`. optimizer: by default `Adam()`. penalty: taken off every
-    objective, of the images alone. transforms: before each step, drawn from `seed` and the step. constraints: of the
-    pixels, after each step. redirected: for so many steps, units that are off pass on what would raise them (rule
-    "redirected"). every: keep a frame each so many steps; the watch sees the images then, or else each `GLIMPSE` steps.
+    recipe: by default `Recipe()`; its start is not used here. redirected: for so many steps, units that are off pass
+    on what would raise them (rule "redirected"). every: keep a frame each so many steps; the watch sees the images
+    then, or else each `GLIMPSE` steps.
     Raises NetworkError when a score is no finite number, with the step; InputError for constraints where the pixels
     are not what is climbed.
     tile: images whose sides are longer are seen in tiles of about so many px, one after the other, each with what its
@@ -91,22 +84,21 @@ def climb(
     """
     if not objectives or not len(start) or len(start) % len(objectives):
         raise InputError(f"{len(objectives)} objectives for {len(start)} images (accepted: a number that divides it)")
+    how = Recipe() if recipe is None else recipe
+    steps = how.steps
     if steps < 0 or batch_size < 1 or every < 0:
         raise InputError(f"{steps} steps, batch size {batch_size}, a frame every {every} (accepted: 0, 1, 0 or more)")
     share = len(start) // len(objectives)
-    optimizer = Adam() if optimizer is None else optimizer
-    at_once = 1 if isinstance(optimizer, LBFGS) else max(1, batch_size // share)
+    at_once = 1 if isinstance(how.optimizer, LBFGS) else max(1, batch_size // share)
     layout = torch.channels_last if net.runs_channels_last else torch.contiguous_format
     parts = []
     whole = watch.part("steps", len(start) * steps)
     for first in range(0, len(objectives), at_once):
         some = objectives[first : first + at_once]
         ids = list(range(first * share, (first + len(some)) * share))
-        run = _Run(
-            net, some, penalty, ids, tuple(transforms), tuple(constraints), optimizer, seed, tile, dtype, layout, steady
-        )
-        variables = (Pixels() if parameterization is None else parameterization)(start[ids].to(net.device))
-        parts.append(run.climb(variables, steps, redirected, until, every, whole.share(len(ids) * steps)))
+        run = _Run(net, some, how, ids, seed, tile, dtype, layout, steady)
+        variables = how.parameterization(start[ids].to(net.device))
+        parts.append(run.climb(variables, redirected, until, every, whole.share(len(ids) * steps)))
     longest = max(len(part.history) for part in parts)
     frames = max(len(part.frames) for part in parts)
     return Climbed(
@@ -126,11 +118,8 @@ class _Run:
 
     net: Network
     objectives: Sequence[Objective]
-    penalty: Objective | None
+    how: Recipe
     ids: list[int]
-    transforms: tuple[Transform, ...]
-    constraints: tuple[Constraint, ...]
-    optimizer: Optimizer
     seed: int
     tile: int | None
     dtype: torch.dtype
@@ -140,19 +129,19 @@ class _Run:
     def climb(
         self,
         variables: Variables,
-        steps: int,
         redirected: int,
         until: Until | None,
         every: int,
         watch: Watch,
     ) -> Climbed:
-        if self.constraints and variables.pixels is None:
-            raise InputError(f"{self.constraints[0]!r} (accepted: only where the pixels themselves are climbed)")
-        take = self.optimizer(variables.tensors)
+        if self.how.constraints and variables.pixels is None:
+            raise InputError(f"{self.how.constraints[0]!r} (accepted: only where the pixels themselves are climbed)")
+        take = self.how.optimizer(variables.tensors)
         before = self._scores(_shown(variables))
         reached = torch.zeros(len(self.ids), dtype=torch.bool, device=before.device)
         taken, dead, done = torch.zeros_like(reached, dtype=torch.long), ~reached, reached
         history, frames, first = [], [], None
+        steps = self.how.steps
         part = watch.part("steps", steps)
         for step in range(1, steps + 1):
             rule: Rule = "redirected" if step <= redirected else "plain"
@@ -205,10 +194,10 @@ class _Run:
         with torch.no_grad():
             take(evaluate)
             variables.settle()
-            if self.constraints:
+            if self.how.constraints:
                 zero = self.net.inputs.mean_color().to(first[1][0]).view(-1, 1, 1)
                 assert variables.pixels is not None
-                for constraint in self.constraints:
+                for constraint in self.how.constraints:
                     variables.pixels.copy_(constraint(variables.pixels, first[1][0], step, zero))
             for tensor, old in zip(variables.tensors, kept or (), strict=False):
                 tensor[done] = old[done]
@@ -220,7 +209,7 @@ class _Run:
         with torch.inference_mode(False), torch.enable_grad():
             images = variables.images()
             generator = Generator().manual_seed(self.seed * 1_000_003 + step)
-            for transform in self.transforms:
+            for transform in self.how.transforms:
                 images = transform(images, generator)
             reading, scores, total = self._see(images, rule)
             self._check(scores.detach(), step)
@@ -249,7 +238,7 @@ class _Run:
         parts = _split(reading, len(self.objectives))
         with backward_rule(rule):  # objectives rectify too
             scores = torch.cat([o.score(part) for o, part in zip(self.objectives, parts, strict=True)])
-        total = scores.sum() if self.penalty is None else (scores - self.penalty.score(reading)).sum()
+        total = scores.sum() if self.how.penalty is None else (scores - self.how.penalty.score(reading)).sum()
         return reading, scores, total
 
     @contextmanager
@@ -263,7 +252,9 @@ class _Run:
         bad = (~scores.isfinite()).nonzero().flatten().tolist()
         if bad:
             objective = self.objectives[bad[0] * len(self.objectives) // len(scores)]
-            remedy = f": {self.optimizer!r} diverged, try a smaller lr" if step > 1 else " (accepted: finite scores)"
+            remedy = (
+                f": {self.how.optimizer!r} diverged, try a smaller lr" if step > 1 else " (accepted: finite scores)"
+            )
             raise NetworkError(f"{objective!r} is {float(scores[bad[0]])} in {self.net.name} at step {step}{remedy}")
 
 

@@ -26,6 +26,7 @@ from netloupe.synthesis.octaves import octaves as enlarging
 from netloupe.synthesis.octaves import resized
 from netloupe.synthesis.optimizers import Adam, Normalized
 from netloupe.synthesis.parameterizations import Fourier, Pixels
+from netloupe.synthesis.recipe import Recipe
 from netloupe.synthesis.transforms import Jitter, Noise
 
 TILE = 512  # px
@@ -99,7 +100,7 @@ def dream(
     if zoom < 1 or frames < 0:
         raise InputError(f"{frames} frames by {zoom:g} (accepted: 0 or more frames by 1 or more)")
     sizes = enlarging((int(images.shape[2]), int(images.shape[3])), octaves, scale)
-    objective = _objective(net, layer, guide)
+    objective = response(layer) if guide is None else _guided(net, layer, guide)
     originals = images.detach().to(net.device)
     part = watch.part("steps", len(images) * steps * octaves + frames * _fewer(steps))
 
@@ -108,10 +109,12 @@ def dream(
             net,
             [objective] * len(start),
             start,
-            parameterization=Pixels(),
-            optimizer=Normalized(lr, "l1"),
-            steps=count,
-            transforms=[Jitter(min(jitter, min(start.shape[2:]) // 2))],
+            Recipe(
+                parameterization=Pixels(),
+                optimizer=Normalized(lr, "l1"),
+                steps=count,
+                transforms=(Jitter(min(jitter, min(start.shape[2:]) // 2)),),
+            ),
             seed=seed * 1009 + number,
             batch_size=batch_size,
             tile=tile,
@@ -125,7 +128,7 @@ def dream(
         found = climbed((base + resized(detail, size)).clamp(0, 1), steps, number)
         detail = found.images - base
     before = climb(
-        net, [objective] * len(images), originals, steps=0, batch_size=batch_size, tile=tile, steady=False
+        net, [objective] * len(images), originals, Recipe(steps=0), batch_size=batch_size, tile=tile, steady=False
     ).scores
     image = found.images[:1]
     shown = [image.cpu()] if frames else []
@@ -191,10 +194,7 @@ def accentuate(
         net,
         objectives,
         originals,
-        parameterization=Fourier(),
-        optimizer=Adam(lr),
-        steps=steps,
-        transforms=[Noise(0.02)],  # nothing that moves the features, which are held in place
+        Recipe(parameterization=Fourier(), optimizer=Adam(lr), steps=steps, transforms=(Noise(0.02),)),
         seed=seed,
         batch_size=batch_size,
         watch=watch,
@@ -214,21 +214,26 @@ def accentuate(
     )
 
 
-def _objective(net: Network, layer: str | Unit | Objective, guide: Tensor | None) -> Objective:
-    if isinstance(layer, Objective):
-        if guide is not None:
-            raise InputError("a guide with an objective (accepted: a guide with the name of a layer)")
-        return layer
-    unit = layer if isinstance(layer, Unit) else Unit.parse(layer)
-    if guide is not None:
-        if unit.class_name is not None or unit.channel is not None:
-            raise InputError(f"a guide with {unit} (accepted: a guide with the name of a layer)")
-        return match_best(
-            unit.layer, net.activations(guide[None] if guide.ndim == 3 else guide, [unit.layer])[unit.layer][0]
-        )
+def response(wanted: str | Unit | Objective) -> Objective:
+    """Half the squared norm of a layer or unit; a class's logit; or the objective itself."""
+    if isinstance(wanted, Objective):
+        return wanted
+    unit = wanted if isinstance(wanted, Unit) else Unit.parse(wanted)
     if unit.class_name is not None:
         return as_objective(unit)
     return energy(unit.layer, unit.channel, *(unit.position or ()))
+
+
+def _guided(net: Network, layer: str | Unit | Objective, guide: Tensor) -> Objective:
+    """The layer's features of the guide."""
+    accepted = "accepted: a guide with the name of a layer"
+    if isinstance(layer, Objective):
+        raise InputError(f"a guide with an objective ({accepted})")
+    unit = layer if isinstance(layer, Unit) else Unit.parse(layer)
+    if unit.class_name is not None or unit.channel is not None:
+        raise InputError(f"a guide with {unit} ({accepted})")
+    found = net.activations(guide[None] if guide.ndim == 3 else guide, [unit.layer])
+    return match_best(unit.layer, found[unit.layer][0])
 
 
 def _fewer(steps: int) -> int:

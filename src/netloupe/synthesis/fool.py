@@ -22,6 +22,7 @@ from netloupe.render.result import Result
 from netloupe.synthesis.climb import BATCH, climb
 from netloupe.synthesis.optimizers import Normalized, Optimizer
 from netloupe.synthesis.parameterizations import Variables, rounded
+from netloupe.synthesis.recipe import Recipe
 
 METHODS = ("ascent", "fgsm", "iterated", "pgd")
 Norm = Literal["linf", "l2"]
@@ -209,9 +210,7 @@ def fool(
         net,
         [log_probability(int(one)) for one in targets],
         originals,
-        parameterization=near,
-        optimizer=optimizer,
-        steps=count,
+        Recipe(parameterization=near, optimizer=optimizer, steps=count),
         until=reached,
         seed=seed,
         batch_size=batch_size,

@@ -19,6 +19,7 @@ from netloupe.render.result import Result
 from netloupe.synthesis.climb import BATCH, climb
 from netloupe.synthesis.optimizers import Adam, Optimizer
 from netloupe.synthesis.parameterizations import Parameterization, Pixels
+from netloupe.synthesis.recipe import Recipe
 from netloupe.synthesis.starts import Start, start_images
 
 ALPHA, BETA = 6.0, 2.0  # powers of the norm and of the total variation, as in the paper
@@ -118,10 +119,12 @@ def invert(
         net,
         matches,
         start_images(net, start, len(matches), sides, seed),
-        parameterization=Pixels() if parameterization is None else parameterization,
-        optimizer=how,
-        steps=steps,
-        penalty=penalty,
+        Recipe(
+            parameterization=Pixels() if parameterization is None else parameterization,
+            optimizer=how,
+            steps=steps,
+            penalty=penalty,
+        ),
         seed=seed,
         batch_size=batch_size,
         watch=watch,

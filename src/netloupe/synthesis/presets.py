@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from netloupe.core.errors import unknown
 from netloupe.core.network import Network
-from netloupe.core.objectives import Objective, norm
+from netloupe.core.objectives import norm
 from netloupe.synthesis.constraints import Blur, ClipContribution, ClipNorm, Constraint, Decay
-from netloupe.synthesis.optimizers import Adam, Normalized, Optimizer
-from netloupe.synthesis.parameterizations import Fourier, Parameterization, Phases, Pixels
+from netloupe.synthesis.optimizers import Adam, Normalized
+from netloupe.synthesis.parameterizations import Fourier, Phases, Pixels
+from netloupe.synthesis.recipe import Recipe
 from netloupe.synthesis.transforms import Crop, Jitter, Noise, Pad, Rotate, Scale, Transform, Zoom
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to climb. penalty: subtracted from the objective. start: see `start_images`."""
-
-    parameterization: Parameterization
-    optimizer: Optimizer
-    steps: int
-    start: str = "noise"
-    transforms: tuple[Transform, ...] = ()
-    constraints: tuple[Constraint, ...] = ()
-    penalty: Objective | None = None
-
-    @property
-    def bounded(self) -> bool:
-        """Whether its colors cannot leave [0, 1]; if they can, pictures show them cut off."""
-        return not (isinstance(self.parameterization, Pixels) and self.parameterization.limit == "free")
 
 
 def _lucid(net: Network, size: tuple[int, int]) -> Recipe:

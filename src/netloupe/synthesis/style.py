@@ -13,7 +13,7 @@ from torch import Tensor
 from netloupe.core.errors import InputError, unknown
 from netloupe.core.moments import relative_distance
 from netloupe.core.network import Network
-from netloupe.core.objectives import Objective, as_objective, energy, match_features, total_variation
+from netloupe.core.objectives import Objective, match_features, total_variation
 from netloupe.core.precision import fast_dtype
 from netloupe.core.provenance import provenance
 from netloupe.core.units import Unit
@@ -23,10 +23,12 @@ from netloupe.render.pictures import resized as at_size
 from netloupe.render.result import Result
 from netloupe.synthesis.climb import climb
 from netloupe.synthesis.colors import COLORS, light_matched, luminance, matched, with_colors_of
+from netloupe.synthesis.dream import response
 from netloupe.synthesis.looks import Look, Weights, as_weights, look
 from netloupe.synthesis.octaves import Size, covering, doubling, resized, scaled
 from netloupe.synthesis.optimizers import Adam, Optimizer
 from netloupe.synthesis.parameterizations import Pixels
+from netloupe.synthesis.recipe import Recipe
 from netloupe.synthesis.starts import STARTS, start_images
 from netloupe.synthesis.statistics import Statistics, preset_layers
 from netloupe.synthesis.tiles import read
@@ -155,7 +157,7 @@ def style(
         content_weight,
         as_weights(net, preset_layers(net)[1] if content_layers is None else content_layers),
         style_weight,
-        None if dream is None else (_dreamed(dream), dream_weight),
+        None if dream is None else (response(dream), dream_weight),
     )
     stages = doubling(size, sizes)
     how = Adam(lr, over=steps) if optimizer is None else optimizer
@@ -170,10 +172,12 @@ def style(
             net,
             goal.objectives(small, targets),
             images,
-            parameterization=Pixels(),
-            optimizer=how,
-            steps=steps,
-            penalty=smoothness / small[0].numel() * total_variation() if smoothness else None,
+            Recipe(
+                parameterization=Pixels(),
+                optimizer=how,
+                steps=steps,
+                penalty=smoothness / small[0].numel() * total_variation() if smoothness else None,
+            ),
             every=every,
             seed=seed,
             tile=tile,
@@ -286,16 +290,6 @@ def _start(net: Network, start: str | Tensor, subject: Tensor, style_image: Tens
         raise unknown("start", start, ("content", "style", *STARTS))
     given = start if isinstance(start, str) else resized(start[None] if start.ndim == 3 else start, size).clamp(0, 1)
     return start_images(net, given, len(subject), size, seed)
-
-
-def _dreamed(wanted: str | Unit | Objective) -> Objective:
-    """Half the squared norm of a layer or unit, as in DeepDream; a class's logit; or the objective itself."""
-    if isinstance(wanted, Objective):
-        return wanted
-    unit = wanted if isinstance(wanted, Unit) else Unit.parse(wanted)
-    return (
-        as_objective(unit) if unit.class_name is not None else energy(unit.layer, unit.channel, *(unit.position or ()))
-    )
 
 
 @torch.no_grad()

@@ -22,6 +22,7 @@ from netloupe.synthesis.looks import Look, Weights, as_weights, look
 from netloupe.synthesis.octaves import Size, doubling, resized
 from netloupe.synthesis.optimizers import Adam, Optimizer
 from netloupe.synthesis.parameterizations import Pixels
+from netloupe.synthesis.recipe import Recipe
 from netloupe.synthesis.sampling import grown, quilted, swept
 from netloupe.synthesis.starts import Start, start_images
 from netloupe.synthesis.statistics import KINDS, PIXELS, preset_layers
@@ -207,10 +208,12 @@ def _climbed(
             net,
             [target.objective({name: wanted.layers[name] for name in each}) for each in read],
             resized(images, stage).clamp(0, 1),
-            parameterization=Pixels(),
-            optimizer=optimizer,
-            steps=steps,
-            transforms=[Jitter(max(stage))] if tileable else (),
+            Recipe(
+                parameterization=Pixels(),
+                optimizer=optimizer,
+                steps=steps,
+                transforms=(Jitter(max(stage)),) if tileable else (),
+            ),
             seed=seed * 1009 + number,
             tile=wanted.tile,
             dtype=fast_dtype(net.device),

@@ -22,7 +22,8 @@ from netloupe.render.result import Result
 from netloupe.synthesis.climb import BATCH, Climbed, climb
 from netloupe.synthesis.optimizers import Optimizer
 from netloupe.synthesis.parameterizations import Codes, Parameterization
-from netloupe.synthesis.presets import Recipe, recipe
+from netloupe.synthesis.presets import recipe
+from netloupe.synthesis.recipe import Recipe
 from netloupe.synthesis.starts import Start, start_images
 
 REDIRECTED = 32  # steps in which units that are off may come alive
@@ -134,12 +135,7 @@ def visualize(
         if diverse == 1
         else [ToldApart(one, diversity(_with_positions(net, one)), apart) for one in objectives],
         began,
-        parameterization=how.parameterization,
-        optimizer=how.optimizer,
-        steps=how.steps,
-        penalty=how.penalty,
-        transforms=how.transforms,
-        constraints=how.constraints,
+        how,
         redirected=REDIRECTED,
         dtype=dtype,
         every=every,

@@ -1,0 +1,33 @@
+"""How images are climbed, in one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from netloupe.core.objectives import Objective
+from netloupe.synthesis.constraints import Constraint
+from netloupe.synthesis.optimizers import Adam, Optimizer
+from netloupe.synthesis.parameterizations import Parameterization, Pixels
+from netloupe.synthesis.transforms import Transform
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is climbed and by what steps.
+
+    start: see `start_images`. transforms: of what the network sees before each step, drawn from the seed and the step.
+    constraints: of the pixels, after each step. penalty: taken off every objective, of the images alone.
+    """
+
+    parameterization: Parameterization = field(default_factory=Pixels)
+    optimizer: Optimizer = field(default_factory=Adam)
+    steps: int = 256
+    start: str = "noise"
+    transforms: tuple[Transform, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
+    penalty: Objective | None = None
+
+    @property
+    def bounded(self) -> bool:
+        """Whether its colors cannot leave [0, 1]; if they can, pictures show them cut off."""
+        return not (isinstance(self.parameterization, Pixels) and self.parameterization.limit == "free")

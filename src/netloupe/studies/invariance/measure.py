@@ -126,7 +126,7 @@ class _Row:
     distances: dict[str, np.ndarray]  # (L, S)
     probabilities: dict[str, np.ndarray]  # (S,)
     filled: dict[str, np.ndarray]
-    strips: dict[str, np.ndarray]  # (5, C, H, W), of an example
+    strips: dict[str, np.ndarray]  # (up to 5, C, H, W), of an example
 
 
 class _Reader:

@@ -26,7 +26,7 @@ def amounts(motion: str, values: np.ndarray) -> np.ndarray:
 
 
 def shown_places(motion: str, count: int) -> list[int]:
-    """Which five values of a motion stand for it in pictures: evenly spread; of rotations 0, 45, 90, 180 and 270."""
+    """Which values of a motion its pictures show: up to five, evenly spread; of rotations 0, 45, 90, 180 and 270."""
     if motion == "rotation":
         return [round(count * part) % count for part in (0, 1 / 8, 1 / 4, 1 / 2, 3 / 4)]
     return spread(0, count - 1, 5)
@@ -161,7 +161,7 @@ class Invariance(Record):
     root mean square distance between the features of different untouched images, by which pictures and summary
     divide. probabilities: motion -> (N, S), of the class in `classes`. filled: motion -> (N, S), the share of the input
     that lies beyond the photograph's edges. examples: places in `names` of those shown; strips: motion ->
-    (E, 5, C, H, W), their pictures at values spread over the range. labeled: whether classes are the images' labels,
+    (E, up to 5, C, H, W), pictures at values spread over the range. labeled: whether classes are the images' labels,
     else each image's most probable class. skipped: what could not be read.
     """
 

@@ -19,8 +19,8 @@ import typer.main
 from PIL import Image
 
 from netloupe.cli import app as cli
-from netloupe.cli.output import table
 from netloupe.cli.watch import Bars
+from netloupe.core.table import table
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -147,7 +147,6 @@ def defaults(*verb: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("verb", "module", "function", "names"),
     [
-        ("filters", "analysis.filters", "filters", {"layer": "layer", "scale": "scale"}),
         ("activations", "analysis.activations", "activation_maps", {"layer": "layers", "top": "top"}),
         ("patches", "analysis.patches", "top_patches", {"layer": "layers", "k": "k", "batch_size": "batch_size"}),
         ("neighbors", "analysis.neighbors", "neighbors", {"layer": "layer", "k": "k", "metric": "metric"}),
@@ -167,7 +166,7 @@ def test_defaults(verb: str, module: str, function: str, names: dict[str, str]) 
 
 MISTAKES = [
     (["laers"], "did you mean 'layers'?"),
-    (["xyzzy"], "accepted: layers, filters"),
+    (["xyzzy"], "accepted: layers, again, diff, filters"),
     (["atlas", "bild"], "did you mean 'build'?"),
     (["atlas"], "missing command"),
     (["layers", "--modle", "x"], "--model"),

@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from netloupe.core.errors import NetloupeError
     from netloupe.core.inputs import InputSpec
     from netloupe.core.network import Network
+    from netloupe.core.perform import perform
     from netloupe.core.units import Unit
     from netloupe.data.images import load_image, load_images
     from netloupe.data.open import open_source
     from netloupe.data.photos import photos
+    from netloupe.remake import again
     from netloupe.studies.audit.measure import audit
     from netloupe.synthesis.dream import dream
     from netloupe.synthesis.facets import facets
@@ -48,6 +50,7 @@ __all__ = [
     "Network",
     "Unit",
     "activation_maps",
+    "again",
     "audit",
     "dream",
     "embed",
@@ -68,6 +71,7 @@ __all__ = [
     "objectives",
     "occlusion",
     "open_source",
+    "perform",
     "photos",
     "saliency",
     "smooth_grad",
@@ -82,6 +86,7 @@ _MODULES = {
     "NetloupeError": "core.errors",
     "Network": "core.network",
     "Unit": "core.units",
+    "again": "remake",
     "activation_maps": "analysis.activations",
     "audit": "studies.audit.measure",
     "dream": "synthesis.dream",
@@ -102,6 +107,7 @@ _MODULES = {
     "neighbors": "analysis.neighbors",
     "occlusion": "analysis.occlusion",
     "open_source": "data.open",
+    "perform": "core.perform",
     "photos": "data.photos",
     "saliency": "analysis.gradients",
     "smooth_grad": "analysis.gradients",

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from netloupe.core.errors import InputError, unknown
+from netloupe.analysis.tasks import FiltersTask
+from netloupe.core.errors import InputError
 from netloupe.core.network import Network
-from netloupe.core.provenance import provenance
+from netloupe.core.perform import function_of, perform
+from netloupe.core.watch import Watch
 from netloupe.render.pictures import Picture, grid, resized
-from netloupe.render.result import Result
-
-Scale = Literal["filter", "layer"]
+from netloupe.render.result import Result, told
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Filters(Result):
 
     layer: str
     weights: np.ndarray
-    scale: Scale
-    provenance: Mapping[str, Any]
+    scale: str
+    provenance: Mapping[str, Any] = told()
 
     def bytes(self) -> np.ndarray:
         """The weights on 0..255: (out, in, kh, kw) uint8."""
@@ -73,15 +73,20 @@ class Filters(Result):
         }
 
 
-def filters(net: Network, layer: str | None = None, *, scale: Scale = "filter") -> Filters:
+@function_of(FiltersTask)
+def filters(net: Network, layer: str | None = None, **settings: Any) -> Filters:
     """The filters of a convolution, by default the first of the network.
 
     The picture shows at most 64 filters of 64 channels each beyond the first layer; the arrays hold all.
     Raises UnknownName for a layer that is not there, InputError for one without filters.
     """
-    if scale not in ("filter", "layer"):
-        raise unknown("scale", scale, ("filter", "layer"))
+    found: Filters = perform(FiltersTask.of({"layer": layer, **settings}), net, {})
+    return found
+
+
+def run(task: FiltersTask, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Filters:
     convolutions = list(net.layers.convolutions())
+    layer = task.layer
     if layer is None:
         if not convolutions:
             raise InputError(f"{net.name} has no two-dimensional convolution, so no filters to show")
@@ -90,4 +95,4 @@ def filters(net: Network, layer: str | None = None, *, scale: Scale = "filter") 
         listed = ", ".join(convolutions[:8])
         raise InputError(f"layer {layer!r} is a {net.layer(layer).kind} without filters (accepted: {listed})")
     weights = net.layers[layer].module.get_parameter("weight").detach().float().cpu().numpy()
-    return Filters(layer, weights, scale, provenance(net, "filters", layer=layer, scale=scale))
+    return Filters(layer, weights, task.scale)

@@ -16,12 +16,11 @@ from typer.core import TyperGroup
 
 from netloupe.cli import (
     activations,
+    again,
     atlas,
     audit,
     dream,
     explain,
-    filters,
-    fool,
     invert,
     layers,
     map,
@@ -35,9 +34,11 @@ from netloupe.cli import (
     train,
     visualize,
 )
+from netloupe.cli.command import command
 from netloupe.cli.study import ablation, correspondence, evolution, generalization, invariance, trust
 from netloupe.cli.study import filters as study_filters
 from netloupe.core.errors import Cancelled, NetloupeError, unknown
+from netloupe.tasks import TASKS
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # what typer raises for a wrong command line
 
@@ -81,7 +82,11 @@ def netloupe(
 
 
 app.command("layers")(layers.layers)
-app.command("filters")(filters.filters)
+app.command("again")(again.again)
+app.command("diff")(again.diff)
+for _task in TASKS:
+    _group, _, _verb = _task.verb.rpartition(" ")
+    {"": app}[_group].command(_verb)(command(_task))
 app.command("activations")(activations.activations)
 app.command("patches")(patches.patches)
 app.command("neighbors")(neighbors.neighbors)
@@ -89,7 +94,6 @@ app.command("map")(map.map_images)
 app.command("explain")(explain.explain)
 app.command("occlude")(occlude.occlude)
 app.command("visualize")(visualize.visualize)
-app.command("fool")(fool.fool)
 app.command("invert")(invert.invert)
 app.command("dream")(dream.dream)
 app.command("texture")(texture.texture)

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from netloupe.cli.options import Data, Json, NetworkOptions, Out, grouped
-from netloupe.cli.output import deliver, table
+from netloupe.cli.output import deliver
+from netloupe.core.table import table
 
 
 @grouped

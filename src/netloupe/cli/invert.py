@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from netloupe.cli.options import ImagePaths, Json, Layers, NetworkOptions, Out, Sweep, grouped, read_images
-from netloupe.cli.output import deliver, table
+from netloupe.cli.output import deliver
+from netloupe.core.table import table
 
 if TYPE_CHECKING:
     from netloupe.render.result import Result

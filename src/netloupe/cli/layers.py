@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from netloupe.cli.options import Json, NetworkOptions, grouped
-from netloupe.cli.output import show, table
+from netloupe.cli.output import show
+from netloupe.core.table import table
 
 if TYPE_CHECKING:
     from netloupe.core.layers import Layer

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from netloupe.cli.options import Data, ImagePaths, Json, Layer, NetworkOptions, Out, grouped, read_images
-from netloupe.cli.output import deliver, table
+from netloupe.cli.output import deliver
+from netloupe.core.table import table
 
 
 @grouped

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from netloupe.cli.options import Address, Data, Json, Layer, NetworkOptions, ObjectiveText, Out, grouped, read_images
-from netloupe.cli.output import deliver, show, table
+from netloupe.cli.output import deliver, show
 from netloupe.core.errors import InputError
+from netloupe.core.table import table
 
 if TYPE_CHECKING:
     from netloupe.analysis.baselines import Baseline

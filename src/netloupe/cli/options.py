@@ -94,12 +94,9 @@ class NetworkOptions:
 
     def load(self) -> Network:
         """The network, on its device."""
-        import torch
-
         from netloupe.zoo.load import load
         from netloupe.zoo.specs import parse_inputs
 
-        torch.manual_seed(self.seed)
         output = self.output
         return load(
             self.model,
@@ -110,6 +107,7 @@ class NetworkOptions:
             classes=self.classes,
             head=self.head,
             output=int(output) if output is not None and output.isdecimal() else output,
+            seed=self.seed,
         )
 
 

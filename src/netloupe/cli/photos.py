@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from netloupe.cli.options import Json, writable
-from netloupe.cli.output import show, table
+from netloupe.cli.output import show
+from netloupe.core.table import table
 
 
 def photos(

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from netloupe.cli.options import Json, Layers, NetworkOptions, Out, Sweep, grouped, read_photo, weighted
-from netloupe.cli.output import deliver, table
+from netloupe.cli.output import deliver
 from netloupe.cli.texture import pick_optimizer
 from netloupe.core.errors import InputError
+from netloupe.core.table import table
 
 if TYPE_CHECKING:
     from netloupe.render.result import Result

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from netloupe.cli.options import Json, grouped, parse_sizes, weighted, writable
-from netloupe.cli.output import show, table
+from netloupe.cli.output import show
 from netloupe.core.errors import InputError
+from netloupe.core.table import table
 
 if TYPE_CHECKING:
     from netloupe.data.sources import Skipped

@@ -33,7 +33,8 @@ class Network:
     anything else; then all works but what needs classes.
     output: the key or index of the logits where the module does not return a tensor.
     labels: class names by index. head: what the network answers, or "none" where that is no class logits; by default
-    found in what it returns (see `find_head`). name: for provenance and titles.
+    found in what it returns (see `find_head`). name: for provenance and titles. origin: how `zoo.load` can make it
+    again; None for a module made in Python.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Network:
         self._head = _stated(head, labels, output)
         self.output = self._head.output if isinstance(self._head, Classes) else output
         self.name = name if name is not None else type(module).__name__
+        self.origin: Mapping[str, Any] | None = None
 
     def __repr__(self) -> str:
         height, width = self.inputs.size

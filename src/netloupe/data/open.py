@@ -78,6 +78,9 @@ class _Files:
     def __call__(self, i: int) -> Image.Image:
         return open_image(self.paths[i], self.names[i])
 
+    def content(self, i: int) -> bytes:
+        return self.paths[i].read_bytes()
+
 
 def _from_parquet(files: Sequence[Path], spec: str) -> ImageSource:
     from netloupe.data.parquet import from_parquet  # Arrow takes long to import

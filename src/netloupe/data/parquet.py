@@ -73,6 +73,9 @@ class _Rows:
             raise InputError(f"{self.names[i]}: no image in this row")
         return open_image(encoded, self.names[i])
 
+    def content(self, i: int) -> bytes:
+        return self.read(i) or b""
+
 
 class _ImageBytes:
     """The bytes of image i, or None; a few row groups are held at a time. Safe for threads."""

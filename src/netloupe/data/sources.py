@@ -14,12 +14,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
 from netloupe.core.errors import InputError
+from netloupe.core.files import portable
 from netloupe.data.images import Size, fit, height_width, to_float
 
 ReadPixels = Callable[[int], Tensor]
@@ -35,9 +37,10 @@ class ImageSource:
     `spec`: what it is, for people. `names`: where each lies (relative path, or "file.parquet#row"), always one line of
     valid Unicode. `labels`: class indices, None where unknown. `classes`: class names by index, where the source has
     them. `opener(id)` decodes one image or raises InputError; it may be called from several threads, and pickles for
-    all that `open_source` opens. `opened`: what `open_source` was given; None for a source made otherwise. `ids`: of a
-    subset, the ids of its images in the whole, for which `opener` stays. `channels`: of what the images are, 3 or, if
-    they are gray, 1; a network of either can be shown both.
+    all that `open_source` opens; where it has a method `content(id)`, that gives the bytes of the file. `opened`: what
+    `open_source` was given; None for a source made otherwise. `ids`: of a subset, the ids of its images in the whole,
+    for which `opener` stays. `channels`: of what the images are, 3 or, if they are gray, 1; a network of either can be
+    shown both.
     """
 
     spec: str
@@ -73,6 +76,25 @@ class ImageSource:
         for i, name in enumerate(self.names):
             digest.update(f"{name}\0{self.label(i)}\n".encode())
         return digest.hexdigest()[:16]
+
+    def record(self) -> dict[str, Any]:
+        """What a manifest says of it: what was opened, never by an absolute path, and a hash of all its images."""
+        digest = hashlib.sha256(self.fingerprint().encode())
+        for i in range(len(self)):
+            digest.update(hashlib.sha256(self._content(i)).digest())
+        name = self.spec if self.opened is None else self.opened
+        return {"source": portable(name), "images": len(self), "sha256": digest.hexdigest()}
+
+    def _content(self, image_id: int) -> bytes:
+        """What is the same exactly when the image is: of a file its bytes, else its pixels; none of a broken one."""
+        read = getattr(self.opener, "content", None)
+        try:
+            if read is not None:
+                found: bytes = read(image_id if self.ids is None else self.ids[image_id])
+                return found
+            return self.open(image_id).tobytes()
+        except (InputError, OSError):
+            return b""
 
     def first(self, count: int | None) -> ImageSource:
         """The first `count` images (all of them for None). Raises InputError for a count below 1."""

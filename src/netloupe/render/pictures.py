@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
+
+from netloupe.core.errors import InputError
 
 Picture = np.ndarray
 Color = tuple[int, int, int]
+
+ABOUT = "netloupe"
+"""Name of the text chunk of a PNG that says how it was made."""
 
 PAPER: Color = (246, 244, 239)
 
@@ -102,10 +110,23 @@ def from_pixels(images: np.ndarray) -> Picture:
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
 
 
-def encode(picture: Picture, kind: str = "PNG", quality: int = 88, *, whole_color: bool = False) -> bytes:
-    """The bytes of a PNG or JPEG file. whole_color: of a JPEG, the colors of each pixel instead of each four."""
+def encode(
+    picture: Picture,
+    kind: str = "PNG",
+    quality: int = 88,
+    *,
+    whole_color: bool = False,
+    about: Mapping[str, Any] | None = None,
+) -> bytes:
+    """The bytes of a PNG or JPEG file. whole_color: of a JPEG, the colors of each pixel instead of each four.
+
+    about: of a PNG, where it comes from, as JSON in a text chunk named `ABOUT`; `about` reads it.
+    """
     buffer = io.BytesIO()
-    options = {"quality": quality, **({"subsampling": 0} if whole_color else {})} if kind == "JPEG" else {}
+    options: dict[str, Any] = {"quality": quality, "subsampling": 0 if whole_color else -1} if kind == "JPEG" else {}
+    if about:
+        options["pnginfo"] = PngInfo()
+        options["pnginfo"].add_itxt(ABOUT, json.dumps(about, ensure_ascii=False))
     Image.fromarray(picture).save(buffer, kind, **options)
     return buffer.getvalue()
 
@@ -116,6 +137,18 @@ def encode_animation(frames: Sequence[Picture], milliseconds: int = 80) -> bytes
     buffer = io.BytesIO()
     first.save(buffer, "GIF", save_all=True, append_images=others, duration=milliseconds, loop=0)
     return buffer.getvalue()
+
+
+def about(data: bytes) -> dict[str, Any] | None:
+    """What `encode` was told of a picture; None of one that says nothing. Raises InputError for what is no PNG."""
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            image.load()  # text may stand behind the pixels
+            text = getattr(image, "text", {}).get(ABOUT)
+        found = None if text is None else json.loads(str(text))
+    except Exception as error:  # decoders raise nearly anything on a broken file
+        raise InputError(f"not a PNG that can be read ({type(error).__name__})") from None
+    return found if isinstance(found, dict) else None
 
 
 def decode(data: bytes) -> Picture:

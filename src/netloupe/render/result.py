@@ -13,16 +13,22 @@ from typing import Any
 import numpy as np
 
 from netloupe.core.files import write_atomically
+from netloupe.core.task import Task
 from netloupe.render.pictures import Picture, encode, encode_animation
 
 
 class Result(ABC):
     """What a technique returns. `save` writes PNG, `.npy` and a manifest; in a notebook it shows itself.
 
-    provenance: network and its hash, the parameters of the call, and versions; JSON-able.
+    provenance: what is needed to make it again, JSON-able; see `core.perform`.
     """
 
     provenance: Mapping[str, Any]
+
+    @property
+    def task(self) -> Task | None:
+        """The task that made it; None of a result that no task made."""
+        return getattr(self.provenance, "task", None)
 
     @abstractmethod
     def pictures(self) -> Mapping[str, Picture]:
@@ -43,6 +49,10 @@ class Result(ABC):
     def documents(self) -> Mapping[str, str]:
         """File name -> text, as in "explain.html"; by default none."""
         return {}
+
+    def remarks(self) -> Sequence[str]:
+        """What whoever made it should hear beside the summary, a line each; by default nothing."""
+        return ()
 
     def files(self) -> Iterator[tuple[str, bytes]]:
         """(name, content) of every picture, array, animation and document, and of `manifest.json`, which comes last."""
@@ -66,7 +76,7 @@ class Result(ABC):
 
     def _contents(self) -> Iterator[tuple[str, bytes]]:
         for stem, picture in self.pictures().items():
-            yield f"{stem}.png", encode(picture)
+            yield f"{stem}.png", encode(picture, about=self.provenance)
         for stem, array in self.arrays().items():
             buffer = io.BytesIO()
             np.save(buffer, array, allow_pickle=False)
@@ -77,7 +87,7 @@ class Result(ABC):
             yield name, text.encode()
 
     def _repr_png_(self) -> bytes:
-        return encode(next(iter(self.pictures().values())))
+        return encode(next(iter(self.pictures().values())), about=self.provenance)
 
 
 def nothing(_: Any) -> dict[str, Any]:
@@ -101,3 +111,8 @@ class Record(Result):
 
     def documents(self) -> Mapping[str, str]:
         return self.write(self)
+
+
+def told() -> Any:
+    """The field `provenance` of a result that a task makes; `core.perform` fills it in."""
+    return field(default_factory=dict, kw_only=True, repr=False, compare=False)

@@ -9,8 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from netloupe.core.errors import InputError, unknown
+from netloupe.core.network import Network
+from netloupe.core.perform import Provenance, finished, perform
+from netloupe.core.task import Task
+from netloupe.core.watch import SILENT, Watch
 from netloupe.render.pictures import Picture, captioned, fitted, from_pixels, grid, resized
-from netloupe.render.result import Result
+from netloupe.render.result import Result, told
 
 _CELL = 160  # px of a picture, at least
 
@@ -34,7 +38,7 @@ class Contact(Result):
     name: str
     values: tuple[Any, ...]
     results: tuple[Any, ...]
-    provenance: Mapping[str, Any]
+    provenance: Provenance = told()
 
     def pictures(self) -> dict[str, Picture]:
         """A row for each image, a column for each value."""
@@ -55,12 +59,30 @@ class Contact(Result):
         return {"sweep": self.name, "values": [{"value": value, **result.summary()} for value, result in pairs]}
 
 
+def contact(
+    task: Task, net: Network, inputs: Mapping[str, Any], name: str, values: Sequence[Any], *, watch: Watch = SILENT
+) -> Contact:
+    """The task with each value of a setting. Raises InputError for no values."""
+    if not values:
+        raise InputError(f"a sweep of {name} over no values (accepted: 1 or more)")
+    part = watch.part("values", len(values))
+    results = []
+    for value in values:
+        results.append(perform(task.changed({name: value}), net, inputs, watch))
+        part.advance()
+    made = finished(Contact(name, tuple(values), tuple(results)), task, net, inputs)
+    made.provenance["sweep"] = {"name": name, "values": [task.setting(name).json(value) for value in values]}
+    return made
+
+
 def sweep(make: Callable[..., Made], name: str, values: Sequence[Any]) -> Contact:
     """`make(name=value)` for every value. Raises InputError for no values."""
     if not values:
         raise InputError(f"a sweep of {name} over no values (accepted: 1 or more)")
     results = tuple(make(**{name: value}) for value in values)
-    return Contact(name, tuple(values), results, {**results[0].provenance, "sweep": {name: list(values)}})
+    return Contact(
+        name, tuple(values), results, provenance=Provenance(results[0].provenance, sweep={name: list(values)})
+    )
 
 
 def parse_sweep(text: str, accepted: Mapping[str, Callable[[str], Any]]) -> tuple[str, list[Any]]:

@@ -11,24 +11,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from netloupe.core.errors import InputError, unknown
+from netloupe.core.errors import InputError
 from netloupe.core.network import Network
 from netloupe.core.numbers import finite
 from netloupe.core.objectives import Reading, log_probability
-from netloupe.core.provenance import provenance
+from netloupe.core.perform import function_of, perform
 from netloupe.core.watch import SILENT, Watch
 from netloupe.render.pictures import Picture, beside, captioned, from_pixels, resized, stacked
-from netloupe.render.result import Result
+from netloupe.render.result import Result, told
 from netloupe.synthesis.climb import BATCH, climb
 from netloupe.synthesis.optimizers import Normalized, Optimizer
 from netloupe.synthesis.parameterizations import Variables, rounded
 from netloupe.synthesis.recipe import Recipe
+from netloupe.synthesis.tasks import Fool
 
-METHODS = ("ascent", "fgsm", "iterated", "pgd")
 Norm = Literal["linf", "l2"]
 
 LEVELS = 255  # steps of a color in a file
-SURE = 0.9
 
 _CELL = 224  # px of a picture's longer side
 
@@ -75,7 +74,8 @@ class Fooled(Result):
 
     images, originals: (N, C, H, W) in [0, 1], multiples of 1/255. targets: (N,) class indices. predicted, before: (N,)
     the most probable class of each image and of its original, with `probability` (N,) of the target after and
-    `probability_before`. steps: (N,). history: (steps, N), the log-probability of the target before each step.
+    `probability_before`. epsilon: how large a change was allowed, infinite for any. steps: (N,). history: (steps, N),
+    the log-probability of the target before each step.
     """
 
     images: np.ndarray
@@ -88,7 +88,8 @@ class Fooled(Result):
     steps: np.ndarray
     history: np.ndarray
     labels: tuple[str, ...]
-    provenance: Mapping[str, Any]
+    epsilon: float
+    provenance: Mapping[str, Any] = told()
 
     @property
     def fooled(self) -> np.ndarray:
@@ -140,6 +141,7 @@ class Fooled(Result):
         return {
             "fooled": int(self.fooled.sum()),
             "of": len(self.images),
+            "epsilon": finite(self.epsilon),
             "images": [
                 {
                     "target": self.labels[self.targets[i]],
@@ -157,20 +159,14 @@ class Fooled(Result):
         }
 
 
+@function_of(Fool)
 def fool(
     net: Network,
     images: Tensor,
     target: str | int | Sequence[str | int],
     *,
-    method: str = "ascent",
-    epsilon: float | None = None,
-    norm: Norm = "linf",
-    steps: int | None = None,
-    lr: float | None = None,
-    sure: float = SURE,
-    seed: int = 0,
-    batch_size: int = BATCH,
     watch: Watch = SILENT,
+    **settings: Any,
 ) -> Fooled:
     """Change images (N, C, H, W) in [0, 1] until the network takes them for the target class, or each for its own.
 
@@ -182,29 +178,29 @@ def fool(
     (Madry et al. 2018). lr: how far a number goes in a step.
     Raises UnknownName for a class or method that is not there, InputError for an epsilon or share outside of its range.
     """
+    found: Fooled = perform(Fool.of({"target": target, **settings}), net, {"images": images}, watch)
+    return found
+
+
+def run(task: Fool, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Fooled:
+    images = inputs["images"].fitted(net)
     net.inputs.check(images)
     net.inputs.check_range(images)
-    if method not in METHODS:
-        raise unknown("method", method, METHODS)
-    if norm not in ("linf", "l2"):
-        raise unknown("norm", norm, ("linf", "l2"))
-    if not 0 < sure < 1 or (epsilon is not None and epsilon <= 0):
-        raise InputError(f"sure {sure}, epsilon {epsilon} (accepted: sure between 0 and 1, epsilon above 0)")
-    given = [target] * len(images) if isinstance(target, str | int) else list(target)
-    if len(given) != len(images):
-        raise InputError(f"{len(given)} targets for {len(images)} images (accepted: one, or one for each)")
+    if len(task.target) not in (1, len(images)):
+        raise InputError(f"{len(task.target)} targets for {len(images)} images (accepted: one, or one for each)")
     classes = net.head.classes("fool", 2)
+    given = task.target * len(images) if len(task.target) == 1 else task.target
     targets = torch.tensor([classes.index(one) for one in given])
     originals = rounded(images.detach().clamp(0, 1)).to(net.device)
     numbers = originals[0].numel()
-    reach = math.inf if method == "ascent" else (8 / LEVELS if norm == "linf" else 0.05 * numbers**0.5)
-    reach = reach if epsilon is None else epsilon
-    near = Near(reach, norm, seed if method == "pgd" else None)
-    count, optimizer = _steps(method, norm, reach, numbers, steps, lr)
+    reach = math.inf if task.method == "ascent" else (8 / LEVELS if task.norm == "linf" else 0.05 * numbers**0.5)
+    reach = reach if task.epsilon is None else task.epsilon
+    near = Near(reach, task.norm, task.seed if task.method == "pgd" else None)  # type: ignore[arg-type]
+    count, optimizer = _steps(task, reach, numbers)
 
     def reached(reading: Reading, ids: list[int]) -> Tensor:
         aims = targets[ids].to(reading.logits.device)
-        return classes.probabilities(reading.logits.detach()).gather(1, aims[:, None])[:, 0] >= sure
+        return classes.probabilities(reading.logits.detach()).gather(1, aims[:, None])[:, 0] >= task.sure
 
     found = climb(
         net,
@@ -212,11 +208,11 @@ def fool(
         originals,
         Recipe(parameterization=near, optimizer=optimizer, steps=count),
         until=reached,
-        seed=seed,
-        batch_size=batch_size,
+        seed=task.seed,
+        batch_size=BATCH,
         watch=watch,
     )
-    after, before = (net.probabilities(some, batch_size) for some in (found.images, originals))
+    after, before = (net.probabilities(some, BATCH) for some in (found.images, originals))
     rows = torch.arange(len(targets))
     return Fooled(
         found.images.cpu().numpy(),
@@ -229,30 +225,17 @@ def fool(
         found.taken.cpu().numpy(),
         found.history.cpu().numpy(),
         classes.labels,
-        provenance(
-            net,
-            "fool",
-            targets=targets.tolist(),
-            method=method,
-            epsilon=finite(reach),
-            norm=norm,
-            steps=count,
-            optimizer=repr(optimizer),
-            sure=sure,
-            seed=seed,
-        ),
+        reach,
     )
 
 
-def _steps(
-    method: str, norm: Norm, reach: float, numbers: int, steps: int | None, lr: float | None
-) -> tuple[int, Optimizer]:
+def _steps(task: Fool, reach: float, numbers: int) -> tuple[int, Optimizer]:
     """How many steps, and how long: together they could cross the ball, and signs move a number by a level at least."""
-    if method == "ascent":
-        return 500 if steps is None else steps, Normalized(0.25 / LEVELS if lr is None else lr)
-    count = (1 if method == "fgsm" else 60) if steps is None else steps
-    per_number = reach if norm == "linf" else reach / numbers**0.5
-    far = per_number if method == "fgsm" else 2.5 * per_number / max(1, count)
-    if norm == "linf":
+    if task.method == "ascent":
+        return 500 if task.steps is None else task.steps, Normalized(0.25 / LEVELS if task.lr is None else task.lr)
+    count = (1 if task.method == "fgsm" else 60) if task.steps is None else task.steps
+    per_number = reach if task.norm == "linf" else reach / numbers**0.5
+    far = per_number if task.method == "fgsm" else 2.5 * per_number / max(1, count)
+    if task.norm == "linf":
         far = max(far, min(per_number, 1 / LEVELS))
-    return count, Normalized(far if lr is None else lr, "sign" if norm == "linf" else "l2")
+    return count, Normalized(far if task.lr is None else task.lr, "sign" if task.norm == "linf" else "l2")

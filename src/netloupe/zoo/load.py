@@ -11,6 +11,7 @@ from torch import nn
 
 from netloupe.core.device import device_of
 from netloupe.core.errors import InputError, NetworkError, UnknownName, unknown
+from netloupe.core.files import file_digest, portable
 from netloupe.core.head import Head
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
@@ -41,8 +42,9 @@ def load(
     output: str | int | None = None,
     head: Head | Literal["none"] | None = None,
     classes: int | None = None,
+    seed: int | None = None,
 ) -> Network:
-    """A network by name.
+    """A network by name, which knows in its `origin` how it was loaded.
 
     model: "lenslet", the embedded network; "zfnet", the architecture of Zeiler & Fergus (2013);
     "torchvision:NAME" or "timm:NAME"; or "path/to/file.py:factory", a function without arguments that returns an
@@ -56,6 +58,7 @@ def load(
     output: the key or index of the logits where the module returns several things.
     head: what the network answers, or "none" where it is no class logits; by default found in what it returns.
     classes: the number of classes, where neither weights nor labels of the library shall decide it.
+    seed: of random weights; without it the state of PyTorch's generator decides, and can't be told later.
     device: "cpu", "cuda", ..., or "auto" for a GPU if there is one.
 
     Raises UnknownName for a network that is not there, NetworkError for a file, factory or weights that can't be
@@ -63,18 +66,45 @@ def load(
     """
     if classes is not None and classes < 1:
         raise InputError(f"{classes} classes (accepted: 1 or more)")
+    if seed is not None:
+        torch.manual_seed(seed)
     stored = None if weights is None or str(weights) == RANDOM else _stored(model, weights)
     built, spec = _build(model, weights, stored, inputs, classes)
     module, name = built.module.eval(), _name(model)
     if device is not None:
         module = module.to(device_of(device))
     if labels is None:
-        return Network(module, spec, built.labels if head is None else None, output=output, head=head, name=name)
-    given = read_labels(labels) if isinstance(labels, str | Path) else list(labels)
-    net = Network(module, spec, given, output=output, head=head, name=name)
-    with torch.no_grad():
-        net(torch.zeros(1, spec.channels, *spec.size))  # the error for labels that do not fit
+        net = Network(module, spec, built.labels if head is None else None, output=output, head=head, name=name)
+    else:
+        given = read_labels(labels) if isinstance(labels, str | Path) else list(labels)
+        net = Network(module, spec, given, output=output, head=head, name=name)
+        with torch.no_grad():
+            net(torch.zeros(1, spec.channels, *spec.size))  # the error for labels that do not fit
+    net.origin = {
+        "model": _portable(model),
+        "weights": _file_or_name(weights),
+        "labels": _file_or_name(labels) if isinstance(labels, str | Path) else labels and list(labels),
+        "output": output,
+        "head": head if head is None or isinstance(head, str) else str(head),
+        "classes": classes,
+        "seed": seed,
+    }
     return net
+
+
+def _portable(model: str) -> dict[str, str] | str:
+    """The name of a model; of a Python file with a factory how it is called, and its digest."""
+    path, _, factory = model.rpartition(":")
+    if not path.endswith(".py"):
+        return model
+    return {"name": f"{portable(path)}:{factory}", "sha256": file_digest(path)}
+
+
+def _file_or_name(given: str | Path | None) -> dict[str, str] | str | None:
+    """A file by name and digest; the name of something else as it is."""
+    if given is None or not Path(given).is_file():
+        return None if given is None else str(given)
+    return {"name": portable(given), "sha256": file_digest(given)}
 
 
 def _stored(model: str, weights: str | Path) -> Stored | None:

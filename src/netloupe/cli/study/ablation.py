@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from netloupe.cli.options import Json, Layers, NetworkOptions, Out, grouped, read_source
-from netloupe.cli.output import deliver, table
+from netloupe.cli.output import deliver
 from netloupe.core.errors import InputError
+from netloupe.core.table import table
 
 if TYPE_CHECKING:
     from netloupe.core.network import Network

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from netloupe.cli.options import Json, Layers, NetworkOptions, Out, grouped
-from netloupe.cli.output import deliver, table
+from netloupe.cli.output import deliver
 from netloupe.core.errors import InputError
+from netloupe.core.table import table
 from netloupe.core.watch import Watch
 
 if TYPE_CHECKING:

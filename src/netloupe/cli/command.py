@@ -1,0 +1,251 @@
+"""From a task to its command: one option a setting, one argument or option an input."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from netloupe.cli.options import Json, NetworkOptions, Out, Sweep
+from netloupe.cli.output import deliver
+from netloupe.core.errors import InputError
+from netloupe.core.settings import OBJECTIVE, TRUTH, Setting
+from netloupe.core.task import Input, Task
+
+if TYPE_CHECKING:
+    from netloupe.core.network import Network
+    from netloupe.core.watch import Watch
+    from netloupe.render.result import Result
+
+_SHARED = [f.name for f in fields(NetworkOptions)]
+
+
+def command(task: type[Task]) -> Callable[..., None]:
+    """The function that typer makes a command of."""
+    settings = [one for one in task.settings() if one.name != "seed"]
+    arguments = [_input_parameter(one) for one in task.inputs if not one.flags]
+    arguments += [p for one in settings if one.argument for p in _setting_parameters(one)]
+    options = [_input_parameter(one) for one in task.inputs if one.flags]
+    options += [p for one in settings if not one.argument for p in _setting_parameters(one)]
+    options += [_moved_parameter(flag, text) for flag, text in task.moved.items()]
+    if task.sweeps:
+        options.append(_parameter("sweep", Sweep, None))
+    options += [_parameter("out", Out, None), _parameter("as_json", Json, False)]
+    hints = get_type_hints(NetworkOptions, include_extras=True)
+    options += [_parameter(f.name if f.name not in _clashing(task) else f"network_{f.name}", hints[f.name], f.default)
+                for f in fields(NetworkOptions)]  # fmt: skip
+
+    def call(**given: Any) -> None:
+        network = NetworkOptions(**{name: given.pop(_of_network(task, name)) for name in _SHARED})
+        _run(task, network, given)
+
+    call.__doc__ = task.__doc__
+    call.__name__ = task.verb.replace(" ", "_")
+    call.__signature__ = inspect.Signature([*arguments, *options])  # type: ignore[attr-defined]
+    call.__annotations__ = {p.name: p.annotation for p in [*arguments, *options]}
+    return call
+
+
+def _clashing(task: type[Task]) -> set[str]:
+    """Names of the network's options that the task has too, with another meaning."""
+    return {one.name for one in task.settings()} & (set(_SHARED) - {"seed"})
+
+
+def _of_network(task: type[Task], name: str) -> str:
+    return f"network_{name}" if name in _clashing(task) else name
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _setting_parameters(one: Setting) -> list[inspect.Parameter]:
+    if one.kind is OBJECTIVE and not one.argument and not one.many:
+        return _target_parameters(one)
+    told = "" if one.required or one.default in (None, (), False) else _put(one.json(one.default))
+    notes = "; ".join(part for part in (f"default: {told}" if told else "", one.limits()) if part)
+    metavar = one.metavar or (_choice(one) if one.choices else one.kind.metavar)
+    listed = f" One of {', '.join(one.choices)}." if one.choices and "|" not in metavar else ""
+    help = f"{one.help}{listed}{f'  [{notes}]' if notes else ''}"
+    if one.kind is TRUTH:
+        return [_parameter(one.name, Annotated[bool, typer.Option(*one.flags, help=help)], False)]
+    several = one.many or one.weights
+    kind: Any = list[str] if several else str
+    default = inspect.Parameter.empty if one.required else None
+    kind = kind if one.required else kind | None
+    if one.argument:
+        shown = metavar if one.required else f"[{metavar}]"
+        shown += "..." if several else ""
+        return [_parameter(one.name, Annotated[kind, typer.Argument(metavar=shown, help=help)], default)]
+    return [_parameter(one.name, Annotated[kind, typer.Option(*one.flags, metavar=metavar, help=help)], default)]
+
+
+def _target_parameters(one: Setting) -> list[inspect.Parameter]:
+    """What is read, by class, by address or as an objective: three options, of which one may be given."""
+    ways = (
+        ("class_", ("--class", "-c"), "NAME", f"{one.help} A class, by name or index."),
+        ("unit", ("--unit", "-u"), "ADDRESS", "Or a unit, as conv5:17 or conv5:17@3,4."),
+        ("objective", ("--objective",), "TEXT", "Or an objective, as 'logit(koala) - logit(lynx)'."),
+    )
+    return [
+        _parameter(f"{one.name}__{name}", Annotated[str | None, typer.Option(*flags, metavar=metavar, help=help)], None)
+        for name, flags, metavar, help in ways
+    ]
+
+
+def _choice(one: Setting) -> str:
+    text = "|".join(one.choices)
+    return text if len(text) <= 14 else "NAME"
+
+
+def _put(value: Any) -> str:
+    return (
+        ",".join(map(str, value))
+        if isinstance(value, list)
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+    )
+
+
+def _input_parameter(one: Input) -> inspect.Parameter:
+    kind: Any = list[str] if one.many else str
+    kind = kind if one.required else kind | None
+    default = inspect.Parameter.empty if one.required else None
+    help = f"{one.help}{f'  [default: {one.default}]' if one.default else ''}"
+    metavar = one.metavar or {"source": "SOURCE", "images": "IMAGE", "file": "FILE", "folder": "FOLDER"}[one.what]
+    if not one.flags:
+        shown = metavar if one.required else f"[{metavar}]"
+        return _parameter(one.name, Annotated[kind, typer.Argument(metavar=shown, help=help)], default)
+    return _parameter(one.name, Annotated[kind, typer.Option(*one.flags, metavar=metavar, help=help)], default)
+
+
+def _moved_parameter(flag: str, text: str) -> inspect.Parameter:
+    def refuse(value: str | None) -> None:
+        if value is not None:
+            raise InputError(f"{flag} is a verb of its own now: {text}")
+
+    name = f"moved_{flag.lstrip('-').replace('-', '_')}"
+    return _parameter(name, Annotated[str | None, typer.Option(flag, hidden=True, callback=refuse)], None)
+
+
+def _run(task: type[Task], network: NetworkOptions, given: dict[str, Any]) -> None:
+    out, as_json = given.pop("out"), given.pop("as_json")
+    sweep = given.pop("sweep", None)
+    texts = {one.name: given.pop(one.name) for one in task.inputs}
+    texts = {name: [text] if isinstance(text, str) else text for name, text in texts.items()}
+    made, texts = settled(task, given, texts, network.seed)
+    swept = None if sweep is None else parse_sweep(made, sweep)
+    net = network.load()
+    inputs = read_inputs(made, texts)
+    from netloupe.cli.watch import Bars
+
+    with Bars() as watch:
+        result = performed(made, net, inputs, swept, watch)
+    tell(result, made, out, as_json)
+
+
+def settled(
+    task: type[Task], given: Mapping[str, Any], texts: dict[str, list[str] | None], seed: int
+) -> tuple[Task, dict[str, list[str] | None]]:
+    """The task of what the command line gives, and the texts of its inputs, without the shares of IMAGE=SHARE."""
+    values: dict[str, Any] = {}
+    for one in task.settings():
+        if one.name == "seed":
+            values["seed"] = seed
+        elif one.kind is OBJECTIVE and not one.argument and not one.many:
+            values[one.name] = _target(one, given)
+        elif one.kind is TRUTH:
+            values[one.name] = given[one.name] or one.default
+        else:
+            values[one.name] = given[one.name]
+    for each in task.inputs:
+        if each.shares is not None and texts[each.name]:
+            weights = Setting("", task.setting(each.shares).kind, "", weights=True).read(texts[each.name])
+            texts[each.name] = list(weights)
+            values[each.shares] = list(weights.values())
+    return task(**{name: value for name, value in values.items() if value is not None and value != []}), texts
+
+
+def _target(one: Setting, given: Mapping[str, Any]) -> str | None:
+    ways = {"--class": "class_", "--unit": "unit", "--objective": "objective"}
+    found = {flag: given[f"{one.name}__{name}"] for flag, name in ways.items()}
+    found = {flag: text for flag, text in found.items() if text is not None}
+    if len(found) > 1:
+        raise InputError(f"{' and '.join(found)} were given (accepted: one of them)")
+    for flag, text in found.items():
+        return f"class:{text}" if flag == "--class" else str(text)
+    return None
+
+
+def parse_sweep(task: Task, text: str) -> tuple[str, list[Any]]:
+    """The name and the values of NAME=VALUE,VALUE,... Raises UnknownName, or InputError for what is no value."""
+    from netloupe.core.errors import unknown
+
+    name, mark, rest = text.partition("=")
+    accepted = {one.name: one for one in task.settings() if one.sweepable}
+    if name.replace("-", "_") not in accepted:
+        raise unknown("parameter to sweep", name, accepted)
+    one = accepted[name.replace("-", "_")]
+    if not mark or not rest:
+        raise InputError(f"sweep {text!r} (accepted: {name}=VALUE,VALUE,...)")
+    values = [one.read(part) for part in rest.split(",")]
+    for value in values:
+        task.changed({one.name: value})
+    return one.name, values
+
+
+def read_inputs(task: Task, texts: Mapping[str, list[str] | None]) -> dict[str, Any]:
+    """What the task is given, by name, of the texts on the command line."""
+    found: dict[str, Any] = {}
+    for one in task.inputs:
+        given = texts.get(one.name) or ([one.default] if one.default is not None else None)
+        if given is not None:
+            found[one.name] = _read(task, one, given)
+    return found
+
+
+def _read(task: Task, one: Input, given: list[str]) -> Any:
+    if one.what == "source":
+        from netloupe.data.open import open_source
+
+        count = None if one.first is None else getattr(task, one.first)
+        return open_source(given[0]).first(count)
+    if one.what in ("file", "folder"):
+        return Path(given[0])
+    if given[0] in one.names:
+        return given[0]
+    from netloupe.data.given import ImageFiles
+
+    try:
+        files = ImageFiles.of(given)
+    except InputError as error:
+        if not one.names:
+            raise
+        raise InputError(f"{error} (accepted as {one.name}: {', '.join(one.names)}, or an image file)") from None
+    return files
+
+
+def performed(
+    task: Task, net: Network, inputs: Mapping[str, Any], swept: tuple[str, list[Any]] | None, watch: Watch
+) -> Result:
+    """The result of a task, or the contact sheet of a setting's values."""
+    from netloupe.core.perform import perform
+
+    if swept is None:
+        found: Result = perform(task, net, inputs, watch)
+        return found
+    from netloupe.synthesis.contact import contact
+
+    return contact(task, net, inputs, *swept, watch=watch)
+
+
+def tell(result: Result, task: Task, out: Path | None, as_json: bool) -> None:
+    """Save a result where `out` says so; its remarks to stderr, its summary to stdout."""
+    for remark in result.remarks():
+        typer.echo(remark, err=True)
+    deliver(result, out, as_json, task.words)

@@ -1,0 +1,198 @@
+"""Running a task, and writing down what is needed to run it again."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import platform
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from netloupe.core.errors import InputError
+from netloupe.core.files import file_digest, portable
+from netloupe.core.network import Network
+from netloupe.core.task import Task
+from netloupe.core.watch import SILENT, Watch
+
+FORMAT = 1
+"""Of what a manifest and a PNG say of how they were made; another number where older readers would misread it."""
+
+
+class Images(ABC):
+    """The images that a task is given: files or tensors.
+
+    names: of each, for people; sha256: of the files' bytes, or of the tensor's.
+    """
+
+    names: tuple[str, ...]
+
+    @abstractmethod
+    def fitted(self, net: Network) -> Tensor:
+        """(N, C, H, W) in [0, 1], all as the network takes them."""
+
+    @abstractmethod
+    def shaped(self, net: Network, side: int | None = None) -> list[Tensor]:
+        """(C, H, W) in [0, 1] each in its own shape, the shorter side at most `side` px."""
+
+    @abstractmethod
+    def masks(self, size: tuple[int, int]) -> list[Tensor]:
+        """(H, W) in [0, 1] each, of gray values."""
+
+    @abstractmethod
+    def record(self) -> Any:
+        """What a manifest says of them."""
+
+
+@dataclass(frozen=True)
+class Held(Images):
+    """Images in memory: (N, C, H, W), (C, H, W), or several of their own shapes; taken as they are."""
+
+    tensors: tuple[Tensor, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(f"image {i}" for i in range(len(self.tensors)))
+
+    def fitted(self, net: Network) -> Tensor:
+        if len({one.shape for one in self.tensors}) > 1:
+            raise InputError("images of several sizes (accepted: of one)")
+        return torch.stack(self.tensors)
+
+    def shaped(self, net: Network, side: int | None = None) -> list[Tensor]:
+        return list(self.tensors)
+
+    def masks(self, size: tuple[int, int]) -> list[Tensor]:
+        return list(self.tensors)
+
+    def record(self) -> Any:
+        return [{"name": None, "shape": list(one.shape), "sha256": _digest(one)} for one in self.tensors]
+
+
+class Recorded(Protocol):
+    """Something a task is given that can say what it is: images, a source, a file."""
+
+    def record(self) -> Any: ...
+
+
+class Provenance(dict[str, Any]):
+    """What is needed to make a result again, JSON-able: the task and its settings, what it was given by digest, the
+    network, versions, and the number of threads, on which some results depend. task: the task itself.
+    """
+
+    task: Task | None = None
+
+
+def provenance_of(task: Task, net: Network, inputs: Mapping[str, Any]) -> Provenance:
+    """Of a result that `task` made with `net` from `inputs`."""
+    spec = net.inputs
+    found = Provenance(
+        format=FORMAT,
+        technique=task.verb,
+        parameters=task.as_json(),
+        inputs={name: _record(given) for name, given in inputs.items()},
+        network={
+            "name": net.name,
+            "hash": net.fingerprint(),
+            "device": str(net.device),
+            "model": None if net.origin is None else dict(net.origin),
+        },
+        input={
+            "size": list(spec.size),
+            "channels": spec.channels,
+            "mean": list(spec.mean),
+            "std": list(spec.std),
+            "range": list(spec.range),
+        },
+        versions=versions(),
+        threads=torch.get_num_threads(),
+    )
+    found.task = task
+    return found
+
+
+def versions() -> dict[str, str]:
+    return {"netloupe": version("netloupe"), "torch": torch.__version__, "python": platform.python_version()}
+
+
+def perform(task: Task, net: Network, inputs: Mapping[str, Any], watch: Watch = SILENT) -> Any:
+    """The `Result` of a task, with its provenance.
+
+    inputs: by the names in `task.inputs`; images as a tensor, a list of tensors or `Images`, sources as `ImageSource`,
+    files as paths. What is None is left out. A result may carry a task of its own in its provenance, with settings
+    that were only decided by running it.
+    """
+    given = taken(inputs)
+    return finished(task.run(net, given, watch), task, net, given)
+
+
+def taken(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs as tasks are given them: tensors as `Held`, without those that are None."""
+    return {name: _taken(value) for name, value in inputs.items() if value is not None}
+
+
+Made = TypeVar("Made")
+
+
+def finished(result: Made, task: Task, net: Network, inputs: Mapping[str, Any]) -> Made:
+    """The result with its provenance."""
+    decided = getattr(result.provenance, "task", None)  # type: ignore[attr-defined]
+    about = provenance_of(task if decided is None else decided, net, taken(inputs))
+    return replace(result, provenance=about)  # type: ignore[type-var]
+
+
+def _taken(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return Held(tuple(value if value.ndim == 4 else [value]))
+    if isinstance(value, list | tuple) and value and all(isinstance(one, Tensor) for one in value):
+        return Held(tuple(value))
+    return value
+
+
+def _record(given: Any) -> Any:
+    if isinstance(given, Path):
+        return {"name": portable(given), "sha256": file_digest(given)}
+    if hasattr(given, "record"):
+        return given.record()
+    return given if isinstance(given, str | int | float | bool) else None
+
+
+def _digest(tensor: Tensor) -> str:
+    raw = tensor.detach().float().cpu().contiguous()
+    return hashlib.sha256(repr(tuple(raw.shape)).encode() + raw.numpy().tobytes()).hexdigest()
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def function_of(task: type[Task]) -> Callable[[Function], Function]:
+    """For the Python function of a task, declared with `**settings`: its signature and docstring name every setting."""
+
+    def dress(function: Function) -> Function:
+        own = list(inspect.signature(function).parameters.values())
+        named = {one.name for one in own}
+        settings = [one for one in task.settings() if one.name not in named]
+        own = [one for one in own if one.kind is not inspect.Parameter.VAR_KEYWORD]
+        added = [
+            inspect.Parameter(
+                one.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=inspect.Parameter.empty if one.default is MISSING else one.default,
+            )
+            for one in settings
+        ]
+        lines = [f"{one.name}: {one.help}" for one in task.settings()]
+        text = inspect.cleandoc(function.__doc__ or task.__doc__ or "")
+
+        function.__doc__ = "\n".join([text, "", *lines])
+        function.task = task  # type: ignore[attr-defined]
+        function.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
+        return function
+
+    return dress

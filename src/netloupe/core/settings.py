@@ -1,0 +1,275 @@
+"""Settings of techniques: a name, what it accepts, its help and its default, written once.
+
+Nothing here imports PyTorch, so that the command line can show its help at once.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, replace
+from numbers import Integral, Real
+from typing import Any
+
+from netloupe.core.errors import InputError, unknown
+
+OBJECT = "object"
+"""Key of what stands in a manifest for a value made in Python, which text can't hold."""
+
+
+@dataclass(frozen=True, eq=False)
+class Kind:
+    """How values of a setting are written. read: text or a plain value -> the value; ValueError for what is none.
+
+    what: for errors, as in "a whole number". schema: of JSON.
+    """
+
+    what: str
+    metavar: str
+    read: Callable[[Any], Any]
+    schema: Mapping[str, Any]
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, str):
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ValueError
+    return int(value)
+
+
+def _number(value: Any) -> float:
+    """A number; of text also one over another, as 8/255."""
+    if isinstance(value, str):
+        over, slash, under = value.partition("/")
+        value = float(over) / float(under) if slash else float(over)
+    if isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value):
+        raise ValueError
+    return float(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError
+    return value
+
+
+def _truth(value: Any) -> bool:
+    words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+    if isinstance(value, str) and value.lower() in words:
+        return words[value.lower()]
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+def _sides(value: Any) -> tuple[int, int]:
+    if isinstance(value, str):
+        match = re.fullmatch(r"(\d{1,5})(?:[xX×,](\d{1,5}))?", value.replace(" ", ""), re.ASCII)
+        if match is None:
+            raise ValueError
+        return int(match[1]), int(match[2] if match[2] is not None else match[1])
+    sides = (value, value) if isinstance(value, Integral) else tuple(value)
+    if len(sides) != 2:
+        raise ValueError
+    return _whole(sides[0]), _whole(sides[1])
+
+
+def _class(value: Any) -> str | int:
+    return value if isinstance(value, str) else _whole(value)
+
+
+def _free(value: Any) -> Any:
+    if value is None or isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+WHOLE = Kind("a whole number", "N", _whole, {"type": "integer"})
+NUMBER = Kind("a number, as 0.03 or 8/255", "X", _number, {"type": "number"})
+TEXT = Kind("text", "NAME", _text, {"type": "string"})
+TRUTH = Kind("true or false", "", _truth, {"type": "boolean"})
+SIDES = Kind(
+    "SIDE or HEIGHTxWIDTH in px, for example 224 or 224x160",
+    "HxW",
+    _sides,
+    {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2},
+)
+CLASS = Kind("a class, by name or index", "CLASS", _class, {"type": ["string", "integer"]})
+OBJECTIVE = Kind("a unit or an objective", "OBJECTIVE", _free, {"type": "string", "format": "objective"})
+"""What is read, ranked or climbed: text of a unit or an objective, or either as an object."""
+NAMED = Kind("a name", "NAME", _free, {"type": "string"})
+"""A name for what may also be handed over as an object in Python, such as an optimizer."""
+
+_BY_TYPE = {"int": WHOLE, "float": NUMBER, "str": TEXT, "bool": TRUTH}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a task.
+
+    flags: on the command line, by default the name with dashes; () of an argument. many: a tuple of values, given
+    several times. weights: a mapping NAME -> number, given as NAME or NAME=NUMBER several times. commas: of many, the
+    command line takes several at once. low, high: bounds, `inside` when they are not accepted themselves.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+    default: Any = MISSING
+    optional: bool = False
+    many: bool = False
+    weights: bool = False
+    commas: bool = False
+    flags: tuple[str, ...] = ()
+    argument: bool = False
+    metavar: str | None = None
+    choices: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    below: float | None = None
+
+    @property
+    def required(self) -> bool:
+        return self.default is MISSING
+
+    @property
+    def sweepable(self) -> bool:
+        """Whether a contact sheet can go through values of it."""
+        return not (self.many or self.weights or self.argument or self.kind in (TRUTH, SIDES, OBJECTIVE))
+
+    def accepted(self) -> str:
+        """What is accepted, for errors and help."""
+        if self.choices:
+            return ", ".join(self.choices)
+        limits = self.limits()
+        return f"{self.kind.what}, {limits}" if limits else self.kind.what
+
+    def limits(self) -> str:
+        """The bounds in words; empty where there are none."""
+        low = None if self.low is None else f"{self.low:g} or more"
+        low = low if self.above is None else f"above {self.above:g}"
+        high = None if self.high is None else f"up to {self.high:g}"
+        high = high if self.below is None else f"below {self.below:g}"
+        return " and ".join(part for part in (low, high) if part)
+
+    def read(self, given: Any) -> Any:
+        """The value of what was given in Python, on the command line or in a manifest. Raises InputError."""
+        if given is None:
+            if self.optional:
+                return None
+            raise InputError(f"no {self.name} (accepted: {self.accepted()})")
+        if isinstance(given, Mapping) and OBJECT in given:
+            raise InputError(f"{self.name} was an object made in Python ({given[OBJECT]}), which can't be read back")
+        if self.weights:
+            return self._weights(given)
+        if not self.many:
+            return self._one(given)
+        several = list(given) if isinstance(given, list | tuple) else [given]
+        if self.commas:
+            several = [
+                part.strip() for one in several for part in (one.split(",") if isinstance(one, str) else [str(one)])
+            ]
+        return tuple(self._one(one) for one in several)
+
+    def _one(self, given: Any) -> Any:
+        try:
+            value = self.kind.read(given)
+        except (ValueError, TypeError, ZeroDivisionError, OverflowError):
+            raise InputError(f"{self.name} {given!r} (accepted: {self.accepted()})") from None
+        if self.choices and isinstance(value, str) and value not in self.choices:
+            raise unknown(self.name.replace("_", " "), value, self.choices, shown=len(self.choices))
+        for number in value if isinstance(value, tuple) else [value]:
+            if isinstance(number, Real) and not self._inside(float(number)):
+                raise InputError(f"{self.name} {given} (accepted: {self.limits()})")
+        return value
+
+    def _inside(self, number: float) -> bool:
+        return (
+            (self.low is None or number >= self.low)
+            and (self.high is None or number <= self.high)
+            and (self.above is None or number > self.above)
+            and (self.below is None or number < self.below)
+        )
+
+    def _weights(self, given: Any) -> dict[str, float]:
+        if isinstance(given, Mapping):
+            return {str(name): self._one(weight) for name, weight in given.items()}
+        found: dict[str, float] = {}
+        for text in [given] if isinstance(given, str) else given:
+            name, mark, number = text.rpartition("=")
+            try:
+                name, weight = (name, _number(number)) if mark and name else (text, 1.0)
+            except ValueError:
+                name, weight = text, 1.0
+            if name in found:
+                raise InputError(f"{self.name} {name!r} was given twice (accepted: once each)")
+            found[name] = self._one(weight)
+        return found
+
+    def json(self, value: Any) -> Any:
+        """The value as a manifest holds it."""
+        if isinstance(value, tuple | list):
+            return [self.json(one) for one in value]
+        if isinstance(value, Mapping):
+            return dict(value)
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        return str(value) if self.kind is OBJECTIVE else {OBJECT: repr(value)}
+
+    def schema(self) -> dict[str, Any]:
+        """Of one setting in the JSON schema of a task."""
+        one: dict[str, Any] = dict(self.kind.schema)
+        if self.choices:
+            one["enum"] = list(self.choices)
+        bounds = {"minimum": self.low, "maximum": self.high}
+        bounds |= {"exclusiveMinimum": self.above, "exclusiveMaximum": self.below}
+        one |= {key: bound for key, bound in bounds.items() if bound is not None}
+        if self.weights:
+            one = {"type": "object", "additionalProperties": one}
+        elif self.many:
+            one = {"type": "array", "items": one}
+        if self.optional:
+            one = {"anyOf": [one, {"type": "null"}]}
+        one["description"] = self.help
+        return one if self.required else one | {"default": self.json(self.default)}
+
+
+def setting(
+    default: Any = MISSING,
+    help: str = "",
+    *,
+    kind: Kind | None = None,
+    choices: tuple[str, ...] = (),
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    flags: tuple[str, ...] = (),
+    argument: bool = False,
+    metavar: str | None = None,
+    commas: bool = False,
+) -> Any:
+    """A field of a task; what its annotation says (int, float | None, tuple[str, ...], ...) need not be said again."""
+    given = Setting(
+        "", kind if kind is not None else TEXT, help, default, flags=flags, argument=argument, metavar=metavar,
+        choices=choices, low=low, high=high, above=above, below=below, commas=commas,
+    )  # fmt: skip
+    about = {"setting": given, "kind": kind}
+    return field(metadata=about) if default is MISSING else field(default=default, metadata=about)
+
+
+def setting_of(one: Field[Any]) -> Setting:
+    """The setting of a dataclass's field made by `setting`."""
+    said: Setting = one.metadata["setting"]
+    text = str(one.type)
+    optional = text.endswith(" | None")
+    text = text.removesuffix(" | None")
+    weights = text.startswith(("dict[", "Mapping["))
+    many = text.startswith("tuple[") and text.endswith(", ...]")
+    text = text.removeprefix("tuple[").removesuffix(", ...]") if many else text
+    kind = one.metadata["kind"] or (NUMBER if weights else _BY_TYPE[text])
+    flags = said.flags if said.flags or said.argument else (f"--{one.name.replace('_', '-')}",)
+    return replace(said, name=one.name, kind=kind, optional=optional, many=many, weights=weights, flags=flags)

@@ -1,0 +1,143 @@
+"""A technique as data: its settings, what it is given, and how it runs.
+
+From a task come the Python function, the command, the manifest, the contact sheet and a form. Nothing here imports
+PyTorch, so that the command line can show its help at once.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from netloupe.core.errors import unknown
+from netloupe.core.settings import Setting, setting_of
+from netloupe.core.table import table
+
+if TYPE_CHECKING:
+    from netloupe.core.network import Network
+    from netloupe.core.watch import Watch
+
+
+@dataclass(frozen=True)
+class Input:
+    """Something that a task is given beside its settings. what: "images", "source", "file" or "folder".
+
+    flags: on the command line; without any it is an argument. many: several images. default: of a source. names:
+    accepted in place of an image. shares: the setting that holds the weights of IMAGE=WEIGHT. first: the setting that
+    says how many images of a source are taken.
+    """
+
+    name: str
+    what: str
+    help: str
+    flags: tuple[str, ...] = ()
+    metavar: str | None = None
+    many: bool = False
+    required: bool = False
+    default: str | None = None
+    names: tuple[str, ...] = ()
+    shares: str | None = None
+    first: str | None = None
+
+
+PHOTOS = Input(
+    "data", "source", "Images: a folder, list, Parquet (also a glob), photos or digits.",
+    ("--data",), "SOURCE", default="photos",
+)  # fmt: skip
+IMAGES = Input("images", "images", "Image files.", metavar="IMAGE...", many=True, required=True)
+IMAGE = Input("image", "images", "An image file.", metavar="IMAGE", required=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """The settings of a technique, checked as they are set. Subclasses are frozen dataclasses of `setting` fields.
+
+    verb: on the command line, as in "study trust". inputs: what it is given. runs: where the function stands that runs
+    it, "package.module:function", called with the task, the network, the inputs by name and a `Watch`.
+    sweeps: whether it makes images, so that a contact sheet can show values of a setting. head: of the table that
+    `words` makes. moved: old flags that are verbs of their own now, {flag: what to say instead}.
+    Raises InputError and UnknownName for settings that are not accepted.
+    """
+
+    verb: ClassVar[str]
+    inputs: ClassVar[tuple[Input, ...]] = ()
+    runs: ClassVar[str]
+    sweeps: ClassVar[bool] = False
+    head: ClassVar[tuple[str, ...]] = ()
+    moved: ClassVar[Mapping[str, str]] = {}
+
+    def __post_init__(self) -> None:
+        for one in self.settings():
+            object.__setattr__(self, one.name, one.read(getattr(self, one.name)))
+        self.check()
+
+    def check(self) -> None:
+        """Raise InputError for settings that don't go together."""
+
+    def run(self, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Any:
+        """The `Result`. inputs: by name, see `core.perform`."""
+        module, _, name = self.runs.partition(":")
+        return getattr(import_module(f"netloupe.{module}"), name)(self, net, inputs, watch)
+
+    def words(self, found: Mapping[str, Any]) -> str:
+        """The summary of a result, or of a contact sheet, for the terminal: a table, and notes below."""
+        if "sweep" in found:
+            rows = [(str(each["value"]), *row) for each in found["values"] for row in self.rows(each)]
+            return table((found["sweep"], *self.head), rows)
+        return "\n".join([table(self.head, self.rows(found)), *self.notes(found)])
+
+    def rows(self, found: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """The rows below `head` of a summary."""
+        raise NotImplementedError
+
+    def notes(self, found: Mapping[str, Any]) -> list[str]:
+        """Lines below the table; by default none."""
+        return []
+
+    @classmethod
+    @functools.cache
+    def settings(cls) -> tuple[Setting, ...]:
+        """All settings, in order."""
+        return tuple(setting_of(one) for one in fields(cls) if "setting" in one.metadata)
+
+    @classmethod
+    def setting(cls, name: str) -> Setting:
+        """The setting of that name (dashes too), or UnknownName with the nearest match."""
+        known = {one.name: one for one in cls.settings()}
+        if name.replace("-", "_") not in known:
+            raise unknown("setting", name, known, shown=len(known))
+        return known[name.replace("-", "_")]
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Self:
+        """The task with those settings, as a manifest or the command line gives them."""
+        return cls(**{cls.setting(name).name: value for name, value in given.items()})
+
+    def changed(self, given: Mapping[str, Any]) -> Self:
+        """The same with some settings changed."""
+        return replace(self, **{self.setting(name).name: value for name, value in given.items()})
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings as a manifest holds them."""
+        return {one.name: one.json(getattr(self, one.name)) for one in self.settings()}
+
+    @classmethod
+    def schema(cls) -> dict[str, Any]:
+        """The JSON schema of the settings."""
+        return {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": cls.verb,
+            "description": cls.title(),
+            "type": "object",
+            "properties": {one.name: one.schema() for one in cls.settings()},
+            "required": [one.name for one in cls.settings() if one.required],
+            "additionalProperties": False,
+        }
+
+    @classmethod
+    def title(cls) -> str:
+        """The first line of its help."""
+        return (cls.__doc__ or "").strip().partition("\n")[0]

@@ -1,0 +1,300 @@
+"""Making a result again from itself: from its `manifest.json`, or from any of its PNGs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from netloupe.core.errors import InputError, NetworkError
+from netloupe.core.files import file_digest
+from netloupe.core.inputs import InputSpec
+from netloupe.core.network import Network
+from netloupe.core.perform import FORMAT, perform, versions
+from netloupe.core.task import Input, Task
+from netloupe.core.watch import SILENT, Watch
+from netloupe.data.given import ImageFiles
+from netloupe.data.open import open_source
+from netloupe.render.pictures import about
+from netloupe.render.result import Result
+from netloupe.synthesis.contact import contact
+from netloupe.tasks import task_named
+from netloupe.zoo.load import load
+
+_LARGEST = 64 << 20  # bytes of a manifest
+_MANY = 4096  # threads, or channels
+_ORIGIN = ("model", "weights", "labels", "output", "head", "classes", "seed")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a file says of how it was made. path: the file. told: its provenance, as JSON."""
+
+    path: Path
+    told: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: str | Path) -> Record:
+        """Of a manifest, the folder of one, or a PNG. Raises InputError for a file that does not say how."""
+        path = Path(path)
+        path = path / "manifest.json" if path.is_dir() else path
+        if not path.is_file():
+            raise InputError(f"{path}: no such file (accepted: a manifest.json, its folder, or a PNG)")
+        told = about(path.read_bytes()) if path.suffix.lower() == ".png" else _manifest(path)
+        if told is None or "technique" not in told:
+            raise InputError(f"{path}: does not say how it was made (accepted: what a verb of netloupe wrote)")
+        if told.get("format") != FORMAT:
+            writer = told.get("versions", {}).get("netloupe", "another version")
+            raise InputError(
+                f"{path}: written by netloupe {writer} in format {told.get('format', 0)} (accepted: format {FORMAT})"
+            )
+        if not _sound(told):
+            raise InputError(f"{path}: what it says of how it was made can't be read")
+        return cls(path, told)
+
+    @property
+    def task(self) -> Task:
+        """The task, with its settings. Raises InputError for one that text can't hold."""
+        return task_named(str(self.told["technique"])).of(self.told["parameters"])
+
+
+def _sound(told: Mapping[str, Any]) -> bool:
+    """Whether all is there that is read below, of the right kind."""
+    parts = {name: told.get(name) for name in ("parameters", "inputs", "network", "input", "versions")}
+    if not all(isinstance(part, Mapping) for part in parts.values()):
+        return False
+    network, spec, origin = parts["network"] or {}, parts["input"] or {}, (parts["network"] or {}).get("model")
+    texts = [network.get("name"), network.get("hash"), network.get("device")]
+    numbers = [spec.get("channels"), told.get("threads")]
+    lists = [spec.get(name) for name in ("size", "mean", "std", "range")]
+    named = origin is None or (isinstance(origin, Mapping) and set(_ORIGIN) <= set(origin))
+    return (
+        all(isinstance(text, str) for text in texts)
+        and all(isinstance(number, int) and 1 <= number <= _MANY for number in numbers)
+        and all(isinstance(one, list) and all(isinstance(n, int | float) for n in one) for one in lists)
+        and named
+    )
+
+
+def _manifest(path: Path) -> dict[str, Any] | None:
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise ValueError("too large")
+        found = json.loads(path.read_text(encoding="utf-8"))
+        told = found.get("provenance") if isinstance(found, dict) else None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: no manifest that can be read ({type(error).__name__})") from None
+    return told if isinstance(told, dict) else None
+
+
+@dataclass(frozen=True)
+class Remade:
+    """A result made again. changed: the settings that were changed on purpose. differs: what is not as it was."""
+
+    result: Result
+    changed: Mapping[str, Any]
+    differs: tuple[str, ...]
+
+
+def again(
+    path: str | Path,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    images: str | Path | None = None,
+    data: str | None = None,
+    model: str | None = None,
+    weights: str | Path | None = None,
+    labels: str | Path | None = None,
+    device: str | None = None,
+    watch: Watch = SILENT,
+) -> Remade:
+    """The result that a `manifest.json`, its folder or a PNG tells of, made again; on the same machine the same bytes.
+
+    changes: settings to be changed. images: the folder where the images lie now; data, model, weights, labels, device:
+    in place of what the file names. A Python file is only run if `model` names it. Computes with as many threads as
+    then. Raises InputError for what is not there, UnknownName for a setting that is not.
+    """
+    if images is not None and not Path(images).is_dir():
+        raise InputError(f"{images}: no such folder")
+    record = Record.read(path)
+    task = record.task.changed(changes or {})
+    differs: list[str] = []
+    net = _network(record, model, weights, labels, device, differs)
+    finder = _Finder(record, None if images is None else Path(images), data, differs)
+    inputs = {one.name: finder.find(task, one) for one in task.inputs}
+    for name, version in versions().items():
+        then = record.told["versions"].get(name)
+        if then != version:
+            differs.append(f"{name} is {version}, was {then}")
+    sweep = record.told.get("sweep")
+    with _threads(int(record.told["threads"])):
+        if sweep is None:
+            result = perform(task, net, inputs, watch)
+        else:
+            values = [task.setting(sweep["name"]).read(value) for value in sweep["values"]]
+            result = contact(task, net, inputs, sweep["name"], values, watch=watch)
+    return Remade(result, dict(changes or {}), tuple(differs))
+
+
+def _network(
+    record: Record,
+    model: str | None,
+    weights: str | Path | None,
+    labels: str | Path | None,
+    device: str | None,
+    differs: list[str],
+) -> Network:
+    told = record.told["network"]
+    origin = told["model"]
+    if origin is None and model is None:
+        raise InputError(f"{told['name']} was made in Python, so its name does not say how (fix: --model NAME)")
+    origin = origin or {
+        "model": None,
+        "weights": None,
+        "labels": None,
+        "output": None,
+        "head": None,
+        "classes": None,
+        "seed": None,
+    }
+    if model is None and isinstance(origin["model"], Mapping):
+        raise InputError(f"the network is a Python file, {origin['model']['name']} (fix: --model FILE.py:FACTORY)")
+    try:
+        net = load(
+            model or origin["model"],
+            weights=weights or _file(record, origin["weights"], "weights"),
+            labels=labels or _labels(record, origin["labels"]),
+            inputs=_spec(record.told["input"]),
+            output=origin["output"],
+            head=origin["head"],
+            classes=origin["classes"],
+            seed=origin["seed"],
+            device=device or told["device"],
+        )
+    except NetworkError as error:
+        raise InputError(f"{error} (the network of {record.path})") from None
+    if net.fingerprint() != told["hash"]:
+        differs.append(f"the network {net.name} is not the same (hash {net.fingerprint()}, was {told['hash']})")
+    if str(net.device) != told["device"]:
+        differs.append(f"device is {net.device}, was {told['device']}")
+    return net
+
+
+def _spec(told: Mapping[str, Any]) -> InputSpec:
+    low, high = told["range"]
+    return InputSpec(tuple(told["size"]), told["channels"], tuple(told["mean"]), tuple(told["std"]), (low, high))
+
+
+def _labels(record: Record, told: Any) -> Any:
+    return told if isinstance(told, list) else _file(record, told, "labels")
+
+
+def _file(record: Record, told: Any, option: str) -> str | Path | None:
+    """A file by its recorded name, here or beside the record; a name that is no file as it is."""
+    if not isinstance(told, Mapping):
+        return None if told is None else str(told)
+    name = str(told["name"])
+    for path in (Path(name), record.path.parent / name, record.path.parent / Path(name).name):
+        if path.is_file():
+            return path
+    raise InputError(f"{name}: not there (fix: --{option} FILE)")
+
+
+@dataclass(frozen=True)
+class _Finder:
+    """Finds what a task was given. differs: takes in what is found, but not as it was."""
+
+    record: Record
+    folder: Path | None
+    data: str | None
+    differs: list[str]
+
+    def find(self, task: Task, one: Input) -> Any:
+        told = self.record.told["inputs"].get(one.name)
+        if one.what == "source":
+            return self._source(task, one, told)
+        if told is None or isinstance(told, str):
+            return told
+        several = told if isinstance(told, list) else [told]
+        paths = [self._path(one, each) for each in several]
+        return ImageFiles.of(paths) if one.what == "images" else paths[0]
+
+    def _source(self, task: Task, one: Input, told: Any) -> Any:
+        if told is None and self.data is None:
+            return None
+        spec = self.data or self._where(str(told["source"]))
+        source = open_source(spec).first(None if one.first is None else getattr(task, one.first))
+        record = source.record()
+        if told is not None and one.first is not None and len(source) != told["images"]:
+            return source  # another number of images was asked for
+        if told is not None and record["sha256"] != told["sha256"]:
+            self.differs.append(f"the images of {spec} are not the same")
+        return source
+
+    def _where(self, name: str) -> str:
+        places = [Path(name), *([] if self.folder is None else [self.folder / name, self.folder / Path(name).name])]
+        return str(next((place for place in reversed(places) if place.exists()), name))
+
+    def _path(self, one: Input, told: Mapping[str, Any]) -> Path:
+        if not isinstance(told, Mapping) or not isinstance(told.get("sha256"), str):
+            raise InputError(f"{self.record.path}: what it says of {one.name} can't be read")
+        name = told.get("name")
+        if not isinstance(name, str):
+            raise InputError(f"{one.name} was handed over in Python, not as a file, so it can't be found again")
+        near = self.record.path.parent
+        folders = [self.folder] if self.folder is not None else []
+        named = [*(place / part for place in folders for part in (name, Path(name).name)), Path(name), near / name]
+        there = [path for path in named if path.is_file()]
+        same = [path for path in there if file_digest(path) == told["sha256"]]
+        same = same or [path for path in self._files() if file_digest(path) == told["sha256"]]
+        if same:
+            return Path(same[0])
+        if not there:
+            where = "" if self.folder is None else f" or in {self.folder}"
+            raise InputError(f"{name}: not there{where} (fix: --images FOLDER, where it lies)")
+        self.differs.append(f"{name} is not the file that it was")
+        return Path(there[0])
+
+    def _files(self) -> Sequence[Path]:
+        return [] if self.folder is None else sorted(path for path in self.folder.iterdir() if path.is_file())
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(name, in a, in b) of all in which two provenances differ; settings by name, the rest as "versions.torch"."""
+    first, second = _flat(a), _flat(b)
+    names = [*first, *(name for name in second if name not in first)]
+    return [(n, first.get(n), second.get(n)) for n in names if first.get(n) != second.get(n)]
+
+
+def _flat(told: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {"technique": told["technique"], **told["parameters"]}
+
+    def take(name: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for key, each in value.items():
+                take(f"{name}.{key}", each)
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            for i, each in enumerate(value):
+                take(f"{name}.{i}", each)
+        else:
+            found[name] = value
+
+    for part, value in told.items():
+        if part not in ("technique", "parameters"):
+            take(part, value)
+    return found

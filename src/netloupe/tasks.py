@@ -1,0 +1,21 @@
+"""All tasks, by package."""
+
+from __future__ import annotations
+
+from netloupe.analysis.tasks import FiltersTask
+from netloupe.core.errors import unknown
+from netloupe.core.task import Task
+from netloupe.synthesis.tasks import Fool
+
+TASKS: tuple[type[Task], ...] = (
+    FiltersTask,
+    Fool,
+)
+
+
+def task_named(verb: str) -> type[Task]:
+    """The task of a verb, or UnknownName with the nearest match."""
+    by_verb = {task.verb: task for task in TASKS}
+    if verb not in by_verb:
+        raise unknown("task", verb, by_verb)
+    return by_verb[verb]

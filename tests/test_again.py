@@ -1,0 +1,241 @@
+"""A result is made again from itself, byte for byte, and says what is not as it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import netloupe
+from netloupe.cli.app import main
+from netloupe.core.errors import NetloupeError
+from netloupe.core.files import portable
+from netloupe.remake import Record, again, differences
+from netloupe.render.pictures import about, encode
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*arguments: object) -> tuple[int, str, str]:
+        status = main([str(one) for one in arguments])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with two photos, from which the command is run."""
+    rng = np.random.default_rng(0)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def made(run: Run, place: Path, *arguments: object) -> Path:
+    status, _, err = run(*arguments, "-o", place / "one")
+    assert status == 0, err
+    return place / "one"
+
+
+FOOL = ("fool", "a.png", "b.png", "--target", "koala", "--steps", "3", "--epsilon", "8/255", "--method", "pgd")
+
+
+def test_a_manifest_makes_the_same_bytes(run: Run, place: Path) -> None:
+    one = made(run, place, *FOOL, "--seed", "3")
+    status, out, err = run("again", one / "manifest.json", "-o", place / "two", "--json")
+    assert (status, "byte for byte" in err, "differs" in err) == (0, True, False)
+    assert contents(one) == contents(place / "two")
+    assert json.loads(out)["of"] == 2
+    other = made(run, place, *FOOL, "--seed", "4")
+    assert contents(other) != contents(place / "two"), "the seed matters, so equal bytes mean something"
+
+
+def test_every_png_is_enough(run: Run, place: Path) -> None:
+    one = made(run, place, *FOOL)
+    for png in one.glob("*.png"):
+        assert about(png.read_bytes()) == json.loads((one / "manifest.json").read_text())["provenance"]
+    (place / "alone").mkdir()
+    (one / "fooling.png").rename(place / "alone" / "kept.png")
+    status, _, err = run("again", place / "alone" / "kept.png", "-o", place / "two")
+    assert status == 0, err
+    assert (place / "alone" / "kept.png").read_bytes() == (place / "two" / "fooling.png").read_bytes()
+
+
+def test_a_contact_sheet_too(run: Run, place: Path) -> None:
+    one = made(run, place, *FOOL, "--sweep", "steps=1,2")
+    assert run("again", one, "-o", place / "two")[0] == 0
+    assert contents(one) == contents(place / "two")
+
+
+def test_a_setting_is_changed(run: Run, place: Path) -> None:
+    one = made(run, place, *FOOL)
+    status, _, err = run("again", one, "--set", "steps=1", "-o", place / "two")
+    assert (status, "byte for byte" in err) == (0, False)
+    changed = json.loads((place / "two" / "manifest.json").read_text())["provenance"]
+    assert (changed["parameters"]["steps"], changed["parameters"]["method"]) == (1, "pgd")
+    status, out, _ = run("diff", one, place / "two", "--json")
+    assert (status, json.loads(out)) == (0, [{"name": "steps", "a": 3, "b": 1}])
+    assert run("diff", one, one)[1] == "made in the same way\n"
+
+
+def test_images_are_named_without_their_place(run: Run, place: Path) -> None:
+    one = made(run, place, "fool", place / "a.png", "--target", "koala", "--steps", "1")
+    text = (one / "manifest.json").read_text()
+    assert str(place) not in text
+    assert json.loads(text)["provenance"]["inputs"]["images"][0]["name"] == "a.png"
+    assert portable("x/y.png") == "x/y.png"
+
+
+def test_moved_and_renamed_images_are_found_by_their_digest(run: Run, place: Path) -> None:
+    one = made(run, place, *FOOL)
+    (place / "moved").mkdir()
+    (place / "a.png").rename(place / "moved" / "renamed.png")
+    status, _, err = run("again", one)
+    assert status == 2
+    assert err == "netloupe: a.png: not there (fix: --images FOLDER, where it lies)\n"
+    status, _, err = run("again", one, "--images", place / "moved", "-o", place / "two")
+    assert status == 0, err
+    images = json.loads((place / "two" / "manifest.json").read_text())["provenance"]["inputs"]["images"]
+    assert len(images) == 2
+    assert (place / "two" / "images.npy").read_bytes() == (one / "images.npy").read_bytes()
+
+
+def test_a_changed_image_is_told(run: Run, place: Path) -> None:
+    one = made(run, place, *FOOL)
+    (place / "a.png").write_bytes((place / "b.png").read_bytes())
+    status, _, err = run("again", one)
+    assert status == 0
+    assert "differs: a.png is not the file that it was" in err
+    assert "other bytes" in err
+
+
+def test_changed_weights_and_versions_are_told(run: Run, place: Path) -> None:
+    status, _, _ = run("filters", "--weights", "random", "-o", place / "one")
+    assert status == 0
+    manifest = json.loads((place / "one" / "manifest.json").read_text())
+    manifest["provenance"]["network"]["model"]["seed"] = 5
+    manifest["provenance"]["versions"]["torch"] = "1.0"
+    (place / "one" / "manifest.json").write_text(json.dumps(manifest))
+    status, _, err = run("again", place / "one")
+    assert status == 0
+    assert "differs: the network lenslet is not the same" in err
+    assert "differs: torch is" in err
+
+
+def test_as_many_threads_as_then(place: Path) -> None:
+    before = torch.get_num_threads()
+    netloupe.filters(netloupe.load()).save(place / "one")
+    manifest = json.loads((place / "one" / "manifest.json").read_text())
+    assert manifest["provenance"]["threads"] == before
+    manifest["provenance"]["threads"] = before + 1
+    (place / "one" / "manifest.json").write_text(json.dumps(manifest))
+    assert again(place / "one").result.provenance["threads"] == before + 1
+    assert torch.get_num_threads() == before
+
+
+def test_what_was_made_in_python(place: Path) -> None:
+    net = netloupe.load()
+    image = netloupe.load_image(place / "a.png", size=64)[None]
+    netloupe.fool(net, image, "koala", steps=1).save(place / "one")
+    with pytest.raises(NetloupeError, match="handed over in Python, not as a file"):
+        again(place / "one")
+    netloupe.filters(netloupe.Network(net.module, net.inputs)).save(place / "two")
+    with pytest.raises(NetloupeError, match="was made in Python"):
+        again(place / "two")
+    assert not again(place / "two", model="lenslet").differs[1:]
+
+
+def edited(place: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """A manifest in which something was changed by hand."""
+    netloupe.filters(netloupe.load()).save(place / "one")
+    manifest = json.loads((place / "one" / "manifest.json").read_text())
+    change(manifest)
+    (place / "one" / "manifest.json").write_text(json.dumps(manifest))
+    return place / "one"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m["provenance"].pop("format"), "in format 0 (accepted: format 1)"),
+        (lambda m: m["provenance"].update(format=99), "in format 99"),
+        (lambda m: m["provenance"].pop("technique"), "does not say how it was made"),
+        (lambda m: m.pop("provenance"), "does not say how it was made"),
+        (lambda m: m["provenance"].update(technique="filtres"), "no task 'filtres'; did you mean 'filters'?"),
+        (lambda m: m["provenance"]["parameters"].update(scal="layer"), "no setting 'scal'; did you mean 'scale'?"),
+        (lambda m: m["provenance"]["network"]["model"].update(model="lenslat"), "no model 'lenslat'"),
+        (lambda m: m["provenance"]["network"]["model"].update(weights={"name": "w.pt"}), "w.pt: not there (fix: --wei"),
+        (
+            lambda m: m["provenance"]["network"]["model"].update(model={"name": "n.py:f", "sha256": ""}),
+            "the network is a Python file, n.py:f (fix: --model FILE.py:FACTORY)",
+        ),
+        (lambda m: m["provenance"].update(network=None), "can't be read"),
+        (lambda m: m["provenance"].update(threads="many"), "can't be read"),
+    ],
+)
+def test_bad_manifests(change: Callable[[dict[str, Any]], object], message: str, run: Run, place: Path) -> None:
+    folder = edited(place, change)
+    status, out, err = run("again", folder, "-o", place / "two")
+    assert (status, out) == (2, "")
+    assert err.startswith("netloupe: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert not (place / "two").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("m.json", b"{", "no manifest that can be read"),
+        ("m.json", b"[1]", "does not say how"),
+        ("m.json", b"[" * 100_000, "no manifest that can be read"),
+        ("m.json", b"\xff\xfe", "no manifest that can be read"),
+        ("m.png", b"\x89PNG", "not a PNG that can be read"),
+        ("m.png", encode(np.zeros((4, 4, 3), np.uint8)), "does not say how it was made"),
+        ("m.png", encode(np.zeros((4, 4, 3), np.uint8), about={"technique": 3}), "in format 0"),
+    ],
+)
+def test_bad_files(name: str, content: bytes, message: str, run: Run, place: Path) -> None:
+    (place / name).write_bytes(content)
+    for verb in (("again", name), ("diff", name, name)):
+        status, out, err = run(*verb)
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert message in err
+
+
+def test_bad_options(run: Run, place: Path) -> None:
+    one = made(run, place, *FOOL)
+    for options, message in (
+        (("--set", "stepz=3"), "no setting 'stepz'; did you mean 'steps'?"),
+        (("--set", "steps"), "(accepted: NAME=VALUE, as in steps=500)"),
+        (("--set", "steps=-1"), "steps -1 (accepted: 0 or more)"),
+        (("--images", "nowhere"), "nowhere"),
+        (("--model", "lenslat"), "no model 'lenslat'"),
+    ):
+        status, out, err = run("again", one, *options, "-o", place / "two")
+        assert (status, out) == (2, ""), options
+        assert message in err
+        assert not (place / "two").exists()
+    assert run("again", "nothing.json")[0] == 2
+
+
+def test_differences_name_settings_and_the_rest() -> None:
+    a = {"technique": "x", "parameters": {"steps": 1}, "versions": {"torch": "2"}, "inputs": {"i": [{"sha256": "a"}]}}
+    b = {"technique": "x", "parameters": {"steps": 2}, "versions": {"torch": "3"}, "inputs": {"i": [{"sha256": "b"}]}}
+    assert differences(a, b) == [("steps", 1, 2), ("versions.torch", "2", "3"), ("inputs.i.0.sha256", "a", "b")]
+    assert Record.read.__doc__

@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import resource
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -116,7 +117,7 @@ def test_version(run: Run) -> None:
 
 PAGES = [Path(__file__).parents[1] / "README.md", *sorted((Path(__file__).parents[1] / "docs").glob("*.md"))]
 COMMANDS = [
-    line.split("#")[0].split()[1:]
+    shlex.split(line.rstrip("\\"), comments=True)[1:]
     for page in PAGES
     if page.exists()
     for line in page.read_text(encoding="utf-8").splitlines()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pickle
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 
 import netloupe
 from core_helpers import Fn, conv
+from data_helpers import shared
 from netloupe import objectives as obj
 from netloupe.core.errors import InputError, NetloupeError, NetworkError, UnknownName
 from netloupe.core.head import Classes, Head, NoHead
@@ -47,7 +50,7 @@ def vectors(maps: Tensor) -> Tensor:
         (lambda x: (vectors(x), x), {"output": 0, "head": Classes("abcd")}, Classes("abcd", output=0)),
         (lambda x: x, {}, NoHead("(N, 4, 12, 12)")),
         (lambda x: vectors(x)[:, 0], {}, NoHead("(N,)")),
-        (lambda x: {"out": x}, {}, NoHead("a dict", "; name the entry: output=... ('out')")),
+        (lambda x: {"out": x}, {}, NoHead("a dict of 'out': (N, 4, 12, 12)", "; name the entry: output=... ('out')")),
         (lambda x: {"out": x}, {"output": "out"}, NoHead("(N, 4, 12, 12)")),
         (lambda x: [{"boxes": x[0]}], {}, NoHead("a list", "; name the entry: output=... (0)")),
     ],
@@ -66,12 +69,12 @@ def test_the_head_is_what_is_said_or_found(answer: Callable[[Tensor], Any], opti
 
 def test_what_nobody_said_is_told() -> None:
     assert str(giving(vectors).head) == (
-        "4 classes, as its output's shape suggests; say head='none' if it is no class logits"
+        "4 classes, as the output's shape (N, 4) suggests; say head='none' if it is no class logits"
     )
     assert str(giving(vectors, labels=list("abcd")).head) == "4 classes"
     assert str(giving(lambda x: x).head) == "no classes: it gives (N, 4, 12, 12)"
     image = netloupe.explain(giving(vectors), IMAGES[0], "maps:1", ["gradient"])
-    assert "shape suggests" in image.provenance["network"]["head"]
+    assert "(N, 4) suggests" in image.provenance["network"]["head"]
 
 
 def test_labels_stand_for_numbers_where_there_are_no_names() -> None:
@@ -154,6 +157,46 @@ def test_one_number_is_a_score_but_no_certainty() -> None:
     ):
         with pytest.raises(NetworkError, match="one number an image, whose softmax is 1"):
             call()
+
+
+FIELD = {
+    "one output": "one class, as the output's shape (N, 1) suggests; say head='none' if it is no class logits",
+    "value per image": "no classes: it gives (N,)",
+    "segmenter": "no classes: it gives a dict of 'out': (N, 4, 32, 32)",
+    "detector": "no classes: it gives a list",
+    "embedder": "8 classes, as the output's shape (N, 8) suggests; say head='none' if it is no class logits",
+    "bands": "4 classes, as the output's shape (N, 4) suggests; say head='none' if it is no class logits",
+}
+
+
+@pytest.mark.parametrize("name", FIELD)
+def test_networks_of_the_field_are_not_silently_taken_for_classifiers(name: str) -> None:
+    path = shared() / "cases" / "networks.py"
+    if not path.exists():
+        pytest.skip(f"no {path}")
+    spec = importlib.util.spec_from_file_location("networks_of_the_field", path)
+    assert spec is not None
+    assert spec.loader is not None
+    cases = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = cases
+    spec.loader.exec_module(cases)
+    case = cases.all_cases()[name]
+    channels, *size = case.shape
+    color = {} if channels == 3 else {"mean": (0.5,) * channels, "std": (0.25,) * channels}
+    inputs, images = InputSpec(size, channels, **color), torch.rand(1, *case.shape)
+    net, none = Network(case.module, inputs), Network(case.module, inputs, head="none")
+    assert str(net.head) == FIELD[name]
+    for network in (net, none):
+        gradient = netloupe.gradient(network, images, obj.channel("conv", 1))
+        assert float(gradient.abs().max()) > 0
+    for network in (none, net) if net.head.count < 2 else (none,):
+        with pytest.raises(NetworkError, match="gives") as raised:
+            network.predict(images)
+        assert "\n" not in str(raised.value)
+
+
+def test_an_embedding_is_its_own_features() -> None:
+    assert giving(vectors, head="none").layers.features().name == "answer"
 
 
 def test_failures_of_another_kind_are_not_taken_for_a_layout() -> None:

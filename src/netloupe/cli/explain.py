@@ -60,7 +60,7 @@ def _text(found: dict[str, Any]) -> str:
     shares = (f"{one['label']} {one['probability']:.1%}" for one in found["predictions"])
     lines = [
         f"explained: {found['target']}",
-        f"predictions: {', '.join(shares) or 'none, there is no choice of classes'}",
+        f"predictions: {', '.join(shares) or 'none'} ({found['head']})",
         f"object: {_place(found['object'])}",
     ]
     header = ("method", "peak", f"like {found['rival'] or 'a rival'}", "like random", "deletion", "insertion")

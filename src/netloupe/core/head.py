@@ -34,8 +34,9 @@ class Classes:
         object.__setattr__(self, "count", count)
 
     def __str__(self) -> str:
-        told = ", as its output's shape suggests; say head='none' if it is no class logits" if self.assumed else ""
-        return f"{self.count} classes{told}"
+        many = f"{self.count} classes" if self.count > 1 else "one class"
+        told = f", as the output's shape (N, {self.count}) suggests; say head='none' if it is no class logits"
+        return f"{many}{told * self.assumed}"
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -159,7 +160,8 @@ def _entries(result: Any) -> dict[str | int, Any]:
 def _described(answer: Any) -> str:
     if isinstance(answer, Tensor):
         return f"({', '.join(['N', *map(str, answer.shape[1:])])}{',' * (answer.ndim < 2)})"
-    return f"a {type(answer).__name__}"
+    holds = [f"{key!r}: {_described(one)}" for key, one in _entries(answer).items() if isinstance(one, Tensor)]
+    return f"a {type(answer).__name__}" + (f" of {', '.join(holds[:4])}{', ...' * (len(holds) > 4)}" if holds else "")
 
 
 def _fix(answer: Any) -> str:

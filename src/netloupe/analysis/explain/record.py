@@ -68,6 +68,7 @@ class Explanation(Record):
             "target": self.target.title,
             "rival": self.target.rival_title or None,
             "predictions": [vars(one) for one in self.predictions],
+            "head": self.provenance["network"]["head"],
             "object": None if found is None else {"box": list(found.box), "of": list(found.mask.shape)},
             "by_chance": dict(zip(("deletion", "insertion"), self.by_chance.areas, strict=True)),
             "methods": {name: _figures(one) for name, one in self.maps.items()},

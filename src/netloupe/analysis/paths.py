@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from netloupe.analysis.correlation import normed, ranked
+from netloupe.core.moments import means
 from netloupe.core.network import Network
 
 LAYERS = 24  # compared at most, spread evenly over the network
@@ -53,8 +54,7 @@ def profiles(net: Network, images: Tensor, layers: Sequence[str]) -> dict[str, n
 
     def keeper(layer: str) -> Callable[[Tensor], None]:
         def keep(maps: Tensor) -> None:
-            means = maps.float().flatten(2).mean(2) if maps.ndim > 2 else maps.float()
-            parts[layer].append(means.cpu().numpy())
+            parts[layer].append(means(maps.float()).cpu().numpy())
 
         return keep
 

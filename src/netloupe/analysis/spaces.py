@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from netloupe.core.errors import InputError, NetworkError
+from netloupe.core.moments import means
 from netloupe.core.network import Network
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource, Skipped, read_batches
@@ -69,7 +70,7 @@ def features_of(net: Network, images: Tensor, layer: str) -> np.ndarray:
     Raises InputError naming the first whose features are not finite.
     """
     maps = net.activations(images, [layer])[layer]
-    vectors: np.ndarray = (maps.flatten(2).mean(2) if maps.ndim > 2 else maps).cpu().numpy().astype(np.float32)
+    vectors: np.ndarray = means(maps).cpu().numpy().astype(np.float32)
     for i in np.flatnonzero(~np.isfinite(vectors).all(axis=1)):
         raise InputError(f"given image {i}: its features of layer {layer!r} are not finite")
     return vectors

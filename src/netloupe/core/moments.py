@@ -10,6 +10,11 @@ from netloupe.core.errors import InputError
 TINY = 1e-12
 
 
+def means(features: Tensor) -> Tensor:
+    """(N, C, ...) -> (N, C): the mean over positions; vectors stay as they are."""
+    return features if features.ndim == 2 else features.flatten(2).mean(2)
+
+
 def gram(features: Tensor, mask: Tensor | None = None) -> Tensor:
     """(N, C, H, W) -> (N, C, C): F F^T / (H W) with F = features as C x HW (Gatys et al. 2015).
 
@@ -23,7 +28,7 @@ def gram(features: Tensor, mask: Tensor | None = None) -> Tensor:
 
 def covariance(features: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """(N, C, H, W) -> the channels' means (N, C) and their covariances (N, C, C), over the positions."""
-    mean = features.flatten(2).mean(2) if mask is None else features.flatten(2) @ _shares(mask, features)
+    mean = means(features) if mask is None else features.flatten(2) @ _shares(mask, features)
     return mean, gram(features, mask) - mean[:, :, None] * mean[:, None, :]
 
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from netloupe.core.errors import InputError, UnknownName
+from netloupe.core.moments import means
 from netloupe.core.objectives.objective import Objective, OfLayer, Reading, keep, whole
 from netloupe.core.taps import LOGITS
 from netloupe.core.units import Unit
@@ -130,7 +131,7 @@ class Direction(OfLayer):
         maps, count = reading.layer(self.layer), len(self.vector)
         if maps.shape[1] != count:
             raise InputError(f"direction of length {count} in layer {self.layer!r} (accepted: {maps.shape[1]})")
-        return (maps if maps.ndim == 2 else maps.flatten(2).mean(2)) @ self.vector.to(maps)
+        return means(maps) @ self.vector.to(maps)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

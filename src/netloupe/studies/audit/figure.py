@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from netloupe.render.colors import SOFT, diverging, overlay
-from netloupe.render.pictures import Picture, beside, from_pixels, resized, stacked
+from netloupe.render.pictures import Picture, beside, fitted, from_pixels, resized, stacked
 from netloupe.render.sheet import Sheet, paragraph
 from netloupe.studies.audit.places import Box, in_pixels, place_words
 from netloupe.studies.audit.record import LEAST_EFFECT, Audit, Background, Example, Place, Shown
@@ -92,7 +92,7 @@ def titled(a: Audit, shown: Shown) -> list[tuple[str, tuple[Example, ...]]]:
 def excess_picture(a: Audit, one: Place) -> Picture:
     """Where the class's attribution lies above (red) or below (blue) the other classes', the place framed."""
     i = a.labels.index(a.names[one.label])
-    size = _size(a.size)
+    size = fitted(a.size, CELL)
     picture = resized(diverging(a.excess[i]), size, smooth=False)
     return frame(picture, in_pixels(one.proposal.box, size))
 
@@ -113,7 +113,7 @@ def frame(picture: Picture, box: Box, color: tuple[int, int, int] = MARK, width:
 
 def pictures_of(one: Example, box: Box | None) -> list[Picture]:
     """The image, its map over it where there is one, and the changed image; the place framed in the first."""
-    size = _size((one.image.shape[1], one.image.shape[2]))
+    size = fitted(one.image.shape[1:], CELL)
     scale = size[0] / one.image.shape[1]
     photo, changed = (resized(from_pixels(each), size, smooth=scale < 1) for each in (one.image, one.changed))
     found = [photo if box is None else frame(photo, _scaled(box, scale))]
@@ -142,11 +142,6 @@ def _example(name: str, one: Example, box: Box | None) -> Picture:
     return stacked([row, paragraph(before_after(name, one), row.shape[1], 12, SOFT)], gap=3)
 
 
-def _size(size: tuple[int, int]) -> tuple[int, int]:
-    scale = CELL / max(size)
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-
 def mean_map(values: np.ndarray, size: tuple[int, int]) -> Picture:
     """The mean attribution of a class by cells, white where it is spread evenly."""
-    return resized(diverging(values - 1 / values.size), _size(size), smooth=False)
+    return resized(diverging(values - 1 / values.size), fitted(size, CELL), smooth=False)

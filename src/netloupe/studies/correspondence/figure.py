@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from netloupe.render.chart import Axis, axis, font, text_table
 from netloupe.render.colors import COLORS, GRAY, INK, RULE, SOFT
-from netloupe.render.pictures import PAPER, Color, Picture, beside, from_pixels, grid, resized, stacked
+from netloupe.render.pictures import PAPER, Color, Picture, beside, fitted, from_pixels, grid, resized, stacked
 from netloupe.render.sheet import Sheet, paragraph
 from netloupe.studies.correspondence.record import RANDOM, Correspondence
 
@@ -46,8 +46,7 @@ def _sheet(found: Correspondence) -> Picture:
 def _strips(found: Correspondence) -> Picture:
     """A row for the images, one for each part hidden, and one for the first draw of random squares."""
     count = min(_SHOWN, len(found.images))
-    height, width = found.images.shape[2:]
-    size = max(1, round(_CELL * height / max(height, width))), max(1, round(_CELL * width / max(height, width)))
+    size = fitted(found.images.shape[2:], _CELL)
     rows = [
         beside(
             [paragraph("untouched", _NAME), grid([_shown(found, i, None, size) for i in range(count)], count)], gap=0

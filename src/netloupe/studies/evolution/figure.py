@@ -85,9 +85,7 @@ def _tiles(e: Evolution, layer: LayerEvolution, k: int, i: int) -> list[Picture]
     box = layer.boxes[k][i]
     tile = tile_of(layer.projections[k, i], box, _CELL)
     photo = e.photo(int(layer.images[i, layer.channels[k]]))
-    scale = photo.shape[0] / e.size[0], photo.shape[1] / e.size[1]
-    part = box[0] * scale[0], box[1] * scale[1], box[2] * scale[0], box[3] * scale[1]
-    return [cropped(tile, (0, 0, *tile.shape[:2]), _CELL), cropped(photo, part, _CELL)]
+    return [cropped(tile, (0, 0, *tile.shape[:2]), _CELL), cropped(photo, box, _CELL, of=e.size)]
 
 
 def _chart(e: Evolution, title: str, measured: str, values: dict[str, np.ndarray]) -> Picture:

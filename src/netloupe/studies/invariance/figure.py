@@ -8,7 +8,7 @@ import numpy as np
 
 from netloupe.render.chart import Axis, Band, Line, axis, line_chart, text_table
 from netloupe.render.colors import COLORS, INK, SOFT
-from netloupe.render.pictures import Color, Picture, beside, from_pixels, resized, stacked
+from netloupe.render.pictures import Color, Picture, beside, fitted, from_pixels, resized, stacked
 from netloupe.render.sheet import Sheet, paragraph
 from netloupe.studies.invariance.record import MOTIONS, Invariance, amount, shown_places
 
@@ -64,15 +64,14 @@ def _chart(title: str, found: Invariance, values: np.ndarray, curves: np.ndarray
 def _strip(found: Invariance, motion: str) -> Picture:
     """A row for each example, its color at the left, under the values of the motion."""
     pictures = found.strips[motion]
-    height, width = pictures.shape[-2:]
-    size = max(1, round(_CELL * height / max(height, width))), max(1, round(_CELL * width / max(height, width)))
+    size = fitted(pictures.shape[-2:], _CELL)
     places = shown_places(motion, len(found.steps[motion]))
     names = [paragraph(_value(motion, found.steps[motion][place]), size[1], 11, SOFT) for place in places]
     rows = [beside([np.full((1, _EDGE, 3), 246, np.uint8), *names], gap=3)]
     for images, color in zip(pictures, _colors(found), strict=True):
         edge = np.empty((size[0], _EDGE, 3), np.uint8)
         edge[:] = color
-        cells = [resized(from_pixels(image), size, smooth=size[0] <= height) for image in images]
+        cells = [resized(from_pixels(image), size, smooth=size[0] <= image.shape[1]) for image in images]
         rows.append(beside([edge, *cells], gap=3))
     return stacked([paragraph(_TITLES[motion], rows[0].shape[1], 15), *rows], gap=3)
 

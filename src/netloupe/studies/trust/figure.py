@@ -8,7 +8,7 @@ import numpy as np
 
 from netloupe.render.chart import LEFT, Axis, Line, axis, fits, line_chart, text_table
 from netloupe.render.colors import COLORS, GRAY, SOFT, diverging, heat, strength
-from netloupe.render.pictures import Picture, beside, from_pixels, grid, resized, stacked
+from netloupe.render.pictures import Picture, beside, fitted, from_pixels, grid, resized, stacked
 from netloupe.render.sheet import Sheet, framed, paragraph
 from netloupe.studies.trust.record import Trust
 
@@ -55,9 +55,8 @@ def _sheet(t: Trust) -> Picture:
 
 def _cascade(t: Trust) -> Picture:
     """The first image's maps, a row a method: trained, then stage by stage, each map on its own scale."""
-    height, width = t.image.shape[1:]
-    size = round(_CELL * height / max(height, width)), round(_CELL * width / max(height, width))
-    photo = resized(from_pixels(t.image), size, smooth=max(size) < max(height, width))
+    size = fitted(t.image.shape[1:], _CELL)
+    photo = resized(from_pixels(t.image), size, smooth=max(size) < max(t.image.shape[1:]))
     names = [paragraph(name, size[1], 12, SOFT) for name in ["trained", *(layers[-1] for layers in t.stages)]]
     rows = [beside([_blank(1, _NAME + 2), photo, _blank(1, 8), paragraph(t.targets[0], WIDTH // 2)], gap=0)]
     rows.append(beside([_blank(1, _NAME), *names], gap=2))

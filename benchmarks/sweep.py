@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.data.sources import ImageSource
-from netloupe.sweep.accumulators import Accumulator, ClassMeans, Features, Peaks, Predictions, TopPatches
+from netloupe.sweep.accumulators import Accumulator, ClassMeans, Features, Peaks, Predictions, Strongest
 from netloupe.sweep.engine import sweep
 from netloupe.zoo.lenslet import lenslet
 
@@ -65,7 +65,7 @@ def network(kind: str) -> tuple[Network, str]:
 
 def accumulators(features: str) -> dict[str, Accumulator]:
     return {
-        "patches": TopPatches(9),
+        "patches": Strongest(9),
         "peaks": Peaks(),
         "classes": ClassMeans(),
         "features": Features(features),

@@ -17,7 +17,7 @@ from netloupe.core.errors import InputError
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import LOGITS, Network
 from netloupe.data.sources import ImageSource
-from netloupe.sweep.accumulators import Accumulator, ClassMeans, Features, Peaks, Predictions, TopPatches
+from netloupe.sweep.accumulators import Accumulator, ClassMeans, Features, Peaks, Predictions, Strongest
 
 SIDE = 8
 
@@ -73,7 +73,7 @@ def source_of(
 
 def all_accumulators(k: int = 9) -> dict[str, Accumulator]:
     return {
-        "patches": TopPatches(k),
+        "patches": Strongest(k),
         "peaks": Peaks(),
         "classes": ClassMeans(),
         "features": Features("block"),

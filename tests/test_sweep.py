@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +13,11 @@ from torch import Tensor, nn
 from netloupe.core.errors import InputError, NetworkError, UnknownName
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import LOGITS, Network
-from netloupe.sweep.accumulators import ClassMeans, Features, Peaks, Predictions, TopPatches
+from netloupe.studies.responses import Responses
+from netloupe.sweep import blocks, engine
+from netloupe.sweep.accumulator import make
+from netloupe.sweep.accumulators import Accumulator, ClassMeans, Features, Peaks, Predictions, Strongest
+from netloupe.sweep.blocks import DataSet
 from netloupe.sweep.engine import sweep
 from netloupe.sweep.maps import Maps
 from sweep_helpers import (
@@ -36,7 +43,7 @@ def noise(count: int, seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("count", [53, 64, 5])
 def test_top_patches_match_a_plain_sort(batch_size: int, count: int) -> None:
     net, images, k = tiny_network(), tiny_images(count), 9
-    top = TopPatches(k)
+    top = Strongest(k)
     report = sweep(net, images, {"top": top}, batch_size=batch_size)
     assert (report.images, report.resumed, report.skipped) == (count, 0, ())
     expected = outputs(net, images)
@@ -132,7 +139,7 @@ def test_repeated_images_tie_exactly_and_the_smaller_id_wins() -> None:
     torch.manual_seed(5)
     net = Network(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 16, 3)), InputSpec(size=(SIDE, SIDE)))
     images = torch.rand(11, 3, SIDE, SIDE).repeat(4, 1, 1, 1)
-    top = TopPatches(4)
+    top = Strongest(4)
     sweep(net, images, {"top": top}, layers=["0", "2"])
     for found in top.result().values():
         values, ids = found.values.numpy(), found.images.numpy()
@@ -183,7 +190,7 @@ def test_merging_into_an_empty_accumulator_copies() -> None:
 def test_accumulators_that_differ_are_not_merged() -> None:
     net, images = tiny_network(), tiny_images(4)
     with pytest.raises(InputError, match="can't be merged"):
-        TopPatches(3).merge(TopPatches(4))
+        Strongest(3).merge(Strongest(4))
     with pytest.raises(InputError, match="can't be merged"):
         Features("fc").merge(Features("block"))
     one, other = Peaks(), Peaks()
@@ -193,20 +200,66 @@ def test_accumulators_that_differ_are_not_merged() -> None:
         one.merge(other)
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1, 0, 2)])
+def test_a_sweep_is_the_ordered_merge_of_its_shards(monkeypatch: pytest.MonkeyPatch, order: tuple[int, ...]) -> None:
+    torch.manual_seed(3)
+    module = nn.Sequential(nn.Conv2d(3, 24, 5), nn.ReLU(), nn.Conv2d(24, 40, 3), nn.Flatten(), nn.Linear(160, 10))
+    net = Network(module, InputSpec(size=(SIDE, SIDE)))
+    source = source_of(noise(53), broken=[4, 17, 18])
+    monkeypatch.setattr(blocks, "_BLOCK", {"cpu": 4})
+    monkeypatch.setattr(engine, "BLOCKS", 4)
+    accumulators = {**all_accumulators(), "features": Features("2"), "responses": Responses(3, seed=5)}
+    whole = {name: make(json.loads(json.dumps(a.spec()))) for name, a in accumulators.items()}
+    sweep(net, source, whole)
+    shards: dict[int, dict[str, Accumulator]] = {}
+    for number in order:  # each read by itself, in whatever order, from what can be sent to another process
+        shards[number] = {name: make(json.loads(json.dumps(a.spec()))) for name, a in accumulators.items()}
+        data = DataSet(net, source)
+        run = engine._Pass(net, data, list(net.layers), list(shards[number].values()), True)
+        for block in itertools.islice(data.blocks(16 * number, 7), 4):
+            run(block)
+    merged = {name: make(a.spec()) for name, a in accumulators.items()}
+    for number in sorted(shards):
+        for name, accumulator in merged.items():
+            sent = make(accumulator.spec())
+            sent.load(shards[number][name].state())
+            accumulator.merge(sent)
+    assert_equal_results(flat_results(whole), flat_results(merged))
+    monkeypatch.undo()
+    unsharded = {name: a.fresh() for name, a in accumulators.items()}
+    monkeypatch.setattr(blocks, "_BLOCK", {"cpu": 4})
+    sweep(net, source, unsharded)
+    assert_equal_results(flat_results(unsharded), flat_results(whole), tolerance=1e-9)
+
+
+def test_asking_what_is_read_changes_nothing() -> None:
+    net, images = tiny_network(), tiny_images(20)
+    asked, plain = all_accumulators(), all_accumulators()
+    for labeled in (True, False, True):
+        assert {name: a.reads(["fc"], labeled) for name, a in asked.items()}
+    sweep(net, images, plain)
+    run = engine._Pass(net, DataSet(net, images), list(net.layers), list(asked.values()), True)
+    for accumulator in asked.values():
+        accumulator.reads(["fc"], True)
+    for block in DataSet(net, images).blocks(0, 32):
+        run(block)
+    assert_equal_results(flat_results(plain), flat_results(asked))
+
+
 def test_a_non_finite_activation_is_an_error_that_names_it() -> None:
     net = tiny_network()
     images = tiny_images(20)
     with torch.no_grad():
         net.module.block[0].weight[3] = 3e38
     with pytest.raises(NetworkError, match=r"tiny: activation -?(inf|nan) in layer 'block.0', channel 3, for image 0"):
-        sweep(net, images, {"top": TopPatches()})
+        sweep(net, images, {"top": Strongest()})
     assert not any(m._forward_hooks for m in net.module.modules())
     with torch.no_grad():
         net.module.block[0].weight[3] = 0
         net.module.fc.bias[6] = float("nan")
     with pytest.raises(NetworkError, match="activation nan in the logits, class 6"):
         sweep(net, images, {"predictions": Predictions()})
-    assert sweep(net, images, {"top": TopPatches()}, layers=["conv1"]).images == 20
+    assert sweep(net, images, {"top": Strongest()}, layers=["conv1"]).images == 20
 
 
 class NoLogits(nn.Module):
@@ -220,7 +273,7 @@ class NoLogits(nn.Module):
 
 def test_logits_are_needed_only_by_those_who_read_them() -> None:
     net, images = Network(NoLogits(), InputSpec(size=(SIDE, SIDE))), tiny_images(3)
-    assert sweep(net, images, {"top": TopPatches(), "peaks": Peaks()}).images == 3
+    assert sweep(net, images, {"top": Strongest(), "peaks": Peaks()}).images == 3
     with pytest.raises(NetworkError, match="no logits"):
         sweep(net, images, {"predictions": Predictions()})
 
@@ -238,7 +291,7 @@ def test_broken_images_are_left_out_and_named() -> None:
     good = [i for i in range(40) if i not in broken]
     assert accumulators["features"].result().ids.tolist() == good
     assert accumulators["peaks"].result()["conv1"].count == 36
-    whole = TopPatches(40)
+    whole = Strongest(40)
     sweep(net, source_of(pixels, broken=broken), {"top": whole}, layers=["conv1"])
     assert sorted(whole.result()["conv1"].images[0].tolist()) == [-1] * 4 + good
 
@@ -263,12 +316,12 @@ def test_a_network_is_left_as_it_was() -> None:
 def test_bad_arguments() -> None:
     net, images = tiny_network(), tiny_images(3)
     with pytest.raises(UnknownName, match="did you mean 'conv1'"):
-        sweep(net, images, {"top": TopPatches()}, layers=["conv"])
+        sweep(net, images, {"top": Strongest()}, layers=["conv"])
     with pytest.raises(InputError, match="batch size 0"):
-        sweep(net, images, {"top": TopPatches()}, batch_size=0)
+        sweep(net, images, {"top": Strongest()}, batch_size=0)
     with pytest.raises(InputError, match="k is 0"):
-        TopPatches(0)
+        Strongest(0)
     with pytest.raises(InputError, match="accepted: \\[0, 1\\]"):
-        sweep(net, images * 255, {"top": TopPatches()})
+        sweep(net, images * 255, {"top": Strongest()})
     with pytest.raises(InputError, match="of shape"):
-        sweep(net, images[:, :1], {"top": TopPatches()})
+        sweep(net, images[:, :1], {"top": Strongest()})

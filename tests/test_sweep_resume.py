@@ -7,13 +7,16 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from netloupe.core.errors import Cancelled, StoreError
-from netloupe.sweep.accumulators import Peaks, TopPatches
+from netloupe.sweep import blocks, engine
+from netloupe.sweep.accumulators import Peaks, Strongest
 from netloupe.sweep.engine import sweep
 from sweep_helpers import (
     SIDE,
@@ -63,6 +66,35 @@ def test_killed_and_resumed_gives_identical_results(tmp_path: Path, moment: int)
     assert os.listdir(state.parent) == [state.name]
 
 
+def test_stopped_after_any_block_of_any_shard_it_goes_on_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "_BLOCK", {"cpu": 4})
+    monkeypatch.setattr(engine, "BLOCKS", 3)
+    net, images, state = tiny_network(), torch.rand(41, 3, SIDE, SIDE), tmp_path / "sweep.safetensors"
+    whole = all_accumulators()
+    sweep(net, images, whole)
+    for stop in range(4, 41, 4):
+        with pytest.raises(KeyboardInterrupt):
+            sweep(net, images, all_accumulators(), state=state, save_every=0.0, watch=Reacting(_stopping(stop)))
+        resumed = all_accumulators()
+        if stop % 8 == 0:
+            assert sweep(net, images, resumed, state=state).resumed == stop
+            assert_equal_results(flat_results(whole), flat_results(resumed))
+            state.unlink()
+    resumed = all_accumulators()
+    sweep(net, images, resumed, state=state)
+    assert_equal_results(flat_results(whole), flat_results(resumed))
+
+
+def _stopping(at: int) -> Callable[[str, int], None]:
+    def stop(_name: str, done: int) -> None:
+        if done == at:
+            raise KeyboardInterrupt
+
+    return stop
+
+
 def test_skipped_images_are_remembered(tmp_path: Path) -> None:
     source = source_of(np.zeros((40, SIDE, SIDE, 3), dtype=np.uint8), broken=[2, 35])
     state = tmp_path / "sweep.safetensors"
@@ -92,16 +124,16 @@ def test_a_cancelled_sweep_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 def test_the_state_of_something_else_is_refused(tmp_path: Path) -> None:
     state, images = tmp_path / "sweep.safetensors", tiny_images(20)
-    sweep(tiny_network(), images, {"top": TopPatches(3)}, state=state, layers=["conv1"])
+    sweep(tiny_network(), images, {"top": Strongest(3)}, state=state, layers=["conv1"])
     before = state.read_bytes()
     with pytest.raises(StoreError, match=r"its network: .*, now: .*; delete it to start anew"):
-        sweep(tiny_network(seed=9), images, {"top": TopPatches(3)}, state=state, layers=["conv1"])
+        sweep(tiny_network(seed=9), images, {"top": Strongest(3)}, state=state, layers=["conv1"])
     with pytest.raises(StoreError, match="its source: "):
-        sweep(tiny_network(), images.flip(0), {"top": TopPatches(3)}, state=state, layers=["conv1"])
+        sweep(tiny_network(), images.flip(0), {"top": Strongest(3)}, state=state, layers=["conv1"])
     with pytest.raises(StoreError, match="its layers: "):
-        sweep(tiny_network(), images, {"top": TopPatches(3)}, state=state, layers=["fc"])
-    with pytest.raises(StoreError, match=r"its accumulators\.top: ") as caught:
-        sweep(tiny_network(), images, {"top": TopPatches(4)}, state=state, layers=["conv1"])
+        sweep(tiny_network(), images, {"top": Strongest(3)}, state=state, layers=["fc"])
+    with pytest.raises(StoreError, match=r"its accumulators\.top\.k: 3, now: 4") as caught:
+        sweep(tiny_network(), images, {"top": Strongest(4)}, state=state, layers=["conv1"])
     assert "\n" not in str(caught.value)
     assert state.read_bytes() == before
 
@@ -111,7 +143,7 @@ def test_a_file_that_is_no_state_is_refused(tmp_path: Path, content: bytes) -> N
     state = tmp_path / "sweep.safetensors"
     state.write_bytes(content)
     with pytest.raises(StoreError, match="is no saved sweep"):
-        sweep(tiny_network(), tiny_images(3), {"top": TopPatches()}, state=state)
+        sweep(tiny_network(), tiny_images(3), {"top": Strongest()}, state=state)
     assert state.read_bytes() == content
 
 

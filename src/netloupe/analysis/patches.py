@@ -31,7 +31,7 @@ from netloupe.data.sources import ImageSource, ReadPixels, pixel_reader
 from netloupe.render.colors import relief
 from netloupe.render.pictures import PAPER, Picture, captioned, cropped, fitted, from_pixels, grid, resized
 from netloupe.render.result import Result
-from netloupe.sweep.accumulators import TopPatches as TopAccumulator
+from netloupe.sweep.accumulators import Strongest
 from netloupe.sweep.engine import check_any_read, sweep
 
 PATCH_SIDE = 72  # px of a patch in pictures
@@ -191,10 +191,11 @@ def top_patches(
     if k < 1:
         raise InputError(f"k is {k} (accepted: 1 or more)")
     names = list(net.layers) if layers is None else [net.layer(n).name for n in layers]
-    accumulator = TopAccumulator(k)
+    accumulator = Strongest(k)
     report = sweep(net, images, {"patches": accumulator}, layers=names, batch_size=batch_size, watch=watch)
     check_any_read(report, images)
-    found = {n: LayerPatches(*accumulator.result()[n]) for n in names}
+    best = accumulator.result()
+    found = {n: LayerPatches(*best[n]) for n in names}
     read: ReadPixels
     if isinstance(images, Tensor):
         pixels = images.detach().cpu()

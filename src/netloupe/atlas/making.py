@@ -20,8 +20,16 @@ from netloupe.core.rules import Rule
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.labels import class_names, of_network
 from netloupe.data.sources import ImageSource, ReadPixels, Skipped
-from netloupe.sweep.accumulators import ClassMeans, Features, FeatureVectors, MeansByClass, Peaks, PeakStatistics, Top
-from netloupe.sweep.accumulators import TopPatches as Strongest
+from netloupe.sweep.accumulators import (
+    ClassMeans,
+    Features,
+    FeatureVectors,
+    MeansByClass,
+    Peaks,
+    PeakStatistics,
+    Strongest,
+    Top,
+)
 from netloupe.sweep.engine import check_any_read, sweep
 
 MAP_LAYERS = 24  # rows of a sheet of maps at most, spread evenly over the network

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 from torch import Tensor
@@ -46,8 +46,8 @@ class Responses(Accumulator):
         self._ids: np.ndarray | None = None  # of this batch
         self._at = np.zeros((0, places, 2))
 
-    def __repr__(self) -> str:
-        return f"Responses(places={self.places}, seed={self.seed})"
+    def settings(self) -> dict[str, Any]:
+        return {"places": self.places, "seed": self.seed}
 
     def reads(self, layers: Sequence[str], labeled: bool) -> Sequence[str]:
         return layers
@@ -65,8 +65,7 @@ class Responses(Accumulator):
         pass
 
     def merge(self, other: Responses) -> None:
-        if repr(self) != repr(other):
-            raise InputError(f"{self!r} can't be merged with {other!r}")
+        self.check_same(other)
         for layer, found in other._found.items():
             self._found.setdefault(layer, []).extend(found)
 

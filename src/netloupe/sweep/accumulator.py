@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Self
+from importlib import import_module
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -48,8 +49,30 @@ class Sink(Listener):
 class Accumulator(Listener):
     """Finds something that can be merged, saved and resumed.
 
-    `repr` names every setting: a saved state is only taken up by an accumulator of equal `repr`.
+    It is made again from its `spec`; a saved state is only taken up by an accumulator of equal spec.
     """
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """What it was made with, by name, as plain JSON."""
+
+    def spec(self) -> dict[str, Any]:
+        """What `make` makes one like it from, as plain JSON."""
+        return {"kind": f"{type(self).__module__}:{type(self).__name__}", **self.settings()}
+
+    def fresh(self) -> Self:
+        """One like it that has taken in nothing."""
+        kind: Any = type(self)
+        found: Self = kind(**self.settings())
+        return found
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.settings().items())})"
+
+    def check_same(self, other: Self) -> None:
+        """Raise InputError unless both have the same settings."""
+        if self.spec() != other.spec():
+            raise InputError(f"{self!r} can't be merged with {other!r}")
 
     @abstractmethod
     def merge(self, other: Self) -> None:
@@ -62,6 +85,14 @@ class Accumulator(Listener):
     @abstractmethod
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Become what gave this `state()`."""
+
+
+def make(spec: Mapping[str, Any]) -> Accumulator:
+    """The accumulator that a `spec` describes, having taken in nothing."""
+    settings = dict(spec)
+    module, name = settings.pop("kind").split(":")
+    found: Accumulator = getattr(import_module(module), name)(**settings)
+    return found
 
 
 class Columns:

@@ -3,7 +3,7 @@
 from netloupe.sweep.accumulator import Accumulator
 from netloupe.sweep.classes import ClassMeans, MeansByClass
 from netloupe.sweep.peaks import Peaks, PeakStatistics
-from netloupe.sweep.top import Top, TopPatches
+from netloupe.sweep.top import Strongest, Top
 from netloupe.sweep.vectors import Features, FeatureVectors, PredictedClasses, Predictions
 
 __all__ = [
@@ -16,6 +16,6 @@ __all__ = [
     "Peaks",
     "PredictedClasses",
     "Predictions",
+    "Strongest",
     "Top",
-    "TopPatches",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from netloupe.core.identity import Identity
 from netloupe.data.sources import Skipped
 from netloupe.sweep.accumulator import Accumulator
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,11 @@ class Checkpoint:
         self._saved = time.monotonic()
         self._cost = 0.0
 
-    def load(self, accumulators: Mapping[str, Accumulator]) -> Cursor:
-        """Bring the accumulators to where the file left them; the start if there is no file.
+    def load(self, held: Callable[[int], Mapping[str, Accumulator]]) -> Cursor:
+        """Bring accumulators to where the file left them; the start if there is no file.
 
-        Raises StoreError if the file is no state of a sweep, or that of another one.
+        held: gives those that hold something, by name, when a certain id comes next. Raises StoreError if the file is
+        no state of a sweep, or that of another one.
         """
         if not self._path.exists():
             return Cursor()
@@ -55,7 +56,7 @@ class Checkpoint:
         except (OSError, SafetensorError, KeyError, ValueError):
             raise StoreError(f"{self._path}: is no saved sweep; delete it to start anew") from None
         self._identity.check(found["identity"], self._path, "sweep")
-        for name, accumulator in accumulators.items():
+        for name, accumulator in held(found["next_id"]).items():
             mark = f"{name}:"
             accumulator.load({k.removeprefix(mark): t for k, t in tensors.items() if k.startswith(mark)})
         return Cursor(found["next_id"], found["images"], tuple(Skipped(*entry) for entry in found["skipped"]))

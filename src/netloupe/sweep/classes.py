@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 import torch
@@ -34,32 +34,33 @@ class ClassMeans(Accumulator):
 
     def __init__(self) -> None:
         self._columns = Columns()
-        self._by_prediction = False
         self._classes = 0  # at least so many
         self._labels: np.ndarray | None = None  # of the current batch
+        self._predicted: np.ndarray | None = None  # where they are asked for, which is where there are no labels
         self._sums: dict[int, np.ndarray] = {}  # class -> (width,)
         self._counts: dict[int, int] = {}
 
-    def __repr__(self) -> str:
-        return "ClassMeans()"
+    def settings(self) -> dict[str, Any]:
+        return {}
 
     def reads(self, layers: Sequence[str], labeled: bool) -> Sequence[str]:
-        self._by_prediction = not labeled
         return layers if labeled else [*layers, LOGITS]
 
     def update(self, layer: str, maps: Maps) -> None:
         if layer != LOGITS:
             self._columns.put(layer, maps.peak)
-            self._labels = maps.labels if not self._by_prediction else self._labels
+            self._labels = maps.labels
         else:
-            self._labels = maps.peak.argmax(1)
+            self._predicted = maps.peak.argmax(1)
             self._classes = max(self._classes, maps.peak.shape[1])
 
     def end_batch(self) -> None:
-        assert self._labels is not None
-        for label, row in zip(self._labels.tolist(), self._columns.take(), strict=True):
+        labels = self._labels if self._predicted is None else self._predicted
+        assert labels is not None
+        for label, row in zip(labels.tolist(), self._columns.take(), strict=True):
             if label >= 0:
                 self._add(label, row, 1)
+        self._predicted = None
 
     def _add(self, label: int, total: np.ndarray, count: int) -> None:
         if label not in self._sums:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from torch import Tensor
@@ -67,8 +67,8 @@ class Peaks(Accumulator):
         self._active = np.zeros(width, dtype=np.int64)
         self._histograms = Histograms(width)
 
-    def __repr__(self) -> str:
-        return "Peaks()"
+    def settings(self) -> dict[str, Any]:
+        return {}
 
     def reads(self, layers: Sequence[str], labeled: bool) -> Sequence[str]:
         return layers

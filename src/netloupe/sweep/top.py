@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 import torch
@@ -50,7 +50,7 @@ _NOTHING = _Found(
 
 
 @final
-class TopPatches(Accumulator):
+class Strongest(Accumulator):
     """For each channel the `k` images with the highest peak, at most one patch per image.
 
     Ties go to the smaller image id, exactly, in whatever order images come and parts are merged.
@@ -77,8 +77,8 @@ class TopPatches(Accumulator):
         self._follows = True  # they ascend and follow all those of earlier batches
         self._in_order = True  # so did all that are in _waiting
 
-    def __repr__(self) -> str:
-        return f"TopPatches(k={self.k})" if self.of is None else f"TopPatches(k={self.k}, of={self.of})"
+    def settings(self) -> dict[str, Any]:
+        return {"k": self.k, "of": None if self.of is None else list(self.of)}
 
     def reads(self, layers: Sequence[str], labeled: bool) -> Sequence[str]:
         return layers if self.of is None else self.of
@@ -107,9 +107,8 @@ class TopPatches(Accumulator):
         if 3 * self._count >= self.k * self._columns.width:
             self._settle()
 
-    def merge(self, other: TopPatches) -> None:
-        if repr(self) != repr(other):
-            raise InputError(f"{self!r} can't be merged with {other!r}")
+    def merge(self, other: Strongest) -> None:
+        self.check_same(other)
         if other._columns.width == 0:
             return
         if self._columns.width == 0:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 from torch import Tensor
 
-from netloupe.core.errors import InputError
 from netloupe.core.network import LOGITS
 from netloupe.sweep.accumulator import Accumulator, State, to_arrays, to_state
 from netloupe.sweep.maps import Maps
@@ -64,8 +63,8 @@ class Features(Accumulator):
         self.grid = grid
         self._rows = _Rows("ids", "vectors")
 
-    def __repr__(self) -> str:
-        return f"Features({self.layer!r})" if self.grid == 1 else f"Features({self.layer!r}, grid={self.grid})"
+    def settings(self) -> dict[str, Any]:
+        return {"layer": self.layer, "grid": self.grid}
 
     def reads(self, layers: Sequence[str], labeled: bool) -> Sequence[str]:
         return [self.layer]
@@ -77,8 +76,7 @@ class Features(Accumulator):
         pass
 
     def merge(self, other: Features) -> None:
-        if repr(self) != repr(other):
-            raise InputError(f"{self!r} can't be merged with {other!r}")
+        self.check_same(other)
         self._rows.extend(other._rows)
 
     def result(self) -> FeatureVectors:
@@ -116,8 +114,8 @@ class Predictions(Accumulator):
     def __init__(self) -> None:
         self._rows = _Rows("ids", "classes", "probabilities")
 
-    def __repr__(self) -> str:
-        return "Predictions()"
+    def settings(self) -> dict[str, Any]:
+        return {}
 
     def reads(self, layers: Sequence[str], labeled: bool) -> Sequence[str]:
         return [LOGITS]

@@ -29,7 +29,7 @@ from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource, ReadPixels, pixel_reader
 from netloupe.render.pictures import PAPER, Picture, beside, captioned, cropped, from_pixels, stacked
 from netloupe.render.result import Result
-from netloupe.sweep.accumulators import TopPatches
+from netloupe.sweep.accumulators import Strongest
 from netloupe.sweep.engine import check_any_read, sweep
 from netloupe.synthesis.visualize import as_size, exciting, visualize
 
@@ -222,7 +222,7 @@ def rank(
         (LOGITS, net.head.classes(str(u)).index(u.class_name)) if u.class_name is not None else u.channel_of(net.layers)
         for u in units
     ]
-    top = TopPatches(count, of=list(dict.fromkeys(layer for layer, _ in places)))
+    top = Strongest(count, of=list(dict.fromkeys(layer for layer, _ in places)))
     layers = [layer for layer, _ in places if layer != LOGITS]
     report = sweep(net, source, {"patches": top}, layers=layers, watch=watch)
     check_any_read(report, source)

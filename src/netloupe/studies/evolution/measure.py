@@ -29,7 +29,7 @@ from netloupe.render.pictures import Picture, from_pixels
 from netloupe.studies.evolution import figure
 from netloupe.studies.evolution.record import Evolution, LayerEvolution
 from netloupe.studies.responses import Responses, likeness, places_for
-from netloupe.sweep.accumulators import Top, TopPatches
+from netloupe.sweep.accumulators import Strongest, Top
 from netloupe.sweep.engine import check_any_read, sweep
 
 Choice = Literal["strongest", "random"]
@@ -138,7 +138,7 @@ class _Study:
         for name, shape in self._shapes.items():
             if name not in net.layers or net.layers[name].shape != shape:
                 raise NetworkError(f"the snapshot of epoch {epoch} has no layer {name!r} of shape {shape}")
-        top, responses = TopPatches(1), Responses(self.places, self.seed)
+        top, responses = Strongest(1), Responses(self.places, self.seed)
         feeds = {"top": top, "responses": responses}
         report = sweep(net, self.images, feeds, layers=self.layers, batch_size=self.batch)
         check_any_read(report, self.images)

@@ -101,6 +101,7 @@ def provenance_of(task: Task, net: Network, inputs: Mapping[str, Any]) -> Proven
             "name": net.name,
             "hash": net.fingerprint(),
             "device": str(net.device),
+            "head": str(net.head),
             "model": None if net.origin is None else dict(net.origin),
         },
         input={

@@ -72,7 +72,7 @@ class Skip(nn.Module):
 
 
 class Branches(nn.Module):
-    """Code that can't be traced: which way it goes depends on the numbers."""
+    """Code that can't be repeated from a record: which way it goes depends on the numbers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,8 +119,10 @@ def test_the_part_after_a_layer_gives_the_logits_of_the_whole(
     assert not any(part._forward_hooks for part in net.module.modules())
 
 
-def test_an_untraceable_network_says_why() -> None:
-    assert "can't be traced" in str(Rest(wrapped(Branches()), "first").whole)
+def test_a_network_that_decides_by_numbers_says_why() -> None:
+    rest = Rest(wrapped(Branches()), "first")
+    rest.record(images())
+    assert "depends on the values" in str(rest.whole)
     with pytest.raises(UnknownName, match="did you mean 'first'"):
         Rest(wrapped(Skip()), "frist")
 
@@ -195,9 +197,9 @@ def test_every_channel_against_plain_loops_with_skips_and_batches() -> None:
             assert clean[image, c].max() == clean[:, c].max()
 
 
-def test_a_network_that_cannot_be_traced_is_ablated_by_whole_passes() -> None:
+def test_a_network_that_decides_by_numbers_is_ablated_by_whole_passes() -> None:
     found = ablation(wrapped(Branches()), images(), layers=["first"])
-    assert "can't be traced" in str(found.layers[0].whole_passes)
+    assert "depends on the values" in str(found.layers[0].whole_passes)
     assert np.abs(found.layers[0].rise).max() > 0
     assert any("whole network" in note for note in found.summary()["notes"])
 

@@ -241,7 +241,7 @@ class Patching(nn.Module):
         (Patching(), "written in place"),
         (nn.InstanceNorm2d(3), "does not give what the network gives"),
         (Fn(lambda x: x.flatten(2).transpose(1, 2) @ torch.ones(3, 3, dtype=x.dtype)), "can't be repeated"),
-        (Fn(lambda x: x.flatten(0, 1).unflatten(0, (len(x), 3))), "can't be repeated for several images"),
+        (Fn(lambda x: x.flatten(0, 1).unflatten(0, (len(x), 3))), "can't be repeated on other values"),
         (Fn(lambda x: x + torch.rand_like(x)), "does not give what the network gives"),
     ],
 )

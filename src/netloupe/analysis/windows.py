@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from netloupe.core.errors import InputError, first_line
+from netloupe.core.errors import InputError
 from netloupe.core.network import Network
 from netloupe.core.objectives import Reading
 from netloupe.core.receptive_field import Box, Span
-from netloupe.core.trace.graph import Unrecordable
+from netloupe.core.trace.mode import CantTell
 from netloupe.core.trace.windows import Incremental
 from netloupe.core.watch import SILENT, Watch
 
@@ -107,12 +107,12 @@ class Sliding:
         if incremental:
             try:
                 self._incremental = self._prepared(growth, bfloat16, trusted)
-            except Unrecordable as trouble:
+            except CantTell as trouble:
                 self.reason = str(trouble)
 
     def _prepared(self, growth: float, bfloat16: bool, trusted: bool) -> Incremental:
         if not self.layers:
-            raise Unrecordable("the objective reads no layer")
+            raise CantTell("the objective reads no layer")
         self._exact = exact = Incremental(self.net, self.image, self.layers)
         if not trusted:
             self._try(exact)
@@ -132,21 +132,17 @@ class Sliding:
 
     @torch.no_grad()
     def _try(self, exact: Incremental) -> None:
-        """Raise Unrecordable unless the first of two windows computed together gives what a full pass gives."""
+        """Raise CantTell unless the first of two windows computed together gives what a full pass gives."""
         height, width = self.image.shape[2:]
         high, wide = max(1, height // 8), max(1, width // 8)
         rows = [(height // 3, height // 3 + high), (height // 2, height // 2 + high)]
         columns = [(width // 3, width // 3 + wide)]
-        try:
-            ((_, found),) = exact.outputs(self.cover, rows, columns)
-        except (RuntimeError, TypeError, ValueError, LookupError) as error:
-            reason = first_line(error)
-            raise Unrecordable(f"an operation can't be repeated for several images ({reason})") from error
+        ((_, found),) = exact.outputs(self.cover, rows, columns)
         for layer, output in self._full([self._box(rows[0], columns[0])]).outputs.items():
             one = found[layer][:1].to(output)
             tolerance = 1e-4 * float(output.abs().max())
             if one.shape != output.shape or not torch.allclose(one, output, 1e-3, tolerance, equal_nan=True):
-                raise Unrecordable("repeating the recorded operations does not give what the network gives")
+                raise CantTell("repeating the recorded operations does not give what the network gives")
 
     @staticmethod
     def _box(y: Span, x: Span) -> Box:

@@ -61,10 +61,6 @@ class Extent:
         last = (self.last + padding - middle + growth * middle) / stride
         return Extent(first, last, length, 0.0 if growth == 1 else 0.5)
 
-    def shifted(self, by: int, length: int) -> Extent:
-        """After padding by `by` positions before the first."""
-        return Extent(self.first + by, self.last + by, length, self.slack)
-
     def union(self, other: Extent) -> Extent:
         return Extent(
             self.first.minimum(other.first), self.last.maximum(other.last), self.length, max(self.slack, other.slack)

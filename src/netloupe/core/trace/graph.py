@@ -1,35 +1,34 @@
-"""Writing down what one pass computes, operation by operation, so that it can be computed again for other pixels."""
+"""Writing down what one pass computes, operation by operation, so that it can be computed again from other values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
-Key = tuple[int, int, tuple[int, ...], tuple[int, ...]]
+from netloupe.core.trace.mode import CantTell, Memory, Operation, following, repeated, same_memory, tensors
 
+Value = TypeVar("Value")
 
-class Unrecordable(Exception):
-    """A pass that can't be computed again from its record; the text says why."""
+_DECIDING = {"_local_scalar_dense", "item", "nonzero", "equal", "is_nonzero", "masked_select", "_unique2", "bincount"}
 
 
 @dataclass(frozen=True)
 class Ref:
-    """Stands for a value that depends on the image: its number in `Graph.clean`."""
+    """Stands for a value that depends on the first: its number."""
 
     value: int
 
 
 @dataclass(frozen=True)
 class Step:
-    """One operation: `arguments` by the names of its schema, with `Ref` for what depends on the image.
+    """One operation: `arguments` by the names of its schema, with `Ref` for what depends on the first value.
 
     function never writes in place. outputs: the numbers of its tensors, in order. memo: what its rule keeps for the
     next windows.
@@ -56,171 +55,184 @@ class Step:
             for name, given in self.arguments.items()
         }
 
+    def run(self, values: Mapping[int, Tensor], count: int = 1) -> list[Tensor]:
+        """The outputs; for `count` images where one was recorded. Raises CantTell."""
+        arguments = self.filled(values)
+        if count > 1:
+            for name in ("size", "shape"):
+                sizes = arguments.get(name)
+                if isinstance(sizes, list | tuple) and sizes and sizes[0] == 1:
+                    arguments[name] = [count, *sizes[1:]]
+            if self.name == "native_group_norm":
+                arguments["N"] = count
+            if "tensors" in arguments:
+                given = arguments["tensors"]
+                arguments["tensors"] = [t.expand(count, *t.shape[1:]) if t.shape[:1] == (1,) else t for t in given]
+        if self.name in ("view", "_unsafe_view") and "size" in arguments:
+            shape = {"self": arguments["self"], "shape": arguments["size"]}
+            return tensors(repeated(torch.ops.aten.reshape.default, shape))
+        return tensors(repeated(self.function, arguments))
 
-@dataclass
+
+@dataclass(frozen=True)
 class Graph:
-    """The operations between an image and what was read. Value 0 is the image, `clean` the values of this pass."""
+    """The steps from value 0 to what was read, in order. outputs: the numbers of what was read, by name.
 
-    clean: list[Tensor] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)
-    outputs: dict[str, int] = field(default_factory=dict)
+    clean: the values of the recorded pass, where they were kept.
+    """
 
-    def needed(self) -> list[Step]:
-        """The steps that the outputs depend on, in order."""
-        wanted = set(self.outputs.values())
-        kept = []
-        for step in reversed(self.steps):
-            if wanted & set(step.outputs):
-                kept.append(step)
-                wanted |= set(step.inputs)
-        return kept[::-1]
+    steps: Sequence[Step]
+    outputs: Mapping[str, int]
+    clean: Mapping[int, Tensor]
+
+    @cached_property
+    def last(self) -> dict[int, int]:
+        """Value -> the last step that reads it."""
+        last = {value: i for i, step in enumerate(self.steps) for value in step.inputs}
+        return last | dict.fromkeys(self.outputs.values(), len(self.steps))
+
+    def advance(
+        self,
+        values: dict[int, Value],
+        start: int,
+        end: int,
+        compute: Callable[[Step, dict[int, Value]], Sequence[Value]],
+    ) -> None:
+        """Take some steps, and drop the values that no later one needs."""
+        for i in range(start, end):
+            step = self.steps[i]
+            values |= dict(zip(step.outputs, compute(step, values), strict=False))
+            for number in {*step.inputs, *step.outputs} & values.keys():
+                if self.last.get(number, -1) <= i:
+                    del values[number]
+
+    def replay(self, value: Tensor) -> dict[str, Tensor]:
+        """What would have been read with another tensor, of the same shape, for value 0. Raises CantTell."""
+        values = {0: value}
+        self.advance(values, 0, len(self.steps), Step.run)
+        return {name: values[number] for name, number in self.outputs.items()}
 
 
 class Recorder:
-    """Records a pass over one image (1, C, H, W), below Python, where modules, functions and methods look alike.
+    """Records a pass from one of its tensors on.
 
         recorder = Recorder()
-        with recorder.recording(image):
+        with recorder.recording():
+            recorder.start(image)               # or later, as a layer's output is made
             module(image)                       # recorder.read(name, tensor) as the tensors to be known are made
+        graph = recorder.graph()
 
-    Where the pass reads pixel values to decide what to do, or writes into parts of a tensor, it runs on and `finish`
-    raises Unrecordable.
+    Tensors that don't depend on the first are kept as they are. CantTell comes out of `recording` where the pass reads
+    values to decide what to do, or a tensor that was written to through another view.
+
+    keep: for one image, to be repeated for several. The values are kept, and what takes no more than a value's shape
+    depends on it.
     """
 
-    def __init__(self) -> None:
-        self._graph = Graph()
-        self._trouble: Unrecordable | None = None
-        self._values: dict[Key, int] = {}
-        self._storages: set[int] = set()
-        self._kept: list[Tensor] = []  # or else a storage's address could come to stand for another
+    def __init__(self, *, keep: bool = False) -> None:
+        self._keep = keep
+        self._count = 0
+        self._known: Memory[int] = Memory()
+        self._constants: Memory[None] = Memory()
+        self._steps: list[Step] = []
+        self._outputs: dict[str, int] = {}
+        self._clean: dict[int, Tensor] = {}
 
     @contextmanager
-    def recording(self, image: Tensor) -> Iterator[None]:
-        self._add(image)
-        with _Record(self):
+    def recording(self) -> Iterator[None]:
+        with following(self._follow):
             yield
+
+    def start(self, tensor: Tensor) -> Tensor:
+        """The same tensor, from now on value 0."""
+        assert self._count == 0, "one pass for each recorder"
+        self._add(tensor)
+        return tensor
 
     def read(self, name: str, tensor: Tensor) -> None:
         """Make a tensor of the pass, as it is now, an output of the graph."""
-        try:
-            self._graph.outputs[name] = self._value(tensor)
-        except Unrecordable as trouble:
-            self._trouble = self._trouble or trouble
+        self._outputs[name] = self._value(tensor)
 
-    def finish(self) -> Graph:
-        """The graph. Raises Unrecordable."""
-        if self._trouble is not None:
-            raise self._trouble
-        return self._graph
+    def graph(self) -> Graph:
+        """The steps that what was read depends on."""
+        wanted = set(self._outputs.values())
+        kept = []
+        for step in reversed(self._steps):
+            if wanted & set(step.outputs):
+                kept.append(step)
+                wanted |= set(step.inputs)
+        return Graph(kept[::-1], self._outputs, self._clean)
 
-    def call(self, function: torch._ops.OpOverload, arguments: dict[str, Any]) -> Any:
-        """Run one operation, and record it if it sees the image."""
-        leaves = [leaf for leaf in tree_flatten(arguments)[0] if isinstance(leaf, Tensor)]
-        if self._trouble is not None or not any(self._sees(leaf) for leaf in leaves):
-            return function(**arguments)
-        try:
-            finish = self._prepare(function, arguments)
-        except Unrecordable as trouble:  # raised here it would be the network's error, which it is not
-            self._trouble = trouble
-            return function(**arguments)
-        result = function(**arguments)
-        finish(result)
-        return result
-
-    def _prepare(self, function: torch._ops.OpOverload, arguments: dict[str, Any]) -> Callable[[Any], None]:
-        """What to do with the operation's result."""
-        name = function._schema.name.partition("::")[2]
-        if name in _DECIDING:
-            raise Unrecordable(f"its path depends on the values of pixels (aten::{name})")
-        written = [arguments[a.name] for a in function._schema.arguments if a.alias_info and a.alias_info.is_write]
-        recorded = tree_map(lambda leaf: self._refer(leaf) if isinstance(leaf, Tensor) else leaf, arguments)
-        for tensor in written:
+    def _follow(self, operation: Operation) -> Callable[[Any], None] | None:
+        """Record an operation that depends on the first value; its outputs once it ran."""
+        seen = any(tensor in self._known for tensor in operation.tensors) and (self._keep or not operation.blind)
+        if seen:
+            self._steps.append(self._step(operation))
+        for tensor in operation.written:
             self._preserve(tensor)
-        if len(written) > 1:
-            raise Unrecordable(f"aten::{name} writes to several tensors in place")
-        recorded_function = _out_of_place(function) if written else function
 
         def finish(result: Any) -> None:
-            outputs = [leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)]
-            if written:
-                self._forget(written[0])
-            numbers = tuple(self._add(output) for output in outputs)
-            self._graph.steps.append(Step(name.removesuffix("_"), recorded_function, recorded, numbers))
+            for tensor in operation.written:
+                self._known.forget(tensor)
+            self._steps[-1] = replace(self._steps[-1], outputs=tuple(self._add(tensor) for tensor in tensors(result)))
 
-        return finish
+        return finish if seen else None
+
+    def _step(self, operation: Operation) -> Step:
+        """Still without outputs."""
+        name, function = operation.name, operation.function
+        if name in _DECIDING:
+            raise CantTell(f"its path depends on the values of pixels (aten::{name})")
+        if len(operation.written) > 1:
+            raise CantTell(f"aten::{name} writes to several tensors in place")
+        recorded = tree_map(self._refer, operation.arguments)
+        return Step(name, _out_of_place(function) if operation.written else function, recorded, ())
 
     def _add(self, tensor: Tensor) -> int:
-        self._graph.clean.append(tensor)
-        self._kept.append(tensor)
-        self._storages.add(_storage(tensor))
-        self._values[_key(tensor)] = len(self._graph.clean) - 1
-        return len(self._graph.clean) - 1
-
-    def _sees(self, tensor: Tensor) -> bool:
-        return _storage(tensor) in self._storages
+        number = self._count
+        self._count += 1
+        self._known.put(tensor, number)
+        if self._keep:
+            self._clean[number] = tensor
+        return number
 
     def _value(self, tensor: Tensor) -> int:
-        if _key(tensor) not in self._values:
-            raise Unrecordable("it reads a tensor after a part of it was written in place")
-        return self._values[_key(tensor)]
+        if tensor not in self._known:
+            raise CantTell("what is read does not depend on it")
+        number = self._known.get(tensor)
+        if number is None:
+            raise CantTell("it reads a tensor after a part of it was written in place")
+        return number
 
-    def _refer(self, tensor: Tensor) -> Tensor | Ref:
-        return Ref(self._value(tensor)) if self._sees(tensor) else tensor
+    def _refer(self, leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        if leaf in self._known:
+            return Ref(self._value(leaf))
+        self._constants.put(leaf, None)
+        return leaf
 
     def _preserve(self, tensor: Tensor) -> None:
-        """Before a tensor is written to: keep what it holds now, for all values in its memory."""
-        if not self._sees(tensor):
-            raise Unrecordable("it writes pixels into a tensor made beforehand")
-        storage, copies = _storage(tensor), {}
-        for key, value in self._values.items():
-            if key[0] == storage:
-                copies[value] = self._graph.clean[value].clone()
-        for value, copy in copies.items():
-            self._graph.clean[value] = copy
-
-    def _forget(self, tensor: Tensor) -> None:
-        storage = _storage(tensor)
-        self._values = {key: value for key, value in self._values.items() if key[0] != storage}
+        """Before a tensor is written to: keep what all that lie in its memory hold now."""
+        if self._keep:
+            for number in self._known.views(tensor):
+                self._clean[number] = self._clean[number].clone()
+        if tensor in self._constants:
+            self._steps = [
+                replace(step, arguments=tree_map(partial(_apart, tensor), step.arguments)) for step in self._steps
+            ]
 
 
-_DECIDING = {"_local_scalar_dense", "item", "nonzero", "equal", "is_nonzero", "masked_select", "_unique2", "bincount"}
-
-
-class _Record(TorchDispatchMode):
-    def __init__(self, recorder: Recorder) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.recorder = recorder
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """torch asks it; with True the compiler is imported at the first operation, which takes seconds."""
-        return False
-
-    def __torch_dispatch__(
-        self, func: torch._ops.OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        schema = func._schema.arguments
-        named = {a.name: a.default_value for a in schema if a.has_default_value()}
-        named |= dict(zip((a.name for a in schema), args, strict=False)) | (kwargs or {})
-        return self.recorder.call(func, named)
+def _apart(written: Tensor, leaf: Any) -> Any:
+    return leaf.clone() if isinstance(leaf, Tensor) and same_memory(leaf, written) else leaf
 
 
 def _out_of_place(function: torch._ops.OpOverload) -> torch._ops.OpOverload:
-    """relu_ -> relu. Raises Unrecordable if there is none."""
+    """relu_ -> relu. Raises CantTell if there is none."""
     space, _, name = function._schema.name.partition("::")
     packet = getattr(getattr(torch.ops, space), name.removesuffix("_"), None)
     overload = function._schema.overload_name or "default"
     found: torch._ops.OpOverload | None = getattr(packet, overload, None) if name.endswith("_") else None
     if found is None:
-        raise Unrecordable(f"aten::{name} writes in place and has no other form")
+        raise CantTell(f"aten::{name} writes in place and has no other form")
     return found
-
-
-def _storage(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata) if tensor.layout is torch.strided else id(tensor)
-
-
-def _key(tensor: Tensor) -> Key:
-    if tensor.layout is not torch.strided:
-        return id(tensor), 0, tuple(tensor.shape), ()
-    return _storage(tensor), int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride()

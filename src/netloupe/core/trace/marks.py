@@ -6,10 +6,15 @@ Beside the table runs the closed form (start, size, stride) as long as there is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from netloupe.core.receptive_field import NOTHING, Line, ReceptiveField, Span
+from netloupe.core.trace.mode import CantTell, Operation
 
 
 def hull(spans: Iterable[Span]) -> Span:
@@ -146,24 +151,22 @@ def _line(axis: Axis, limit: int) -> Line:
     return first - middle * step, end - first, step
 
 
-def union(marks: Sequence[Mark], *, even: bool | None = None) -> Mark | None:
-    """Elements that see what all of these see, dimensions numbered alike; None if they walk differently.
+def union(marks: Sequence[Mark], *, even: bool | None = None) -> Mark:
+    """Elements that see what all of these see, dimensions numbered alike; CantTell if they walk differently.
 
     even: whether the channels of the result see the same, by default if those of all do.
     """
-    axes = [_union([mark.axes[i] for mark in marks]) for i in (0, 1)]
-    if axes[0] is None or axes[1] is None:
-        return None
+    y, x = (_union([mark.axes[i] for mark in marks]) for i in (0, 1))
     flat = all(mark.even for mark in marks) if even is None else even
-    return Mark(axes[0], axes[1], flat, all(mark.exact for mark in marks))
+    return Mark(y, x, flat, all(mark.exact for mark in marks))
 
 
-def _union(axes: Sequence[Axis]) -> Axis | None:
+def _union(axes: Sequence[Axis]) -> Axis:
     walking = [axis for axis in axes if axis.dim is not None and not axis.constant] or [
         axis for axis in axes if axis.dim is not None
     ]
     if len({(axis.dim, len(axis.spans)) for axis in walking}) > 1:
-        return None
+        raise CantTell("operands walk differently along the image")
     dim, count = (walking[0].dim, len(walking[0].spans)) if walking else (None, 1)
     spans = tuple(hull(axis.spans[0 if axis.constant else i] for axis in axes) for i in range(count))
     lines = [axis.line for axis in axes if axis.constant == (count == 1)]
@@ -172,3 +175,65 @@ def _union(axes: Sequence[Axis]) -> Axis | None:
         return Axis(dim, spans, None)
     first, end = min(start for start, _, _ in known), max(start + size for start, size, _ in known)
     return Axis(dim, spans, (first, end - first, known[0][2]))
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operation that ran.
+
+    operands: the tensors that see the image, in the schema's order, and their `marks`.
+    """
+
+    operation: Operation
+    operands: tuple[Tensor, ...]
+    marks: tuple[Mark, ...]
+    outputs: tuple[Tensor, ...]
+
+    @property
+    def name(self) -> str:
+        return self.operation.name
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return self.operation.arguments
+
+    @property
+    def mark(self) -> Mark:
+        """Of the one operand that sees the image; CantTell if there are several."""
+        if len(self.marks) != 1:
+            raise CantTell("several operands see the image")
+        return self.marks[0]
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.operands[0].shape
+
+    @property
+    def out(self) -> torch.Size:
+        return self.outputs[0].shape
+
+    @property
+    def dim(self) -> int:
+        """The argument `dim`, counted from the front."""
+        return int(self.arguments["dim"]) % max(1, len(self.shape))
+
+    def walking(self, last: int, change: Callable[[Axis, int], Axis]) -> Mark:
+        """The mark with `change(axis, dim)` for the axes among the last dimensions of the operand."""
+        axes = []
+        for axis in self.mark.axes:
+            if axis.dim is not None and axis.dim >= len(self.shape) - last:
+                if self.mark.along(axis.dim, self.shape) is not True:
+                    raise CantTell("a dimension is flattened")
+                axis = change(axis, axis.dim)
+            axes.append(axis)
+        return self.mark.change(*axes)
+
+    def picked(self, dim: int, positions: Sequence[int], line: Line | None = None) -> Mark:
+        """Some positions of one dimension. line: as in `Axis.gather`."""
+        along = self.mark.along(dim, self.shape)
+        if along is None:
+            raise CantTell("a dimension is flattened")
+        if not along:
+            return replace(self.mark, exact=self.mark.exact and (self.mark.even or dim == 0))
+        y, x = (a.gather([[p] for p in positions], line) if a.dim == dim else a for a in self.mark.axes)
+        return self.mark.change(y, x)

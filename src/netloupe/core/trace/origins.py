@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten
 
-from netloupe.core.trace.fields import Key, Watch, storage, view
+from netloupe.core.trace.mode import Memory, Operation, following, tensors
 
 UNNAMED = ""
 """What weights made outside of every module."""
@@ -36,53 +35,48 @@ class Origins:
     """Follows one pass below Python, as `Tracker` does; an operation that is not known hands on what it reads."""
 
     def __init__(self) -> None:
-        self._known: dict[int, dict[Key, Origin]] = {}  # by storage, then by view of it
-        self._kept: list[Tensor] = []  # or else a storage's address could come to stand for another
+        self._known: Memory[Origin] = Memory()
 
     @contextmanager
     def watching(self, images: Tensor) -> Iterator[None]:
         """Follow what is computed from `images` inside."""
-        self._set(images, Origin())
-        with Watch(self._follow):
+        self._known.put(images, Origin())
+        with following(self._follow):
             yield
 
     def name(self, name: str, output: Tensor) -> None:
         """A module gives this tensor."""
-        if storage(output) not in self._known:
+        if output not in self._known:
             return
         before = self.of(output)
         made = frozenset({name}) if before.near == {UNNAMED} else before.by
-        self._set(output, Origin(frozenset({name}), before.read, made))
+        self._known.put(output, Origin(frozenset({name}), before.read, made))
 
     def of(self, tensor: Tensor) -> Origin:
         """The origin of a tensor, as far as it is known."""
-        views = self._known.get(storage(tensor), {})
-        return views[view(tensor)] if view(tensor) in views else _union(views.values())
+        known = self._known.get(tensor)
+        return known if known is not None else _union(self._known.views(tensor))
 
-    def _follow(self, function: torch._ops.OpOverload, arguments: dict[str, Any], result: Any) -> None:
-        operands = [leaf for leaf in tree_flatten(arguments)[0] if isinstance(leaf, Tensor)]
-        seen = [one for one in operands if storage(one) in self._known]
-        name = function._schema.name.partition("::")[2].rstrip("_")
-        if not seen or name.endswith("_like") or name.startswith("new_"):
-            return
+    def _follow(self, operation: Operation) -> Callable[[Any], None] | None:
+        seen = [one for one in operation.tensors if one in self._known]
+        if not seen or operation.blind:
+            return None
         origin = _union(self.of(one) for one in seen)
-        moves = torch.Tag.pointwise in function.tags or name in _MOVING or "norm" in name
-        fixed = [one for one in operands if storage(one) not in self._known]
+        name, tags = operation.name, operation.function.tags
+        moves = torch.Tag.pointwise in tags or name in _MOVING or "norm" in name
+        fixed = [one for one in operation.tensors if one not in self._known]
         if not moves and any(one.ndim > 1 and one.is_floating_point() for one in fixed):
             origin = Origin(frozenset({UNNAMED}), origin.near, frozenset({UNNAMED}))
-        written = [arguments[a.name] for a in function._schema.arguments if a.alias_info and a.alias_info.is_write]
-        for target in written:
-            if isinstance(target, Tensor):  # other views of its memory may hold some of it from now on
-                views = self._known.setdefault(storage(target), {})
-                views.update({key: _union([known, origin]) for key, known in views.items()})
-                self._set(target, origin)
-        for output in tree_flatten(result)[0]:
-            if isinstance(output, Tensor) and not any(output is target for target in written):
-                self._set(output, origin)
 
-    def _set(self, tensor: Tensor, origin: Origin) -> None:
-        self._known.setdefault(storage(tensor), {})[view(tensor)] = origin
-        self._kept.append(tensor)
+        def finish(result: Any) -> None:
+            for target in operation.written:  # other views of its memory may hold some of it from now on
+                self._known.change(target, lambda known: _union([known, origin]))
+                self._known.put(target, origin)
+            for output in tensors(result):
+                if not any(output is target for target in operation.written):
+                    self._known.put(output, origin)
+
+        return finish
 
 
 def _union(origins: Iterable[Origin]) -> Origin:

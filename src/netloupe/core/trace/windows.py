@@ -16,13 +16,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_map
 
 from netloupe.core.network import Network
 from netloupe.core.receptive_field import Span
 from netloupe.core.trace.extents import Extent
-from netloupe.core.trace.graph import Graph, Recorder, Step
+from netloupe.core.trace.graph import Recorder, Step
 from netloupe.core.trace.maps import Clean, Windowed
+from netloupe.core.trace.mode import CantTell
 from netloupe.core.trace.window_rules import Call, Value, rule_for
 from netloupe.core.watch import SILENT, Watch
 
@@ -35,19 +36,17 @@ GROWTH = 4  # by which the windows' share of a map grows from the image to where
 class Incremental:
     """One image's pass through a network up to the named layers, ready to be repeated with windows replaced.
 
-    image: (1, C, H, W) in [0, 1]. Raises Unrecordable where the pass can't be repeated from its record.
+    image: (1, C, H, W) in [0, 1]. Raises CantTell where the pass can't be repeated from its record.
     """
 
     def __init__(self, net: Network, image: Tensor, layers: Sequence[str]) -> None:
-        recorder = Recorder()
+        recorder = Recorder(keep=True)
         self._image = image.to(net.device)
-        with torch.no_grad(), recorder.recording(self._image):
+        with torch.no_grad(), recorder.recording():
+            recorder.start(self._image)
             net.run(self._image, {layer: partial(recorder.read, layer) for layer in layers})
-        self._graph: Graph = recorder.finish()
+        self._graph = recorder.graph()
         self._growth = 1.0
-        self._steps = self._graph.needed()
-        self._last = {value: i for i, step in enumerate(self._steps) for value in step.inputs}
-        self._last |= dict.fromkeys(self._graph.outputs.values(), len(self._steps))
         self._cleans: dict[int, Clean] = {}
         self._cut = self._find_cut()
 
@@ -64,11 +63,11 @@ class Incremental:
         found = copy(self)
         found._growth = growth
         if dtype is not None:
-            found._steps = [
+            steps = [
                 step if "batch_norm" in step.name else replace(step, arguments=tree_map(cast, step.arguments), memo={})
-                for step in self._steps
+                for step in self._graph.steps
             ]
-            found._graph = replace(self._graph, clean=[cast(value) for value in self._graph.clean])
+            found._graph = replace(self._graph, steps=steps, clean=tree_map(cast, self._graph.clean))
             found._cleans = {}
         return found
 
@@ -90,22 +89,22 @@ class Incremental:
         batch = self._batch(rows, columns)
         places: list[tuple[int, int]] = []
         waiting: list[dict[int, Value]] = []
-        covered = Clean(cover.to(self._graph.clean[0]))
+        covered, end = Clean(cover.to(self._graph.clean[0])), len(self._graph.steps)
         part = watch.part("windows", len(rows) * len(columns))
         for some_rows, some_columns in _chunks(len(rows), len(columns), batch):
             y, x = self._extents([rows[r] for r in some_rows], [columns[q] for q in some_columns])
             values: dict[int, Value] = {0: Windowed.replaced(self._clean(0), covered, y, x)}
-            self._advance(values, 0, self._cut)
+            self._graph.advance(values, 0, self._cut, self._compute)
             part.advance(len(some_rows) * len(some_columns))
             here = [(r, q) for r in some_rows for q in some_columns]
-            if self._cut == len(self._steps):
+            if self._cut == end:
                 yield here, self._read(values)
                 continue
             places += here
             waiting.append(values)
         if waiting:
             values = {number: torch.cat([_whole(some[number]) for some in waiting]) for number in waiting[0]}
-            self._advance(values, self._cut, len(self._steps))
+            self._graph.advance(values, self._cut, end, self._compute)
             yield places, self._read(values)
 
     def _batch(self, rows: Sequence[Span], columns: Sequence[Span]) -> int:
@@ -113,7 +112,7 @@ class Incremental:
         height, width = self._image.shape[2:]
         area = max(end - first for first, end in rows) * max(end - first for first, end in columns)
         share = min(1.0, GROWTH * area / (height * width))
-        largest = max(share * value.nbytes for value in self._graph.clean)
+        largest = max(share * value.nbytes for value in self._graph.clean.values())
         read = max(value.nbytes for value in self.clean().values())
         return max(1, min(BATCH, int(WORKING_SET / max(largest, read / 8))))
 
@@ -135,34 +134,26 @@ class Incremental:
 
     def _find_cut(self) -> int:
         """The number of steps after which all that is still needed is small."""
-        made = {0: -1} | {output: i for i, step in enumerate(self._steps) for output in step.outputs}
-        for i in range(len(self._steps)):
-            alive = [value for value, at in made.items() if at <= i < self._last.get(value, -1)]
-            if all(_small(self._graph.clean[value]) for value in alive):
+        graph = self._graph
+        made = {0: -1} | {output: i for i, step in enumerate(graph.steps) for output in step.outputs}
+        for i in range(len(graph.steps)):
+            alive = [value for value, at in made.items() if at <= i < graph.last.get(value, -1)]
+            if all(_small(graph.clean[value]) for value in alive):
                 return i + 1
-        return len(self._steps)
+        return len(graph.steps)
 
-    def _advance(self, values: dict[int, Value], start: int, end: int) -> None:
-        """Take some steps, and drop the values that no later one needs."""
-        for i in range(start, end):
-            step = self._steps[i]
-            values |= dict(zip(step.outputs, self._apply(step, values), strict=False))
-            for number in {*step.inputs, *step.outputs} & values.keys():
-                if self._last.get(number, -1) <= i:
-                    del values[number]
-
-    def _apply(self, step: Step, values: dict[int, Value]) -> list[Value]:
-        arguments = step.filled(values)
-        rule = rule_for(step)
-        if rule is not None and self._graph.clean[step.outputs[0]].ndim == 4:
-            call = Call(step, arguments, self._clean(step.outputs[0]), self._growth)
+    def _compute(self, step: Step, values: dict[int, Value]) -> Sequence[Value]:
+        if self._graph.clean[step.outputs[0]].ndim == 4:
+            call = Call(step, step.filled(values), self._clean(step.outputs[0]), self._growth)
             if call.windowed:
-                found = rule(call)
-                if found is not None:
-                    return [found]
-        for number in step.inputs:
-            values[number] = _whole(values[number])
-        return list(_run_whole(step, values))
+                try:
+                    return [rule_for(step)(call)]
+                except CantTell:
+                    pass
+        whole = {number: _whole(values[number]) for number in step.inputs}
+        values |= whole
+        first = whole[step.inputs[0]]
+        return step.run(whole, len(first) if first.ndim else 1)
 
 
 def _whole(value: Value) -> Tensor:
@@ -173,24 +164,6 @@ def _small(clean: Tensor) -> bool:
     """Whether it holds few numbers, of one image and of no position."""
     flat = clean.ndim == 2 or (clean.ndim > 2 and set(clean.shape[2:]) == {1})
     return flat and len(clean) == 1 and clean.numel() <= SMALL
-
-
-def _run_whole(step: Step, values: Mapping[int, Value]) -> list[Tensor]:
-    """The operation on full maps (n, ...), where the record has one image (1, ...)."""
-    count = len(_whole(values[step.inputs[0]]))
-    arguments = step.filled(values)
-    for name in ("size", "shape"):
-        sizes = arguments.get(name)
-        if isinstance(sizes, list | tuple) and sizes and sizes[0] == 1:
-            arguments[name] = [count, *sizes[1:]]
-    if step.name == "native_group_norm":
-        arguments["N"] = count
-    if "tensors" in arguments:
-        arguments["tensors"] = [t.expand(count, *t.shape[1:]) if len(t) == 1 else t for t in arguments["tensors"]]
-    if step.name in ("view", "_unsafe_view"):
-        return [arguments["self"].reshape(arguments["size"])]
-    result = step.function(**arguments)
-    return [leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)]
 
 
 def _chunks(rows: int, columns: int, batch: int) -> Iterator[tuple[list[int], list[int]]]:

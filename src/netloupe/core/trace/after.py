@@ -7,9 +7,9 @@ from torch import Tensor
 
 from netloupe.core.errors import NetworkError
 from netloupe.core.network import LOGITS, Network
-from netloupe.core.taps import evaluating
+from netloupe.core.taps import Reader, evaluating
 from netloupe.core.trace.graph import Graph, Recorder
-from netloupe.core.trace.mode import CantTell
+from netloupe.core.trace.mode import CantTell, following
 
 
 class Rest:
@@ -50,7 +50,7 @@ class Rest:
             self.net.run(images, {self.layer: lambda x: found.append(x.clone()), LOGITS: clean.append})
             return found[0], clean[0]
         try:
-            with recorder.recording():
+            with following(recorder.follow):
                 self.net.run(images, {self.layer: begin, LOGITS: end})
             self._graph = recorder.graph()
             self._try(found[0])
@@ -60,25 +60,30 @@ class Rest:
 
     def _try(self, output: Tensor) -> None:
         """Raise CantTell unless what follows gives the logits of the whole for another output."""
-        other = (output.flip(1) / 2).to(output.dtype)
         try:
-            expected = self._all(other.clone())
+            expected = self._all(_other)
         except NetworkError as error:
             raise CantTell(f"it can't be tried: {error}") from error
         near = 1e-5 * float(expected.abs().max())
-        if not torch.allclose(self(other), expected, rtol=1e-4, atol=near, equal_nan=True):
+        if not torch.allclose(self(_other(output)), expected, rtol=1e-4, atol=near, equal_nan=True):
             raise CantTell("the part after the layer does not give the logits of the whole")
 
     @torch.no_grad()
     def __call__(self, output: Tensor) -> Tensor:
         """The logits (N, classes) of the recorded images with `output` for the layer's; it may be overwritten."""
         if self.whole is not None or self._graph is None:
-            return self._all(output)
+            return self._all(lambda _: output)
         with evaluating(self.net.module):
             return self._graph.replay(output)[LOGITS]
 
-    def _all(self, output: Tensor) -> Tensor:
+    def _all(self, change: Reader) -> Tensor:
         assert self._images is not None, "record images first"
         logits: list[Tensor] = []
-        self.net.run(self._images, {self.layer: lambda _: output, LOGITS: logits.append})
+        self.net.run(self._images, {self.layer: change, LOGITS: logits.append})
         return logits[0]
+
+
+def _other(output: Tensor) -> Tensor:
+    """Made of a layer's output, but not like it."""
+    other = output.flip(1)
+    return other.div_(2) if other.is_floating_point() else other

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from netloupe.core.receptive_field import NOTHING
-from netloupe.core.trace.geometry import CONVOLUTIONS, POOLINGS, dimensions, sliding
+from netloupe.core.trace.geometry import SLIDING, dimensions, sliding
 from netloupe.core.trace.marks import Axis, Call, Mark, union
 from netloupe.core.trace.mode import CantTell, Operation, repeated
 
@@ -46,37 +46,27 @@ def overwriting(call: Call) -> Marks:
     return elementwise(replace(call, operands=(source,), marks=tuple(call.marks[i] for i in keep[-1:])))
 
 
-def windows(call: Call) -> Mark:
-    """What slides windows over the last dimensions."""
-    reads = sliding(call.name, call.arguments)
-    assert reads is not None
-    first = len(call.shape) - len(reads)
-    return call.walking(len(reads), lambda axis, dim: axis.windows(call.out[dim], *reads[dim - first]))
-
-
-def convolution(call: Call) -> Marks:
-    """Also transposed."""
-    weight: Tensor = call.arguments["weight"]
-    first = len(call.shape) - (weight.ndim - 2)
-    if call.operands[0] is weight or not all(dim >= first for dim in call.mark.dims):
-        raise CantTell("the image is seen by the weights, or along other dimensions")
-    mark = transposed(call) if call.arguments.get("transposed") else windows(call)
-    return replace(mark, even=mark.even or call.arguments.get("groups", 1) == 1)
-
-
-def transposed(call: Call) -> Mark:
-    reads = sliding(call.name, call.arguments)
-    assert reads is not None
+def windows(call: Call) -> Marks:
+    """What slides windows over the last dimensions: pooling, padding by a constant, convolution, also transposed."""
+    a, reads = call.arguments, sliding(call.name, call.arguments)
     first = len(call.shape) - len(reads)
 
-    def change(axis: Axis, dim: int) -> Axis:
+    def forward(axis: Axis, dim: int) -> Axis:
+        return axis.windows(call.out[dim], *reads[dim - first])
+
+    def transposed(axis: Axis, dim: int) -> Axis:
         size, stride, padding, dilation = reads[dim - first]
         taps = [k * dilation - padding for k in range(size)]
         return axis.gather(
             [[(o - tap) // stride for tap in taps if (o - tap) % stride == 0] for o in range(call.out[dim])]
         )
 
-    return call.walking(len(reads), change)
+    if "weight" not in a:
+        return call.walking(len(reads), forward)
+    if call.operands[0] is a["weight"] or not all(dim >= first for dim in call.mark.dims):
+        raise CantTell("the image is seen by the weights, or along other dimensions")
+    mark = call.walking(len(reads), transposed if a.get("transposed") else forward)
+    return replace(mark, even=mark.even or a.get("groups", 1) == 1)
 
 
 def adaptive_pooling(call: Call) -> Marks:
@@ -183,7 +173,9 @@ def pixel_shuffle(call: Call) -> Marks:
 
 def pixel_unshuffle(call: Call) -> Marks:
     """Positions to channels."""
-    return replace(windows(call), even=False)
+    factor = call.arguments["downscale_factor"]
+    mark = call.walking(2, lambda axis, dim: axis.windows(call.out[dim], factor, factor))
+    return replace(mark, even=False)
 
 
 def reshaping(call: Call) -> Marks:
@@ -306,9 +298,6 @@ _RULES = _table(
     (same, "_to_copy detach alias lift lift_fresh contiguous resolve_conj channel_shuffle native_channel_shuffle"),
     (elementwise, "hardswish _prelu_kernel prelu log_sigmoid_forward rsub masked_fill expand"),
     (overwriting, "copy"),
-    (convolution, CONVOLUTIONS),
-    (windows, POOLINGS),
-    (windows, "constant_pad_nd"),
     (adaptive_pooling, "adaptive_avg_pool2d _adaptive_avg_pool2d mkldnn_adaptive_avg_pool2d adaptive_max_pool2d"),
     (adaptive_pooling, "adaptive_avg_pool1d adaptive_avg_pool3d _adaptive_avg_pool3d adaptive_max_pool3d"),
     (interpolation, "upsample_nearest2d _upsample_nearest_exact2d upsample_bilinear2d upsample_bicubic2d"),
@@ -341,6 +330,8 @@ def rule_for(operation: Operation) -> Rule:
     """The rule of an operation. Raises CantTell where there is none, and torch does not tag it as elementwise."""
     if operation.name in _RULES:
         return _RULES[operation.name]
+    if operation.name in SLIDING:
+        return windows
     if torch.Tag.pointwise in operation.function.tags:
         return elementwise
     raise CantTell(f"there is no rule for aten::{operation.name}")

@@ -17,14 +17,16 @@ class Reads(NamedTuple):
     dilation: int = 1
 
 
-def sliding(name: str, arguments: Mapping[str, Any]) -> list[Reads] | None:
-    """What an operation reads along its operand's last dimensions, in order; None for one that slides no window.
+Geometry = Callable[[str, Mapping[str, Any]], list[Reads]]
+
+
+def sliding(name: str, arguments: Mapping[str, Any]) -> list[Reads]:
+    """What one of the operations `SLIDING` reads along its operand's last dimensions, in order.
 
     name, arguments: of its ATen schema. Raises CantTell. A transposed convolution has it the other way around: input i
     is read by the outputs that `Reads` names.
     """
-    geometry = _TABLE.get(name)
-    return None if geometry is None else geometry(name, arguments)
+    return SLIDING[name](name, arguments)
 
 
 def dimensions(name: str) -> int:
@@ -51,11 +53,6 @@ def _padding(_name: str, a: Mapping[str, Any]) -> list[Reads]:
     return [Reads(padding=before) for before in a["pad"][-2::-2]]
 
 
-def _unshuffling(_name: str, a: Mapping[str, Any]) -> list[Reads]:
-    factor = a["downscale_factor"]
-    return [Reads(factor, factor)] * 2
-
-
 def _each(value: int | str | list[int], count: int) -> list[int]:
     if isinstance(value, str):
         raise CantTell(f"an amount is given by a word: {value!r}")
@@ -63,19 +60,15 @@ def _each(value: int | str | list[int], count: int) -> list[int]:
     return values * count if len(values) == 1 else values
 
 
-def _table(*rows: tuple[Callable[[str, Mapping[str, Any]], list[Reads]], str]) -> dict[str, Any]:
+def _table(*rows: tuple[Geometry, str]) -> dict[str, Geometry]:
     return {name: geometry for geometry, names in rows for name in names.split()}
 
 
-# names differ between versions of torch and between devices
-CONVOLUTIONS = (
-    "convolution _convolution convolution_overrideable mkldnn_convolution cudnn_convolution cudnn_convolution_relu "
-    "miopen_convolution conv1d conv2d conv3d"
-)
-POOLINGS = (
-    "max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices mkldnn_max_pool2d "
-    "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d"
-)
-_TABLE = _table(
-    (_convolution, CONVOLUTIONS), (_pooling, POOLINGS), (_padding, "constant_pad_nd"), (_unshuffling, "pixel_unshuffle")
+# Names differ between versions of torch and between devices.
+SLIDING = _table(
+    (_convolution, "convolution _convolution convolution_overrideable mkldnn_convolution cudnn_convolution"),
+    (_convolution, "cudnn_convolution_relu miopen_convolution conv1d conv2d conv3d"),
+    (_pooling, "max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices mkldnn_max_pool2d"),
+    (_pooling, "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d"),
+    (_padding, "constant_pad_nd"),
 )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, TypeVar
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
-from netloupe.core.trace.mode import CantTell, Memory, Operation, following, repeated, same_memory, tensors
+from netloupe.core.trace.mode import CantTell, Memory, Operation, repeated, same_memory, tensors
 
 Value = TypeVar("Value")
 
@@ -30,8 +29,8 @@ class Ref:
 class Step:
     """One operation: `arguments` by the names of its schema, with `Ref` for what depends on the first value.
 
-    function never writes in place. outputs: the numbers of its tensors, in order. memo: what its rule keeps for the
-    next windows.
+    function writes in place, if at all, to what no later step reads. outputs: the numbers of its tensors, in order.
+    memo: what its rule keeps for the next windows.
     """
 
     name: str
@@ -107,7 +106,7 @@ class Graph:
                     del values[number]
 
     def replay(self, value: Tensor) -> dict[str, Tensor]:
-        """What would have been read with another tensor, of the same shape, for value 0. Raises CantTell."""
+        """What would have been read with another tensor for value 0, which may be overwritten. Raises CantTell."""
         values = {0: value}
         self.advance(values, 0, len(self.steps), Step.run)
         return {name: values[number] for name, number in self.outputs.items()}
@@ -117,12 +116,12 @@ class Recorder:
     """Records a pass from one of its tensors on.
 
         recorder = Recorder()
-        with recorder.recording():
+        with following(recorder.follow):
             recorder.start(image)               # or later, as a layer's output is made
             module(image)                       # recorder.read(name, tensor) as the tensors to be known are made
         graph = recorder.graph()
 
-    Tensors that don't depend on the first are kept as they are. CantTell comes out of `recording` where the pass reads
+    Tensors that don't depend on the first are kept as they are. CantTell comes out where the pass reads
     values to decide what to do, or a tensor that was written to through another view.
 
     keep: for one image, to be repeated for several. The values are kept, and what takes no more than a value's shape
@@ -137,11 +136,6 @@ class Recorder:
         self._steps: list[Step] = []
         self._outputs: dict[str, int] = {}
         self._clean: dict[int, Tensor] = {}
-
-    @contextmanager
-    def recording(self) -> Iterator[None]:
-        with following(self._follow):
-            yield
 
     def start(self, tensor: Tensor) -> Tensor:
         """The same tensor, from now on value 0."""
@@ -163,7 +157,7 @@ class Recorder:
                 wanted |= set(step.inputs)
         return Graph(kept[::-1], self._outputs, self._clean)
 
-    def _follow(self, operation: Operation) -> Callable[[Any], None] | None:
+    def follow(self, operation: Operation) -> Callable[[Any], None] | None:
         """Record an operation that depends on the first value; its outputs once it ran."""
         seen = any(tensor in self._known for tensor in operation.tensors) and (self._keep or not operation.blind)
         if seen:
@@ -185,8 +179,9 @@ class Recorder:
             raise CantTell(f"its path depends on the values of pixels (aten::{name})")
         if len(operation.written) > 1:
             raise CantTell(f"aten::{name} writes to several tensors in place")
-        recorded = tree_map(self._refer, operation.arguments)
-        return Step(name, _out_of_place(function) if operation.written else function, recorded, ())
+        if operation.written and (self._keep or operation.written[0] not in self._known):
+            function = _out_of_place(function)
+        return Step(name, function, tree_map(self._refer, operation.arguments), ())
 
     def _add(self, tensor: Tensor) -> int:
         number = self._count

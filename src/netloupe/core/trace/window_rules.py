@@ -58,14 +58,15 @@ class Call:
 
     def wider(self, source: Windowed) -> _Wider:
         """For what slides windows: what to gather and where the result goes."""
-        reads = sliding(self.step.name, self.arguments)
-        assert reads is not None
-        along_y, along_x = [Reads()] * (2 - len(reads)) + reads
-        height, width = self.clean.shape[2:]
-        y, x = source.y.windows(height, *along_y, self.growth), source.x.windows(width, *along_x, self.growth)
+        found = sliding(self.step.name, self.arguments)
+        reads = [Reads()] * (2 - len(found)) + found
+        y, x = (
+            extent.windows(length, *along, self.growth)
+            for extent, length, along in zip((source.y, source.x), self.clean.shape[2:], reads, strict=True)
+        )
         if y.size * x.size >= MOST * y.length * x.length:
             raise CantTell("the windows cover most of the map")
-        return _Wider(source, y, x, along_y, along_x)
+        return _Wider(source, y, x, reads)
 
     def computed(self, /, **others: Tensor) -> Tensor:
         """The operation's first output with other arguments."""
@@ -78,26 +79,13 @@ class _Wider:
     source: Windowed
     y: Extent
     x: Extent
-    along_y: Reads
-    along_x: Reads
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.along_y.size, self.along_x.size
-
-    @property
-    def stride(self) -> tuple[int, int]:
-        return self.along_y.stride, self.along_x.stride
-
-    @property
-    def dilation(self) -> tuple[int, int]:
-        return self.along_y.dilation, self.along_x.dilation
+    reads: list[Reads]
 
     def pixels(self, fill: float) -> Tensor:
         """All that the changed outputs read."""
         ys, xs = (
-            e.reads(r.stride, r.padding, r.dilation * (r.size - 1) + 1)
-            for e, r in ((self.y, self.along_y), (self.x, self.along_x))
+            extent.reads(along.stride, along.padding, along.dilation * (along.size - 1) + 1)
+            for extent, along in zip((self.y, self.x), self.reads, strict=True)
         )
         return self.source.region(ys, xs, fill)
 
@@ -120,14 +108,16 @@ def convolution(call: Call) -> Windowed:
 
 def max_pooling(call: Call) -> Windowed:
     wider = call.wider(call.only("self"))
-    pixels = F.max_pool2d(wider.pixels(-torch.inf), wider.size, wider.stride, 0, wider.dilation)
+    size, stride, _, dilation = zip(*wider.reads, strict=True)
+    pixels = F.max_pool2d(wider.pixels(-torch.inf), size, stride, 0, dilation)
     return Windowed(call.clean, wider.y, wider.x, pixels)
 
 
 def average_pooling(call: Call) -> Windowed:
     """Sums over the windows, then divided as the operation itself divides at each position."""
     wider = call.wider(call.only("self"))
-    sums = F.avg_pool2d(wider.pixels(0.0), wider.size, wider.stride, divisor_override=1)
+    size, stride, _, _ = zip(*wider.reads, strict=True)
+    sums = F.avg_pool2d(wider.pixels(0.0), size, stride, divisor_override=1)
     factor = _divisions(call, wider)
     ys, xs = wider.y.positions(), wider.x.positions()
     factor = factor[ys[:, None, :, None], xs[None, :, None, :]].reshape(-1, 1, wider.y.size, wider.x.size)
@@ -139,10 +129,12 @@ def _divisions(call: Call, wider: _Wider) -> Tensor:
     source = wider.source
     ones = source.pixels.new_ones(1, 1, source.y.length, source.x.length)
     means = call.computed(self=ones)
-    sides = []
-    for e, r, length in ((wider.x, wider.along_x, source.x.length), (wider.y, wider.along_y, source.y.length)):
-        sides += [r.padding, max(0, (e.length - 1) * r.stride + r.size - r.padding - length)]
-    counts = F.avg_pool2d(F.pad(ones, sides), wider.size, wider.stride, divisor_override=1)
+    sides: list[int] = []
+    for extent, length, along in zip((wider.y, wider.x), ones.shape[2:], wider.reads, strict=True):
+        last = (extent.length - 1) * along.stride + along.size
+        sides[:0] = [along.padding, max(0, last - along.padding - length)]
+    size, stride, _, _ = zip(*wider.reads, strict=True)
+    counts = F.avg_pool2d(F.pad(ones, sides), size, stride, divisor_override=1)
     return (means / counts[..., : wider.y.length, : wider.x.length])[0, 0]
 
 

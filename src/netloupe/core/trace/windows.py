@@ -23,7 +23,7 @@ from netloupe.core.receptive_field import Span
 from netloupe.core.trace.extents import Extent
 from netloupe.core.trace.graph import Recorder, Step
 from netloupe.core.trace.maps import Clean, Windowed
-from netloupe.core.trace.mode import CantTell
+from netloupe.core.trace.mode import CantTell, following
 from netloupe.core.trace.window_rules import Call, Value, rule_for
 from netloupe.core.watch import SILENT, Watch
 
@@ -42,7 +42,7 @@ class Incremental:
     def __init__(self, net: Network, image: Tensor, layers: Sequence[str]) -> None:
         recorder = Recorder(keep=True)
         self._image = image.to(net.device)
-        with torch.no_grad(), recorder.recording():
+        with torch.no_grad(), following(recorder.follow):
             recorder.start(self._image)
             net.run(self._image, {layer: partial(recorder.read, layer) for layer in layers})
         self._graph = recorder.graph()

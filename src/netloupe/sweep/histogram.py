@@ -10,6 +10,7 @@ from netloupe.sweep.accumulator import Arrays
 
 FINE = 512  # bins kept per column
 _SPAN = FINE // 2  # the values of a column span at most so many bins, more than half of it unless all are equal
+_TOGETHER = 512  # columns whose bins are moved at once
 _FINEST = -149  # the exponent of the smallest float32
 
 
@@ -118,8 +119,12 @@ def _exponent_for(span: np.ndarray) -> np.ndarray:
 
 def _regrid(counts: np.ndarray, first: np.ndarray, shift: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Counts (m, FINE) whose first bin is `first`, in bins 2^shift as wide whose first is `target`; all (m,)."""
-    old = np.floor(np.ldexp(first[:, None] + np.arange(FINE), -shift[:, None]))
-    row, bin_ = np.nonzero(counts)
-    place = row * FINE + (old - target[:, None])[row, bin_].astype(np.int64)
-    moved = np.bincount(place, weights=counts[row, bin_], minlength=len(counts) * FINE)
-    return moved.reshape(counts.shape).astype(np.int32)
+    moved = np.empty(counts.shape, dtype=np.int32)
+    for start in range(0, len(counts), _TOGETHER):
+        part = slice(start, start + _TOGETHER)
+        old = np.floor(np.ldexp(first[part, None] + np.arange(FINE), -shift[part, None]))
+        row, bin_ = np.nonzero(counts[part])
+        place = row * FINE + (old - target[part, None])[row, bin_].astype(np.int64)
+        size = len(old) * FINE
+        moved[part] = np.bincount(place, counts[part][row, bin_], size).reshape(-1, FINE)
+    return moved

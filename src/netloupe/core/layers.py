@@ -234,12 +234,16 @@ class Layers(Mapping[str, Layer]):
         """What the classifier reads: the layer from which the last weights before the logits compute.
 
         Pooling and the like may stand between, other weights may not. Followed through the operations of a pass, so
-        neither names nor the number of classes matter. Of a network without logits what it gives itself. Raises
-        InputError, which asks for a layer, where that is no layer, where there are several, and where there are none.
+        neither names nor the number of classes matter. Of a network without logits what it gives itself; of one whose
+        only weights make a map, as a convolution that is averaged, that map. Raises InputError, which asks for a layer,
+        where that is no layer, where there are several, and where there are none.
         """
         read = sorted(self._whole.answer.read)
         if len(read) == 1 and read[0] in self._all:
             return self._all[read[0]]
+        only = None if read else self.classifier()
+        if only is not None and only.is_map:
+            return only
         if not read:
             what = "has no layer before its logits, so no feature space"
         elif len(read) > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -239,3 +239,22 @@ def test_differences_name_settings_and_the_rest() -> None:
     b = {"technique": "x", "parameters": {"steps": 2}, "versions": {"torch": "3"}, "inputs": {"i": [{"sha256": "b"}]}}
     assert differences(a, b) == [("steps", 1, 2), ("versions.torch", "2", "3"), ("inputs.i.0.sha256", "a", "b")]
     assert Record.read.__doc__
+
+
+VERBS: Mapping[str, tuple[str, ...]] = {
+    "study invariance": ("--data", "{place}/images", "--steps", "2"),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_makes_the_same_bytes(verb: str, run: Run, place: Path) -> None:
+    """From its manifest and from a PNG alone, and no file says where the images lay."""
+    (place / "images").mkdir()
+    for name in ("a.png", "b.png"):
+        (place / "images" / name).write_bytes((place / name).read_bytes())
+    one = made(run, place, *verb.split(), *(text.format(place=place) for text in VERBS[verb]))
+    for start in (one, min(one.glob("*.png"))):
+        status, _, err = run("again", start, "-o", place / "two")
+        assert status == 0, err
+        assert contents(one) == contents(place / "two")
+    assert [name for name, content in contents(one).items() if str(place).encode() in content] == []

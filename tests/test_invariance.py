@@ -23,8 +23,9 @@ from netloupe.data.images import fit, to_float
 from netloupe.data.open import open_source
 from netloupe.data.sources import ImageSource
 from netloupe.render.chart import Band, Line, axis, line_chart
-from netloupe.studies.invariance.measure import invariance, motions
+from netloupe.studies.invariance.measure import invariance
 from netloupe.studies.invariance.record import Invariance, amounts, by_amount, crossing, linearity, shown_places
+from netloupe.studies.invariance.task import InvarianceTask
 from netloupe.studies.motions import Held, Motion
 
 SIZE = (12, 16)
@@ -308,8 +309,10 @@ def test_what_can_not_be_used() -> None:
     with pytest.raises(NetworkError, match="gives relu1 that are not finite"):
         invariance(bad, source(), steps=2)
     for wrong in ({"shift": 0.0}, {"scale": 1.0}, {"steps": 1}, {"scale": 9.0}, {"shift": 1.5}):
-        with pytest.raises(InputError, match="accepted: shift above 0 up to 1, scale above 1 up to 8"):
-            motions(**wrong)  # type: ignore[arg-type]
+        accepted = {"shift": "above 0 and up to 1", "scale": "above 1 and up to 8", "steps": "2 or more"}
+        (name,) = wrong
+        with pytest.raises(InputError, match=rf"^{name} [\d.]+ \(accepted: {accepted[name]}\)$"):
+            InvarianceTask.of(wrong)
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -323,7 +326,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "rotation" in text
     assert (tmp_path / "out" / "invariance.png").exists()
     assert cli.main([*arguments, "--images", "one"]) == 2
-    assert "images 'one' (accepted: numbers with commas" in capsys.readouterr().err
+    assert "examples 'one' (accepted: a whole number, 0 or more)" in capsys.readouterr().err
 
 
 def test_a_band_lies_below_the_lines() -> None:

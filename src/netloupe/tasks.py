@@ -5,11 +5,13 @@ from __future__ import annotations
 from netloupe.analysis.tasks import FiltersTask
 from netloupe.core.errors import unknown
 from netloupe.core.task import Task
+from netloupe.studies.invariance.task import InvarianceTask
 from netloupe.synthesis.tasks import Fool
 
 TASKS: tuple[type[Task], ...] = (
     FiltersTask,
     Fool,
+    InvarianceTask,
 )
 
 

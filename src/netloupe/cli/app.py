@@ -35,7 +35,7 @@ from netloupe.cli import (
     visualize,
 )
 from netloupe.cli.command import command
-from netloupe.cli.study import ablation, correspondence, evolution, generalization, invariance, trust
+from netloupe.cli.study import ablation, correspondence, evolution, generalization, trust
 from netloupe.cli.study import filters as study_filters
 from netloupe.core.errors import Cancelled, NetloupeError, unknown
 from netloupe.tasks import TASKS
@@ -81,12 +81,15 @@ def netloupe(
     """A loupe for convolutional networks: see what every layer, channel and class responds to."""
 
 
+study_app = typer.Typer(cls=Verbs, subcommand_metavar="VERB ...", help="Experiments about a network.")
+stylenet_app = typer.Typer(cls=Verbs, subcommand_metavar="VERB ...", help="Paint in many styles by one fast network.")
 app.command("layers")(layers.layers)
 app.command("again")(again.again)
 app.command("diff")(again.diff)
+_groups = {"": app, "study": study_app, "stylenet": stylenet_app}
 for _task in TASKS:
     _group, _, _verb = _task.verb.rpartition(" ")
-    {"": app}[_group].command(_verb)(command(_task))
+    _groups[_group].command(_verb)(command(_task))
 app.command("activations")(activations.activations)
 app.command("patches")(patches.patches)
 app.command("neighbors")(neighbors.neighbors)
@@ -98,16 +101,13 @@ app.command("invert")(invert.invert)
 app.command("dream")(dream.dream)
 app.command("texture")(texture.texture)
 app.command("style")(style.style)
-study_app = typer.Typer(cls=Verbs, subcommand_metavar="VERB ...", help="Experiments about a network.")
 study_app.command("ablation")(ablation.ablation)
 study_app.command("correspondence")(correspondence.correspondence)
 study_app.command("evolution")(evolution.evolution)
 study_app.command("filters")(study_filters.filters)
 study_app.command("generalization")(generalization.generalization)
-study_app.command("invariance")(invariance.invariance)
 study_app.command("trust")(trust.trust)
 app.add_typer(study_app, name="study")
-stylenet_app = typer.Typer(cls=Verbs, subcommand_metavar="VERB ...", help="Paint in many styles by one fast network.")
 stylenet_app.command("train")(stylenet.train)
 stylenet_app.command("apply")(stylenet.apply)
 stylenet_app.command("styles")(stylenet.styles)

@@ -169,9 +169,8 @@ class Setting:
             return self._one(given)
         several = list(given) if isinstance(given, list | tuple) else [given]
         if self.commas:
-            several = [
-                part.strip() for one in several for part in (one.split(",") if isinstance(one, str) else [str(one)])
-            ]
+            parted = [one.split(",") if isinstance(one, str) else [one] for one in several]
+            several = [part.strip() if isinstance(part, str) else part for parts in parted for part in parts]
         return tuple(self._one(one) for one in several)
 
     def _one(self, given: Any) -> Any:

@@ -17,12 +17,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from netloupe.core.errors import InputError, unknown
 from netloupe.data.images import to_float
 
 FINE = 2  # readings a side of each pixel, and how much finer than the network's input the image is held
 _REACH = 4  # the part of an image that is held, in sides of the network's input; motions reach no further
-FILLS = ("reflection", "mean")
 
 
 @dataclass(frozen=True)
@@ -52,8 +50,6 @@ class Held:
 
     def __init__(self, image: Image.Image, size: tuple[int, int], channels: int, window: float = 1.0) -> None:
         """The network sees `window` of the largest part at the image's center that has the shape of its input."""
-        if not 0 < window <= 1:
-            raise InputError(f"window {window} (accepted: above 0, up to 1)")
         image = image.convert("L" if channels == 1 else "RGB")
         seen = min(image.height / size[0], image.width / size[1]) * window  # px of the file for one of the input
         height, width = (
@@ -74,8 +70,6 @@ class Held:
 
         fill: what stands beyond the edges of the photograph, "reflection" or "mean", the color `mean` (C,).
         """
-        if fill not in FILLS:
-            raise unknown("fill", fill, FILLS)
         readings = torch.stack([self._places(motion) for motion in motions])
         pixels = self.pixels[None]
         if fill == "reflection":

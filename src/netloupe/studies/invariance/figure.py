@@ -10,7 +10,8 @@ from netloupe.render.chart import Axis, Band, Line, axis, line_chart, text_table
 from netloupe.render.colors import COLORS, INK, SOFT
 from netloupe.render.pictures import Color, Picture, beside, fitted, from_pixels, resized, stacked
 from netloupe.render.sheet import Sheet, paragraph
-from netloupe.studies.invariance.record import MOTIONS, Invariance, amount, shown_places
+from netloupe.studies.invariance.record import Invariance, shown_places
+from netloupe.studies.invariance.task import MOTIONS, amount
 
 _TITLES = {"shift": "Vertical shift", "scale": "Scale", "rotation": "Rotation"}
 _AXES = {"shift": "shift down, of the height", "scale": "scale", "rotation": "rotation, counterclockwise"}
@@ -111,18 +112,14 @@ def _table(summary: dict[str, Any]) -> Picture:
     rows, answers = [], []
     for motion, row in summary["motions"].items():
         for layer, one in row["layers"].items():
-            amounts = _amount(motion, row["smallest"]), _amount(motion, one["half"])
+            amounts = amount(motion, row["smallest"]), amount(motion, one["half"])
             numbers = f"{one['highest']:.3f}", _number(one["linearity"])
             rows.append([f"{_TITLES[motion]}, {layer}", amounts[0], f"{one['small']:.3f}", amounts[1], *numbers])
         p = row["probability"]
         shares = (f"{share:.0%}" for share in (p["kept"], p["stable"], row["filled"]))
-        answers.append([_TITLES[motion], _amount(motion, p["half"]), *shares])
+        answers.append([_TITLES[motion], amount(motion, p["half"]), *shares])
     tables = (header, rows, [210, 150, 100, 150, 100, 100]), (heads, answers, [210, 150, 100, 150, 100])
     return stacked([text_table(*one) for one in tables], gap=16)
-
-
-def _amount(motion: str, value: float | None) -> str:
-    return "never" if value is None else amount(motion, value)
 
 
 def _number(value: float | None) -> str:

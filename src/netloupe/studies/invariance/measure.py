@@ -3,43 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.network import LOGITS, Network
-from netloupe.core.provenance import provenance
+from netloupe.core.perform import function_of, perform
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.labels import of_network
 from netloupe.data.sources import ImageSource, Skipped
 from netloupe.studies.invariance import figure
-from netloupe.studies.invariance.record import MOTIONS, Invariance, shown_places
+from netloupe.studies.invariance.record import Invariance, shown_places
+from netloupe.studies.invariance.task import MOTIONS, InvarianceTask
 from netloupe.studies.motions import Held, Motion
 
-SHIFT = 60 / 224  # the paper's: 60 px of an input of 224
-SCALE = 1.8
-STEPS = 8
 EXAMPLES = 5
 
 _BLOCK = 16  # images a pass, always: the last bits of a convolution depend on how many there are
 
 
-def motions(
-    shift: float = SHIFT, scale: float = SCALE, steps: int = STEPS
-) -> dict[str, tuple[np.ndarray, list[Motion]]]:
+def motions(task: InvarianceTask) -> dict[str, tuple[np.ndarray, list[Motion]]]:
     """Motion -> its values and the motions: 2 steps + 1 shifts from -shift to shift, steps + 1 scales from 1 to scale,
-    3 steps rotations around the circle. Each has one that leaves the image as it is. Raises InputError."""
-    if not (0 < shift <= 1 and 1 < scale <= 8 and steps >= 2):
-        raise InputError(
-            f"shift {shift}, scale {scale}, {steps} steps (accepted: shift above 0 up to 1, scale above 1 up to 8, "
-            "2 steps or more)"
-        )
-    shifts = shift * np.arange(-steps, steps + 1) / steps
-    scales = 1 + (scale - 1) * np.arange(steps + 1) / steps
-    angles = 360.0 * np.arange(3 * steps) / (3 * steps)
+    3 steps rotations around the circle. Each has one that leaves the image as it is."""
+    shifts = task.shift * np.arange(-task.steps, task.steps + 1) / task.steps
+    scales = 1 + (task.scale - 1) * np.arange(task.steps + 1) / task.steps
+    angles = 360.0 * np.arange(3 * task.steps) / (3 * task.steps)
     return {
         "shift": (shifts, [Motion(shift=float(v)) for v in shifts]),
         "scale": (scales, [Motion(scale=float(v)) for v in scales]),
@@ -47,41 +39,42 @@ def motions(
     }
 
 
+@function_of(InvarianceTask)
 def invariance(
     net: Network,
     source: ImageSource,
-    layers: Iterable[str] | None = None,
+    layers: Sequence[str] | None = None,
     *,
-    examples: Sequence[int] | None = None,
-    shift: float = SHIFT,
-    scale: float = SCALE,
-    steps: int = STEPS,
-    window: float = 1.0,
-    fill: str = "reflection",
+    first: int | None = None,
     watch: Watch = SILENT,
+    **settings: Any,
 ) -> Invariance:
-    """Distances and probabilities of every image of a source under `motions(shift, scale, steps)`.
+    """Distances and probabilities of every image of a source, or the first of them, under `motions`.
 
-    layers: None for the first and the last features: what the second convolution reads, and what the classifier reads.
-    examples: ids of the images shown by themselves; None for the first five.
-    window: the share of the image's middle that the network sees of the untouched image; below 1 there is more of the
-    photograph around it to move into view.
-    fill: beyond the photograph's edges its "reflection", or the data set's "mean" color.
+    Below a `window` of 1 there is more of the photograph around it to move into view.
     The probability is of an image's label where the source is labeled with the network's classes, else of the most
     probable class of the untouched image. An image that can't be read is left out and named. Raises UnknownName for a
     layer that is not there, InputError for ranges, images or examples that can't be used, and for images that are all
     alike; NetworkError for features that are not finite.
     """
+    given = source.first(first)
+    task = InvarianceTask.of({"layers": layers, "first": len(given), **settings})
+    found: Invariance = perform(task, net, {"data": given}, watch)
+    return found
+
+
+def run(task: InvarianceTask, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Invariance:
+    source: ImageSource = inputs["data"]
     classes = net.head.classes("a study of invariance", 2)
-    usual = () if layers else (net.layers.first_features().name, net.layers.features().name)
-    names = tuple(net.layers.each(layers or usual))
-    given = motions(shift, scale, steps)
+    usual = () if task.layers else (net.layers.first_features().name, net.layers.features().name)
+    names = tuple(net.layers.each(task.layers or usual))
+    given = motions(task)
     labeled = of_network(source, classes.labels)
-    wanted = list(range(min(EXAMPLES, len(source)))) if examples is None else list(dict.fromkeys(examples))
+    wanted = list(range(min(EXAMPLES, len(source)))) if task.examples is None else list(dict.fromkeys(task.examples))
     for i in wanted:
-        if not 0 <= i < len(source):
+        if i >= len(source):
             raise InputError(f"no image {i} among {len(source)} (accepted: 0 to {len(source) - 1})")
-    reader = _Reader(net, names, given, fill)
+    reader = _Reader(net, names, given, task.fill)
     rows: dict[int, _Row] = {}
     skipped = []
     for i in watch.each("images", range(len(source))):
@@ -90,7 +83,7 @@ def invariance(
         except InputError as error:
             skipped.append(Skipped(i, source.names[i], str(error)))
         else:
-            held = Held(image, net.inputs.size, net.inputs.channels, window)
+            held = Held(image, net.inputs.size, net.inputs.channels, task.window)
             rows[i] = reader.row(held, source.label(i) if labeled else None, i in wanted)
     if len(rows) < 2:
         reason = f": {skipped[0].reason}" if skipped else ""
@@ -111,11 +104,7 @@ def invariance(
         examples=tuple(ids.index(i) for i in shown),
         strips={motion: _strips([rows[i].strips[motion] for i in shown]) for motion in MOTIONS},
         skipped=tuple(skipped),
-        provenance=provenance(
-            net, "study invariance", source=source.title, images=len(ids), layers=list(names), shift=shift, scale=scale,
-            steps=steps, window=window, fill=fill,
-        ),
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,8 @@ import numpy as np
 
 from netloupe.core.spread import spread
 from netloupe.data.sources import Skipped
-from netloupe.render.result import Record
-
-MOTIONS = ("shift", "scale", "rotation")
-UNITS = {"shift": "of the height", "scale": "times", "rotation": "degrees"}
+from netloupe.render.result import Record, told
+from netloupe.studies.invariance.task import MOTIONS, amount
 
 _STRAIGHT = 0.9  # of linearity, from which a curve counts as quasi-linear
 
@@ -134,16 +132,6 @@ def claims(rows: Mapping[str, Mapping[str, Any]], layers: Sequence[str]) -> list
     return found
 
 
-def amount(motion: str, value: float) -> str:
-    """An amount in words, as in "11% of the height"."""
-    texts = {
-        "shift": f"{value:.1%} of the height",
-        "scale": f"{1 + value:.2f} times",
-        "rotation": f"{value:.0f} degrees",
-    }
-    return texts[motion]
-
-
 def _still(motion: str, values: np.ndarray) -> int:
     return int(np.abs(amounts(motion, values)).argmin())
 
@@ -177,7 +165,7 @@ class Invariance(Record):
     examples: tuple[int, ...]
     strips: Mapping[str, np.ndarray]
     skipped: tuple[Skipped, ...]
-    provenance: Mapping[str, Any]
+    provenance: Mapping[str, Any] = told()
 
     def arrays(self) -> dict[str, np.ndarray]:
         found = {"unit": self.unit}
@@ -210,3 +198,6 @@ class Invariance(Record):
             "examples": [{"name": self.names[i], "class": self.classes[i]} for i in self.examples],
             "skipped": {one.name: one.reason for one in self.skipped},
         }
+
+    def remarks(self) -> list[str]:
+        return [f"skipped {one.name}: {one.reason}" for one in self.skipped]

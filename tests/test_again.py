@@ -43,7 +43,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def made(run: Run, place: Path, *arguments: object) -> Path:
@@ -242,6 +242,10 @@ def test_differences_name_settings_and_the_rest() -> None:
 
 
 VERBS: Mapping[str, tuple[str, ...]] = {
+    "activations": ("a.png", "{place}/b.png", "-l", "conv3", "--top", "2"),
+    "patches": ("--data", "{place}/images", "-l", "conv1", "-k", "2"),
+    "patches --unit conv3:17": ("--data", "{place}/images", "--project", "deconvnet", "-k", "1"),
+    "neighbors": ("{place}/a.png", "--data", "{place}/images", "-k", "1"),
     "study invariance": ("--data", "{place}/images", "--steps", "2"),
 }
 
@@ -253,7 +257,7 @@ def test_every_verb_makes_the_same_bytes(verb: str, run: Run, place: Path) -> No
     for name in ("a.png", "b.png"):
         (place / "images" / name).write_bytes((place / name).read_bytes())
     one = made(run, place, *verb.split(), *(text.format(place=place) for text in VERBS[verb]))
-    for start in (one, min(one.glob("*.png"))):
+    for start in (one, min(one.rglob("*.png"))):
         status, _, err = run("again", start, "-o", place / "two")
         assert status == 0, err
         assert contents(one) == contents(place / "two")

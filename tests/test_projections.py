@@ -352,7 +352,8 @@ def test_one_channel_keeps_its_number_and_raw_projections(folder: Path) -> None:
         assert one.box("conv2", 41, rank) == top.box("conv2", 41, rank)
         assert (one.patch("conv2", 41, rank) == top.patch("conv2", 41, rank)).all()
     assert (raw[5:] == 0).all()
-    assert one.provenance["project"] == "deconvnet"
+    settings = one.provenance["parameters"]
+    assert (settings["project"], settings["unit"], settings["layers"]) == ("deconvnet", "conv2:41", None)
     assert (one.sheet("conv2") == one.sheet("conv2", [41])).all()
     assert "projections-conv2" not in project_patches(net, top).arrays()
     with pytest.raises(UnknownName, match=r"no channel 40 in layer 'conv2' \(accepted: 41 to 41\)"):
@@ -415,8 +416,8 @@ def test_patches_project(model: list[str], folder: Path, tmp_path: Path, capsys:
     assert raw.shape == (2, 3, 16, 16)
     assert np.abs(raw).max() > 0
     manifest = json.loads((tmp_path / "unit" / "manifest.json").read_text())
-    assert manifest["provenance"]["parameters"] | {"channel": manifest["provenance"]["channel"]}
-    assert manifest["provenance"]["project"] == "guided"
+    settings = manifest["provenance"]["parameters"]
+    assert (settings["unit"], settings["project"], settings["k"]) == ("3:5", "guided", 2)
     status, out, err = run(capsys, *common, "--layer", "0", "--project", "deconvnet", "-o", tmp_path / "layer")
     assert (status, err) == (0, "")
     assert sorted(Path(f).name for f in json.loads(out)["files"]) == [
@@ -429,7 +430,7 @@ def test_patches_refuse_to_project(
 ) -> None:
     status, _, err = run(capsys, "patches", *model, "--data", folder, "--project", "plain")
     assert status == 2
-    assert "no rule 'plain'" in err
+    assert "no project 'plain'" in err
     assert "accepted: deconvnet, guided" in err
     model[1] = f"{tmp_path / 'Tanh.py'}:tiny"
     status, _, err = run(capsys, "patches", *model, "--data", folder, "--project", "guided")

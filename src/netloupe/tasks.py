@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from netloupe.analysis.tasks import FiltersTask
+from netloupe.analysis.tasks import Activations, FiltersTask, NeighborsTask, Patches
 from netloupe.core.errors import unknown
 from netloupe.core.task import Task
 from netloupe.studies.invariance.task import InvarianceTask
@@ -10,6 +10,9 @@ from netloupe.synthesis.tasks import Fool
 
 TASKS: tuple[type[Task], ...] = (
     FiltersTask,
+    Activations,
+    Patches,
+    NeighborsTask,
     Fool,
     InvarianceTask,
 )

@@ -10,26 +10,30 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from netloupe.analysis.tasks import Activations
 from netloupe.core.errors import InputError
 from netloupe.core.network import Network
-from netloupe.core.provenance import provenance
+from netloupe.core.perform import function_of, perform
+from netloupe.core.watch import SILENT, Watch
 from netloupe.render.colors import heat
 from netloupe.render.pictures import Picture, captioned, from_pixels, grid, resized, stacked
-from netloupe.render.result import Result
+from netloupe.render.result import Result, told
 
 
 @dataclass(frozen=True)
 class ActivationMaps(Result):
-    """Outputs of layers for N images: `maps[layer]` (N, C, H, W) float32; `images` (N, channels, H, W) in [0, 1].
+    """Outputs of layers for N images: `maps[layer]` (N, C, H, W) float32; `images` (N, channels, H, W) in [0, 1],
+    with their `names`.
 
     The pictures show each layer's `top` strongest channels, strongest first, on one scale per layer and image from 0
     (black) to the strongest value; what lies below zero is black. The arrays hold every channel.
     """
 
+    names: tuple[str, ...]
     images: np.ndarray
     maps: dict[str, np.ndarray]
     top: int
-    provenance: Mapping[str, Any]
+    provenance: Mapping[str, Any] = told()
 
     def strongest(self, layer: str, image: int) -> list[int]:
         """The `top` channels of the highest peak in one image, best first; the smaller number first at ties."""
@@ -59,25 +63,31 @@ class ActivationMaps(Result):
 
     def summary(self) -> dict[str, Any]:
         return {
+            "names": list(self.names),
             "images": [
                 {
                     layer: [{"channel": c, "peak": float(maps[i, c].max())} for c in self.strongest(layer, i)]
                     for layer, maps in self.maps.items()
                 }
                 for i in range(len(self.images))
-            ]
+            ],
         }
 
 
+@function_of(Activations)
 def activation_maps(
-    net: Network, images: Tensor, layers: Sequence[str] | None = None, *, top: int = 16
+    net: Network, images: Tensor, layers: Sequence[str] | None = None, *, watch: Watch = SILENT, **settings: Any
 ) -> ActivationMaps:
     """The activation maps of images (N, C, H, W) in [0, 1] in the named layers, by default every convolution.
 
     Raises UnknownName for a layer that is not there, InputError for one that is no map over the image.
     """
-    if top < 1:
-        raise InputError(f"top is {top} (accepted: 1 or more)")
+    found: ActivationMaps = perform(Activations.of({"layers": layers, **settings}), net, {"images": images}, watch)
+    return found
+
+
+def run(task: Activations, net: Network, inputs: Mapping[str, Any], watch: Watch) -> ActivationMaps:
+    layers: Sequence[str] | None = task.layers
     if layers is None:
         layers = list(net.layers.convolutions() or net.layers.where(lambda layer: layer.spatial))
     flat = [n for n in layers if not net.layer(n).spatial]
@@ -86,10 +96,10 @@ def activation_maps(
             f"layer {flat[0]!r} has no maps: its shape is {net.layer(flat[0]).shape}" if flat else "no layer has maps"
         )
         raise InputError(f"{named} (accepted: layers of shape (C, H, W); see `netloupe layers`)")
+    images = inputs["images"].fitted(net)
     found = net.activations(images, layers)
     maps = {n: found[n].cpu().numpy() for n in layers}
-    where = provenance(net, "activation_maps", layers=list(layers), top=top)
-    return ActivationMaps(images.detach().cpu().numpy(), maps, top, where)
+    return ActivationMaps(inputs["images"].names, images.detach().cpu().numpy(), maps, task.top)
 
 
 def _shown(size: Sequence[int], side: int) -> tuple[int, int]:

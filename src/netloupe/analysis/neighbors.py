@@ -10,15 +10,16 @@ import numpy as np
 from torch import Tensor
 
 from netloupe.analysis.display import as_seen
-from netloupe.analysis.nearest import Nearest, Search, check, search
+from netloupe.analysis.nearest import Nearest, Search, search
 from netloupe.analysis.spaces import Space, feature_space, features_of, pixel_space, pixels_of
+from netloupe.analysis.tasks import NeighborsTask
 from netloupe.analysis.voting import Votes, vote
 from netloupe.core.network import Network
-from netloupe.core.provenance import provenance
+from netloupe.core.perform import function_of, perform
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource, Skipped
 from netloupe.render.pictures import Picture, beside, captioned, from_pixels, grid, resized, stacked
-from netloupe.render.result import Result
+from netloupe.render.result import Result, told
 
 _SIDE = 112  # px of a picture
 _COLUMNS = 4
@@ -34,16 +35,17 @@ class Neighbors(Result):
     """
 
     queries: np.ndarray
+    names: tuple[str, ...]
     layer: str
     features: Nearest
     pixels: Nearest
     source: ImageSource
-    provenance: Mapping[str, Any]
     metric: str
     votes: Mapping[str, Votes | None]
     found: Mapping[str, Search]
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
+    provenance: Mapping[str, Any] = told()
 
     def pictures(self) -> dict[str, Picture]:
         spaces = ((f"features of layer {self.layer}", self.features), ("pixels", self.pixels))
@@ -81,8 +83,8 @@ class Neighbors(Result):
             "layer": self.layer,
             "metric": self.metric,
             "queries": [
-                {"features": listed(self.features, i), "pixels": listed(self.pixels, i)}
-                for i in range(len(self.queries))
+                {"name": name, "features": listed(self.features, i), "pixels": listed(self.pixels, i)}
+                for i, name in enumerate(self.names)
             ],
             "found": {space: found.summary() for space, found in self.found.items()},
             "accuracy": {space: None if votes is None else votes.summary() for space, votes in self.votes.items()},
@@ -90,16 +92,21 @@ class Neighbors(Result):
             "notes": list(self.notes),
         }
 
+    def remarks(self) -> list[str]:
+        skipped = [f"skipped {one.name}: {one.reason}" for one in self.skipped]
+        return [*skipped, *(f"note: {note}" for note in self.notes)]
 
+
+@function_of(NeighborsTask)
 def neighbors(
     net: Network,
     queries: Tensor,
     images: ImageSource,
     layer: str | None = None,
-    k: int = 8,
+    k: int = NeighborsTask.k,
     *,
-    metric: str = "l2",
     watch: Watch = SILENT,
+    **settings: Any,
 ) -> Neighbors:
     """The k images nearest to each query (N, C, H, W) in [0, 1], by distance: "l2" (Euclidean) or "cosine".
 
@@ -111,8 +118,15 @@ def neighbors(
     Raises InputError for a k below 1, queries that can't be used and images that can't be read; UnknownName for a
     layer or metric that is not there.
     """
-    check(k, metric)
-    layer = net.layer(layer).name if layer is not None else net.layers.features().name
+    task = NeighborsTask.of({"layer": layer, "k": k, **settings})
+    found: Neighbors = perform(task, net, {"images": queries, "data": images}, watch)
+    return found
+
+
+def run(task: NeighborsTask, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Neighbors:
+    layer = net.layer(task.layer).name if task.layer is not None else net.layers.features().name
+    k, metric, queries = task.k, task.metric, inputs["images"].fitted(net)
+    images: ImageSource = inputs["data"]
     features = feature_space(net, images, layer, watch)
     pixels = pixel_space(images, net.inputs.channels, watch)
     found: dict[str, Search] = {}
@@ -125,11 +139,11 @@ def neighbors(
         votes[name] = vote(space.vectors, labels, k, metric=metric, watch=watch.named(f"accuracy in {name}"))
     return Neighbors(
         queries.detach().cpu().numpy(),
+        inputs["images"].names,
         layer,
         near["features"],
         near["pixels"],
         images,
-        provenance(net, "neighbors", layer=layer, k=k, metric=metric, images=images.spec),
         metric,
         votes,
         found,

@@ -17,20 +17,20 @@ from PIL import Image
 from torch import Tensor
 
 from netloupe.analysis.display import as_seen
-from netloupe.analysis.unproject import Neuron, chains, projections
-from netloupe.core.errors import InputError
+from netloupe.analysis.tasks import Patches
+from netloupe.analysis.unproject import Neuron, chains, no_rectifier, projections, rectifies
 from netloupe.core.layers import Layer
 from netloupe.core.network import Network
 from netloupe.core.numbers import finite
-from netloupe.core.provenance import provenance
+from netloupe.core.perform import Held, function_of, perform, retold
 from netloupe.core.receptive_field import Box
 from netloupe.core.rules import Rule
-from netloupe.core.units import check_place
+from netloupe.core.units import Unit, check_place
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource, ReadPixels, pixel_reader
 from netloupe.render.colors import relief
 from netloupe.render.pictures import PAPER, Picture, captioned, cropped, fitted, from_pixels, grid, resized
-from netloupe.render.result import Result
+from netloupe.render.result import Result, told
 from netloupe.sweep.accumulators import Strongest
 from netloupe.sweep.engine import check_any_read, sweep
 
@@ -77,8 +77,8 @@ class TopPatches(Result, Mapping[str, LayerPatches]):
     size: tuple[int, int]
     open_image: Callable[[int], Picture]
     read: ReadPixels
-    provenance: Mapping[str, Any]
     projected: Projected | None = None
+    provenance: Mapping[str, Any] = told()
 
     def __getitem__(self, layer: str) -> LayerPatches:
         return self.found[layer]
@@ -136,7 +136,8 @@ class TopPatches(Result, Mapping[str, LayerPatches]):
         check_place(layer, "channel", channel, range(entry.first, entry.first + len(entry.values)))
         pick = slice(channel - entry.first, channel - entry.first + 1)
         one = LayerPatches(entry.values[pick], entry.images[pick], entry.positions[pick], channel)
-        return replace(self, found={layer: one}, provenance={**self.provenance, "channel": channel}, projected=None)
+        about = retold(self.provenance, layers=None, unit=f"{layer}:{channel}", project=None)
+        return replace(self, found={layer: one}, projected=None, provenance=about)
 
     def neurons(self, layer: str) -> list[Neuron]:
         """The neurons behind a layer's patches."""
@@ -173,14 +174,15 @@ class TopPatches(Result, Mapping[str, LayerPatches]):
         }
 
 
+@function_of(Patches)
 def top_patches(
     net: Network,
     images: ImageSource | Tensor,
     layers: Sequence[str] | None = None,
-    k: int = 9,
+    k: int = Patches.k,
     *,
-    batch_size: int = 32,
     watch: Watch = SILENT,
+    **settings: Any,
 ) -> TopPatches:
     """The k images that excite each channel of each layer most, and where (Zeiler & Fergus 2013, Figure 2).
 
@@ -188,25 +190,42 @@ def top_patches(
     Ties go to the smaller id; the result does not depend on `batch_size`. Raises UnknownName for a layer that is
     not there, InputError for k below 1 or no readable image.
     """
-    if k < 1:
-        raise InputError(f"k is {k} (accepted: 1 or more)")
-    names = list(net.layers) if layers is None else [net.layer(n).name for n in layers]
-    accumulator = Strongest(k)
-    report = sweep(net, images, {"patches": accumulator}, layers=names, batch_size=batch_size, watch=watch)
+    found: TopPatches = perform(Patches.of({"layers": layers, "k": k, **settings}), net, {"data": images}, watch)
+    return found
+
+
+def run(task: Patches, net: Network, inputs: Mapping[str, Any], watch: Watch) -> TopPatches:
+    names = list(net.layers) if task.layers is None else [net.layer(n).name for n in task.layers]
+    channel = None
+    if task.unit is not None:
+        name, channel = Unit.parse(task.unit).channel_of(net.layers)
+        names = [name]
+    rule: Rule | None = task.project  # type: ignore[assignment]
+    if rule is not None and not rectifies(net):
+        raise no_rectifier(net, rule)
+    images = inputs["data"]
+    found = _ranked(task, net, images.fitted(net) if isinstance(images, Held) else images, names, watch)
+    found = found if channel is None else found.only(names[0], channel)
+    return found if rule is None else project_patches(net, found, rule, batch_size=task.batch_size, watch=watch)
+
+
+def _ranked(task: Patches, net: Network, images: ImageSource | Tensor, names: list[str], watch: Watch) -> TopPatches:
+    accumulator = Strongest(task.k)
+    report = sweep(net, images, {"patches": accumulator}, layers=names, batch_size=task.batch_size, watch=watch)
     check_any_read(report, images)
     best = accumulator.result()
     found = {n: LayerPatches(*best[n]) for n in names}
     read: ReadPixels
     if isinstance(images, Tensor):
         pixels = images.detach().cpu()
-        spec, size = "tensor", (int(images.shape[2]), int(images.shape[3]))
+        size = int(images.shape[2]), int(images.shape[3])
 
         def open_image(i: int) -> Picture:
             return as_seen(Image.fromarray(from_pixels(pixels[i].numpy())), size)
 
         read = pixels.__getitem__
     else:
-        source, spec, size = images, images.spec, net.inputs.size
+        source, size = images, net.inputs.size
 
         @lru_cache(maxsize=1024)
         def open_image(i: int) -> Picture:
@@ -214,8 +233,7 @@ def top_patches(
 
         read = pixel_reader(source, size, net.inputs.channels)
 
-    where = provenance(net, "top_patches", layers=names, k=k, images=spec)
-    return TopPatches(found, {n: net.layers[n] for n in names}, size, open_image, read, where)
+    return TopPatches(found, {n: net.layers[n] for n in names}, size, open_image, read)
 
 
 def project_patches(
@@ -226,7 +244,7 @@ def project_patches(
     batch_size: int = 32,
     watch: Watch = SILENT,
 ) -> TopPatches:
-    """The same patches with the projection of each (Zeiler & Fergus 2013, Figure 2); see `projections.project`.
+    """The same patches with the projection of each (Zeiler & Fergus 2013, Figure 2); see `unproject.project`.
 
     Of a single channel (`only`) the raw projections are kept too. Raises UnknownName for a rule that is not there,
     NetworkError if the network has no ReLU, InputError for a batch size below 1.
@@ -247,7 +265,7 @@ def project_patches(
     arrays = {
         layer: np.stack([a if a.size else np.zeros_like(ranked[0]) for a in ranked]) for layer, ranked in raw.items()
     }
-    return replace(top, provenance={**top.provenance, "project": rule}, projected=Projected(rule, tiles, arrays))
+    return replace(top, projected=Projected(rule, tiles, arrays), provenance=retold(top.provenance, project=rule))
 
 
 def tile_of(pixels: np.ndarray, box: Box, side: int) -> Picture:

@@ -15,7 +15,6 @@ import typer
 from typer.core import TyperGroup
 
 from netloupe.cli import (
-    activations,
     again,
     atlas,
     audit,
@@ -24,9 +23,7 @@ from netloupe.cli import (
     invert,
     layers,
     map,
-    neighbors,
     occlude,
-    patches,
     photos,
     style,
     stylenet,
@@ -90,9 +87,6 @@ _groups = {"": app, "study": study_app, "stylenet": stylenet_app}
 for _task in TASKS:
     _group, _, _verb = _task.verb.rpartition(" ")
     _groups[_group].command(_verb)(command(_task))
-app.command("activations")(activations.activations)
-app.command("patches")(patches.patches)
-app.command("neighbors")(neighbors.neighbors)
 app.command("map")(map.map_images)
 app.command("explain")(explain.explain)
 app.command("occlude")(occlude.occlude)

@@ -148,6 +148,17 @@ def finished(result: Made, task: Task, net: Network, inputs: Mapping[str, Any]) 
     return replace(result, provenance=about)  # type: ignore[type-var]
 
 
+def retold(told: Mapping[str, Any], **settings: Any) -> Mapping[str, Any]:
+    """The provenance of a result that was changed as other settings of its task would have made it."""
+    task = getattr(told, "task", None)
+    if task is None:
+        return told
+    found = Provenance(told)
+    found.task = task.changed(settings)
+    found["parameters"] = found.task.as_json()
+    return found
+
+
 def _taken(value: Any) -> Any:
     if isinstance(value, Tensor):
         return Held(tuple(value if value.ndim == 4 else [value]))

@@ -179,7 +179,8 @@ class Setting:
         except (ValueError, TypeError, ZeroDivisionError, OverflowError):
             raise InputError(f"{self.name} {given!r} (accepted: {self.accepted()})") from None
         if self.choices and isinstance(value, str) and value not in self.choices:
-            raise unknown(self.name.replace("_", " "), value, self.choices, shown=len(self.choices))
+            what = self.name.replace("_", " ")
+            raise unknown(what.removesuffix("s") if self.many else what, value, self.choices, shown=len(self.choices))
         for number in value if isinstance(value, tuple) else [value]:
             if isinstance(number, Real) and not self._inside(float(number)):
                 raise InputError(f"{self.name} {given} (accepted: {self.limits()})")

@@ -34,7 +34,7 @@ class ImageFiles(Images):
 
     @property
     def names(self) -> tuple[str, ...]:  # type: ignore[override]
-        return tuple(str(path) for path in self.paths)
+        return tuple(portable(path) for path in self.paths)
 
     def open(self, index: int = 0) -> Image.Image:
         """The decoded image."""

@@ -214,7 +214,10 @@ MISTAKES = [
     (["patches", "{tiny}", "--data", "{place}/tiny.py"], "tiny.py"),
     (["patches", "{tiny}", "--data", "{place}/text.png"], "text.png"),
     (["neighbors", "{tiny}", "{place}/missing.png", "--data", "{place}/images"], "missing.png"),
-    (["neighbors", "{tiny}", "{place}/images/a/0.png", "--data", "{place}/images", "-k", "0"], "k 0 (accepted: 1 or more)"),
+    (
+        ["neighbors", "{tiny}", "{place}/images/a/0.png", "--data", "{place}/images", "-k", "0"],
+        "k 0 (accepted: 1 or more)",
+    ),
     (["photos", "-o", "{place}/file"], "can't be written"),
     (["train"], "--data"),
     (["train", "{labeled}", "-o", "{place}/new", "-a", "lenslett"], "did you mean 'lenslet'?"),

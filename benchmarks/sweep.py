@@ -18,8 +18,12 @@ from torch import Tensor, nn
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.data.sources import ImageSource
-from netloupe.sweep.accumulators import Accumulator, ClassMeans, Features, Peaks, Predictions, Strongest
+from netloupe.sweep.accumulator import Accumulator
+from netloupe.sweep.classes import ClassMeans
 from netloupe.sweep.engine import sweep
+from netloupe.sweep.peaks import Peaks
+from netloupe.sweep.top import Strongest
+from netloupe.sweep.vectors import Features, Predictions
 from netloupe.zoo.lenslet import lenslet
 
 SIDE = 64

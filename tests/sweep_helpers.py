@@ -17,7 +17,11 @@ from netloupe.core.errors import InputError
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import LOGITS, Network
 from netloupe.data.sources import ImageSource
-from netloupe.sweep.accumulators import Accumulator, ClassMeans, Features, Peaks, Predictions, Strongest
+from netloupe.sweep.accumulator import Accumulator
+from netloupe.sweep.classes import ClassMeans
+from netloupe.sweep.peaks import Peaks
+from netloupe.sweep.top import Strongest
+from netloupe.sweep.vectors import Features, Predictions
 
 SIDE = 8
 

@@ -15,11 +15,14 @@ from netloupe.core.inputs import InputSpec
 from netloupe.core.network import LOGITS, Network
 from netloupe.studies.responses import Responses
 from netloupe.sweep import blocks, engine
-from netloupe.sweep.accumulator import make
-from netloupe.sweep.accumulators import Accumulator, ClassMeans, Features, Peaks, Predictions, Strongest
+from netloupe.sweep.accumulator import Accumulator, make
 from netloupe.sweep.blocks import DataSet
+from netloupe.sweep.classes import ClassMeans
 from netloupe.sweep.engine import sweep
 from netloupe.sweep.maps import Maps
+from netloupe.sweep.peaks import Peaks
+from netloupe.sweep.top import Strongest
+from netloupe.sweep.vectors import Features, Predictions
 from sweep_helpers import (
     SIDE,
     all_accumulators,

@@ -16,8 +16,9 @@ import torch
 
 from netloupe.core.errors import Cancelled, StoreError
 from netloupe.sweep import blocks, engine
-from netloupe.sweep.accumulators import Peaks, Strongest
 from netloupe.sweep.engine import sweep
+from netloupe.sweep.peaks import Peaks
+from netloupe.sweep.top import Strongest
 from sweep_helpers import (
     SIDE,
     all_accumulators,

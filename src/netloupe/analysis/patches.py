@@ -31,8 +31,8 @@ from netloupe.data.sources import ImageSource, ReadPixels, pixel_reader
 from netloupe.render.colors import relief
 from netloupe.render.pictures import PAPER, Picture, captioned, cropped, fitted, from_pixels, grid, resized
 from netloupe.render.result import Result, told
-from netloupe.sweep.accumulators import Strongest
 from netloupe.sweep.engine import check_any_read, sweep
+from netloupe.sweep.top import Strongest
 
 PATCH_SIDE = 72  # px of a patch in pictures
 

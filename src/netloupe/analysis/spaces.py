@@ -13,8 +13,8 @@ from netloupe.core.moments import means
 from netloupe.core.network import Network
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource, Skipped, read_batches
-from netloupe.sweep.accumulators import Features
 from netloupe.sweep.engine import check_any_read, sweep
+from netloupe.sweep.vectors import Features
 
 PIXEL_SIDE = 32  # px: the side at which images are compared pixel by pixel
 

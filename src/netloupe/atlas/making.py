@@ -20,17 +20,11 @@ from netloupe.core.rules import Rule
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.labels import class_names, of_network
 from netloupe.data.sources import ImageSource, ReadPixels, Skipped
-from netloupe.sweep.accumulators import (
-    ClassMeans,
-    Features,
-    FeatureVectors,
-    MeansByClass,
-    Peaks,
-    PeakStatistics,
-    Strongest,
-    Top,
-)
+from netloupe.sweep.classes import ClassMeans, MeansByClass
 from netloupe.sweep.engine import check_any_read, sweep
+from netloupe.sweep.peaks import Peaks, PeakStatistics
+from netloupe.sweep.top import Strongest, Top
+from netloupe.sweep.vectors import Features, FeatureVectors
 
 MAP_LAYERS = 24  # rows of a sheet of maps at most, spread evenly over the network
 

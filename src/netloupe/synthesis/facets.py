@@ -29,8 +29,8 @@ from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource, ReadPixels, pixel_reader
 from netloupe.render.pictures import PAPER, Picture, beside, captioned, cropped, from_pixels, stacked
 from netloupe.render.result import Result
-from netloupe.sweep.accumulators import Strongest
 from netloupe.sweep.engine import check_any_read, sweep
+from netloupe.sweep.top import Strongest
 from netloupe.synthesis.visualize import as_size, exciting, visualize
 
 IMAGES = 100  # that are grouped

@@ -17,8 +17,8 @@ from netloupe.core.watch import Watch
 from netloupe.data.labels import class_names, of_network
 from netloupe.data.sources import ImageSource, pixel_reader
 from netloupe.sweep.accumulator import Accumulator
-from netloupe.sweep.accumulators import Features, Predictions
 from netloupe.sweep.engine import check_any_read, sweep
+from netloupe.sweep.vectors import Features, Predictions
 
 LEAST = 8  # images of a class: four to look at, four to test
 

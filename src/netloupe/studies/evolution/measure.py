@@ -29,8 +29,8 @@ from netloupe.render.pictures import Picture, from_pixels
 from netloupe.studies.evolution import figure
 from netloupe.studies.evolution.record import Evolution, LayerEvolution
 from netloupe.studies.responses import Responses, likeness, places_for
-from netloupe.sweep.accumulators import Strongest, Top
 from netloupe.sweep.engine import check_any_read, sweep
+from netloupe.sweep.top import Strongest, Top
 
 Choice = Literal["strongest", "random"]
 LAYERS = 8  # shown where none are named

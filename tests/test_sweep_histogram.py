@@ -52,3 +52,19 @@ def test_histograms_are_linear_between_the_extremes() -> None:
             place = low + (high - low) * edge / 64
             below = found[c, :edge].sum()
             assert (column < place - slack).sum() <= below <= (column <= place + slack).sum()
+
+
+def test_histograms_count_more_values_than_fit_in_16_bits() -> None:
+    values = np.tile(np.arange(4, dtype=np.float32), 10_000)[:, None].repeat(2, 1)
+    one, other, again = Histograms(2), Histograms(2), Histograms(2)
+    one.add(values)
+    other.add(values)
+    again.load(one.state())
+    for histograms in (one, again):
+        histograms.merge(other)
+        found = histograms.linear(4)
+        assert found.sum() == 160_000
+        assert found[:, 0].tolist() == [20_000, 20_000]
+    again.load(one.state())
+    again.add(values)
+    assert again.linear(4)[:, 0].tolist() == [30_000, 30_000]

@@ -156,9 +156,16 @@ class PixelBatch:
 
 
 def read_batches(
-    source: ImageSource, size: Size, channels: int = 3, *, batch_size: int = 64, start: int = 0, workers: int = 2
+    source: ImageSource,
+    size: Size,
+    channels: int = 3,
+    *,
+    batch_size: int = 64,
+    start: int = 0,
+    end: int | None = None,
+    workers: int = 2,
 ) -> Iterator[PixelBatch]:
-    """Batches of decoded images in id order, from id `start`, decoded ahead by `workers` threads.
+    """Batches of decoded images in id order, from id `start` to before `end`, decoded ahead by `workers` threads.
 
     Every batch covers `batch_size` ids, so one with broken images is shorter by those. At most three
     batches are in memory. The threads end with the iterator, also when it is closed early. Raises
@@ -170,6 +177,8 @@ def read_batches(
     for what, value, least in (("batch_size", batch_size, 1), ("workers", workers, 1), ("start", start, 0)):
         if value < least:
             raise InputError(f"{what} {value} (accepted: at least {least})")
+
+    stop = len(source) if end is None else min(end, len(source))
 
     def read(image_id: int) -> np.ndarray | Skipped:
         try:
@@ -189,8 +198,8 @@ def read_batches(
         pool = ThreadPoolExecutor(workers)
         ahead: deque[tuple[int, list[Future[np.ndarray | Skipped]]]] = deque()
         try:
-            for first in range(start, len(source), batch_size):
-                span = range(first, min(first + batch_size, len(source)))
+            for first in range(start, stop, batch_size):
+                span = range(first, min(first + batch_size, stop))
                 ahead.append((first, [pool.submit(read, i) for i in span]))
                 if len(ahead) == 3:
                     begin, futures = ahead.popleft()

@@ -61,9 +61,6 @@ class Responses(Accumulator):
         found = maps.ids, maps.low.min(0), maps.peak.max(0), maps.sampled(self._at)
         self._found.setdefault(layer, []).append(found)
 
-    def end_batch(self) -> None:
-        pass
-
     def merge(self, other: Responses) -> None:
         self.check_same(other)
         for layer, found in other._found.items():

@@ -33,8 +33,7 @@ class Listener(ABC):
     def update(self, layer: str, maps: Maps) -> None:
         """Take in one layer's output for one batch."""
 
-    @abstractmethod
-    def end_batch(self) -> None:
+    def end_batch(self) -> None:  # noqa: B027 many need not know
         """All layers of the batch have been given."""
 
 
@@ -52,9 +51,9 @@ class Accumulator(Listener):
     It is made again from its `spec`; a saved state is only taken up by an accumulator of equal spec.
     """
 
-    @abstractmethod
     def settings(self) -> dict[str, Any]:
         """What it was made with, by name, as plain JSON."""
+        return {}
 
     def spec(self) -> dict[str, Any]:
         """What `make` makes one like it from, as plain JSON."""
@@ -129,9 +128,10 @@ class Columns:
         self._batch.clear()
         return joined
 
-    def check_same(self, other: Columns) -> None:
-        """Raise InputError unless both have the same layers."""
-        if self.spans != other.spans:
+    def join(self, other: Columns) -> None:
+        """Become those of both. Raises InputError unless they are the same, or one has none."""
+        self.spans = self.spans or dict(other.spans)
+        if other.spans and self.spans != other.spans:
             raise InputError(f"layers {list(self.spans)} can't be merged with {list(other.spans)}")
 
     def state(self) -> Arrays:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -55,7 +56,7 @@ class DataSet:
     def __len__(self) -> int:
         return len(self._images)
 
-    @property
+    @cached_property
     def labels(self) -> np.ndarray | None:
         """(N,) int64 with -1 for none; None where no image has one."""
         given: Sequence[int | None] | None = None if isinstance(self._images, Tensor) else self._images.labels
@@ -75,12 +76,15 @@ class DataSet:
             digest.update(part.float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
-    def blocks(self, start: int, batch_size: int) -> Iterator[Block]:
-        """The blocks from id `start`, a multiple of `block`; `batch_size` images are decoded together."""
+    def blocks(self, start: int, end: int, batch_size: int) -> Iterator[Block]:
+        """The blocks of the ids from `start`, a multiple of `block`, to before `end`, another one or the last.
+
+        `batch_size` images are decoded together.
+        """
         if isinstance(self._images, Tensor):
-            yield from self._from_tensor(self._images.detach(), start)
+            yield from self._from_tensor(self._images.detach()[:end], start)
         else:
-            yield from self._from_source(self._images, start, batch_size)
+            yield from self._from_source(self._images, start, end, batch_size)
 
     def _from_tensor(self, images: Tensor, start: int) -> Iterator[Block]:
         for first in range(start, len(images), self.block):
@@ -92,17 +96,17 @@ class DataSet:
             rows = None if count == self.block else np.arange(count)
             yield Block(part, np.arange(first, first + count), rows, (), first + count)
 
-    def _from_source(self, source: ImageSource, start: int, batch_size: int) -> Iterator[Block]:
+    def _from_source(self, source: ImageSource, start: int, end: int, batch_size: int) -> Iterator[Block]:
         together = -(-batch_size // self.block) * self.block
         inputs = self._net.inputs
-        for batch in read_batches(source, inputs.size, inputs.channels, batch_size=together, start=start):
-            stop = min(start + together, len(source))
+        for batch in read_batches(source, inputs.size, inputs.channels, batch_size=together, start=start, end=end):
+            stop = min(start + together, end)
             for first in range(start, stop, self.block):
-                end = min(first + self.block, stop)
-                inside = (batch.ids >= first) & (batch.ids < end)
+                last = min(first + self.block, stop)
+                inside = (batch.ids >= first) & (batch.ids < last)
                 ids = batch.ids[inside]
                 rows = None if len(ids) == self.block else ids - first
                 images = torch.zeros(self.block, inputs.channels, *inputs.size)
                 images[slice(None) if rows is None else torch.from_numpy(rows)] = to_float(batch.pixels[inside])
-                yield Block(images, ids, rows, tuple(s for s in batch.skipped if first <= s.id < end), end)
+                yield Block(images, ids, rows, tuple(s for s in batch.skipped if first <= s.id < last), last)
             start = stop

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,20 +32,20 @@ class Cursor:
 
 
 class Checkpoint:
-    """Where a sweep saves itself, and what sweep it is."""
+    """Where a sweep saves itself, and what sweep it is. held: the accumulators that hold something, by name."""
 
-    def __init__(self, path: Path, identity: Mapping[str, Any], every: float) -> None:
+    def __init__(self, path: Path, identity: Mapping[str, Any], held: Mapping[str, Accumulator], every: float) -> None:
         self._path = path
+        self._held = held
         self._identity = Identity(format=_FORMAT, **identity)
         self._every = every
         self._saved = time.monotonic()
         self._cost = 0.0
 
-    def load(self, held: Callable[[int], Mapping[str, Accumulator]]) -> Cursor:
+    def load(self) -> Cursor:
         """Bring accumulators to where the file left them; the start if there is no file.
 
-        held: gives those that hold something, by name, when a certain id comes next. Raises StoreError if the file is
-        no state of a sweep, or that of another one.
+        Raises StoreError if the file is no state of a sweep, or that of another one.
         """
         if not self._path.exists():
             return Cursor()
@@ -56,7 +56,7 @@ class Checkpoint:
         except (OSError, SafetensorError, KeyError, ValueError):
             raise StoreError(f"{self._path}: is no saved sweep; delete it to start anew") from None
         self._identity.check(found["identity"], self._path, "sweep")
-        for name, accumulator in held(found["next_id"]).items():
+        for name, accumulator in self._held.items():
             mark = f"{name}:"
             accumulator.load({k.removeprefix(mark): t for k, t in tensors.items() if k.startswith(mark)})
         return Cursor(found["next_id"], found["images"], tuple(Skipped(*entry) for entry in found["skipped"]))
@@ -66,7 +66,7 @@ class Checkpoint:
         wait = max(self._every, min(20 * self._cost, 15 * self._every))
         return time.monotonic() - self._saved >= wait
 
-    def save(self, cursor: Cursor, accumulators: Mapping[str, Accumulator]) -> None:
+    def save(self, cursor: Cursor) -> None:
         """Replace the file. Raises StoreError on a full or read-only disk; the last state stays."""
         start = time.monotonic()
         document = {
@@ -75,7 +75,7 @@ class Checkpoint:
             "images": cursor.images,
             "skipped": [[s.id, s.name, s.reason] for s in cursor.skipped],
         }
-        tensors = {f"{name}:{k}": t for name, a in accumulators.items() for k, t in a.state().items()}
+        tensors = {f"{name}:{k}": t for name, a in self._held.items() for k, t in a.state().items()}
         write_atomically(self._path, safetensors.torch.save(tensors, {"sweep": json.dumps(document)}))
         self._saved = time.monotonic()
         self._cost = self._saved - start

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, final
+from typing import NamedTuple, final
 
 import numpy as np
 import torch
@@ -40,9 +40,6 @@ class ClassMeans(Accumulator):
         self._sums: dict[int, np.ndarray] = {}  # class -> (width,)
         self._counts: dict[int, int] = {}
 
-    def settings(self) -> dict[str, Any]:
-        return {}
-
     def reads(self, layers: Sequence[str], labeled: bool) -> Sequence[str]:
         return layers if labeled else [*layers, LOGITS]
 
@@ -70,10 +67,7 @@ class ClassMeans(Accumulator):
         self._counts[label] += count
 
     def merge(self, other: ClassMeans) -> None:
-        if not self._columns.spans:
-            self._columns.spans = dict(other._columns.spans)
-        if other._columns.spans:
-            self._columns.check_same(other._columns)
+        self._columns.join(other._columns)
         self._classes = max(self._classes, other._classes)
         for label, total in other._sums.items():
             self._add(label, total, other._counts[label])

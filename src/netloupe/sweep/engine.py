@@ -20,7 +20,8 @@ from netloupe.sweep.accumulator import Accumulator, Listener, Sink
 from netloupe.sweep.blocks import Block, DataSet
 from netloupe.sweep.checkpoint import Checkpoint, Cursor
 from netloupe.sweep.maps import Maps
-from netloupe.sweep.shard import BLOCKS, Shards
+
+BLOCKS = 64  # of a shard
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ def sweep(
 
     source: an image source, whose broken images are left out and reported, or a tensor (N, C, H, W) in [0, 1].
     batch_size: images decoded together. The network itself runs on blocks of fixed ids (see `DataSet`), so results
-    are bitwise the same for any `batch_size`, and on the same machine with the same number of threads. It is the merge,
-    in order, of what each shard of fixed ids gives by itself (see `sweep.shard`), wherever those were read.
+    are bitwise the same for any `batch_size`, and on the same machine with the same number of threads. They are the
+    merge, in order, of what each shard, a fixed range of ids, gives by itself, whatever reads it, wherever it was cut.
     state: a file in which the sweep saves itself each `save_every` seconds; the same call goes on from there, with
     the same results as if it had never stopped. check_finite: False hands on activations that are not finite, for
     accumulators that keep images apart and callers that sort those out.
@@ -71,8 +72,9 @@ def sweep(
     start = time.monotonic()
     names = list(net.layers) if layers is None else [net.layer(name).name for name in layers]
     data = DataSet(net, source)
-    shards = Shards(accumulators, BLOCKS * data.block, len(data))
-    run = _Pass(net, data, names, [*accumulators.values(), *sinks], check_finite)
+    size = BLOCKS * data.block
+    shard = {name: accumulator.fresh() for name, accumulator in accumulators.items()}
+    held = {**accumulators, **{f"shard/{name}": accumulator for name, accumulator in shard.items()}}
     done = Cursor()
     checkpoint = None
     if state is not None:
@@ -82,28 +84,29 @@ def sweep(
             "layers": names,
             "accumulators": {name: accumulator.spec() for name, accumulator in accumulators.items()},
             "block size": data.block,
-            "shard size": shards.size,
+            "shard size": size,
         }
-        checkpoint = Checkpoint(Path(state), identity, save_every)
-        done = checkpoint.load(shards.at)
-        run.hand_to([*shards.present.values(), *sinks])
-        checkpoint.save(done, shards.held)  # a disk that can't be written shows now
+        checkpoint = Checkpoint(Path(state), identity, held, save_every)
+        done = checkpoint.load()
+        checkpoint.save(done)  # a disk that can't be written shows now
     resumed = done.images
     part = watch.part("images", len(data), done.next_id)
-    for block in data.blocks(done.next_id, batch_size) if done.next_id < len(data) else ():
-        if shards.is_end(done.next_id):
-            shards.begin(done.next_id)
-            run.hand_to([*shards.present.values(), *sinks])
-        run(block)
-        done = Cursor(block.end, done.images + len(block.ids), done.skipped + block.skipped)
-        if shards.is_end(block.end):
-            shards.end()
-        if block.end == len(data) or (checkpoint is not None and checkpoint.due()):
-            for sink in sinks:
-                sink.flush()
-            if checkpoint is not None:
-                checkpoint.save(done, shards.held)
-        part.at(done.next_id)
+    while done.next_id < len(data):
+        end = min((done.next_id // size + 1) * size, len(data))
+        run = _Pass(net, data, names, [*shard.values(), *sinks], check_finite)
+        for block in data.blocks(done.next_id, end, batch_size):
+            run(block)
+            done = Cursor(block.end, done.images + len(block.ids), done.skipped + block.skipped)
+            if block.end == end:
+                for name, accumulator in accumulators.items():
+                    accumulator.merge(shard[name])
+                    shard[name] = held[f"shard/{name}"] = accumulator.fresh()
+            if block.end == len(data) or (checkpoint is not None and checkpoint.due()):
+                for sink in sinks:
+                    sink.flush()
+                if checkpoint is not None:
+                    checkpoint.save(done)
+            part.at(done.next_id)
     return Report(done.images, resumed, done.skipped, time.monotonic() - start)
 
 
@@ -129,19 +132,12 @@ class _Pass:
         self._net = net
         self._finite = check_finite
         self._data = data
-        self._labels = data.labels
-        self._layers = layers
-        self.hand_to(listeners)
+        self._listeners = listeners
         self._maps: dict[str, Maps] = {}  # of this block, where another layer hands on the same tensor
         self._unread: set[str] = set()
-
-    def hand_to(self, listeners: Sequence[Listener]) -> None:
-        """From now on these get to see what the network gives."""
-        net = self._net
-        self._listeners = listeners
         self._wanted: dict[str, list[Listener]] = {}
         for listener in listeners:
-            for layer in listener.reads(self._layers, self._labels is not None):
+            for layer in listener.reads(layers, data.labels is not None):
                 self._wanted.setdefault(net.layer(layer).name if layer != LOGITS else LOGITS, []).append(listener)
         self._readers = {layer: self._reader(layer) for layer in self._wanted}
         same = {layer: net.layers[layer].same_as for layer in self._wanted if layer != LOGITS}
@@ -151,7 +147,7 @@ class _Pass:
         if len(block.ids) == 0 or not self._readers:
             return
         self._block = block
-        labels = self._labels
+        labels = self._data.labels
         self._block_labels = np.full(len(block.ids), -1) if labels is None else labels[block.ids]
         self._unread = set(self._wanted)
         with torch.no_grad():

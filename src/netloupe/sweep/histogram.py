@@ -11,6 +11,7 @@ from netloupe.sweep.accumulator import Arrays
 FINE = 512  # bins kept per column
 _SPAN = FINE // 2  # the values of a column span at most so many bins, more than half of it unless all are equal
 _TOGETHER = 512  # columns whose bins are moved at once
+_MOST = 2**16 - 1  # values that are counted in 16 bits
 _FINEST = -149  # the exponent of the smallest float32
 
 
@@ -28,10 +29,12 @@ class Histograms:
         self.high = np.full(width, -np.inf, dtype=np.float32)
         self._exponent = np.full(width, _FINEST, dtype=np.int32)
         self._first = np.zeros(width)  # the bin that counts[:, 0] counts, a whole number
-        self._counts = np.zeros((width, FINE), dtype=np.int32)
+        self._values = 0  # counted in each column
+        self._counts = np.zeros((width, FINE), dtype=np.uint16)  # int32 where so many values may not fit
 
     def add(self, values: np.ndarray) -> None:
         """Count finite values (n, width) float32."""
+        self._expect(len(values))
         self._cover(values.min(0), values.max(0))
         bins = np.floor(np.ldexp(values.astype(np.float64), -self._exponent)) - self._first
         places = bins.astype(np.int64) + np.arange(len(self._first)) * FINE
@@ -41,6 +44,7 @@ class Histograms:
 
     def merge(self, other: Histograms) -> None:
         """Count what another counted."""
+        self._expect(other._values)
         columns = np.flatnonzero(other.low <= other.high)
         self._cover(other.low, other.high)
         moved = _regrid(
@@ -77,12 +81,21 @@ class Histograms:
             "high": self.high,
             "exponent": self._exponent,
             "first": self._first,
-            "bins": self._counts,
+            "bins": self._counts.astype(np.int32),
         }
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> None:
         self.low, self.high = arrays["low"], arrays["high"]
-        self._exponent, self._first, self._counts = arrays["exponent"], arrays["first"], arrays["bins"]
+        self._exponent, self._first = arrays["exponent"], arrays["first"]
+        self._values, self._counts = int(arrays["bins"][:1].sum()), arrays["bins"]
+        if self._values <= _MOST:
+            self._counts = self._counts.astype(np.uint16)
+
+    def _expect(self, values: int) -> None:
+        """Make room for the counts of so many more values."""
+        self._values += values
+        if self._counts.dtype == np.uint16 and self._values > _MOST:
+            self._counts = self._counts.astype(np.int32)
 
     def _scaled(self, values: np.ndarray) -> np.ndarray:
         """(width, m) in bins; exact, a power of two being the divisor."""
@@ -119,7 +132,7 @@ def _exponent_for(span: np.ndarray) -> np.ndarray:
 
 def _regrid(counts: np.ndarray, first: np.ndarray, shift: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Counts (m, FINE) whose first bin is `first`, in bins 2^shift as wide whose first is `target`; all (m,)."""
-    moved = np.empty(counts.shape, dtype=np.int32)
+    moved = np.empty(counts.shape, counts.dtype)
     for start in range(0, len(counts), _TOGETHER):
         part = slice(start, start + _TOGETHER)
         old = np.floor(np.ldexp(first[part, None] + np.arange(FINE), -shift[part, None]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -25,19 +26,21 @@ class Maps:
         self.labels = labels
         self._rows = rows
 
-    def _of_images(self, summary: Tensor) -> np.ndarray:
-        values: np.ndarray = summary.float().cpu().numpy()
+    def _over_positions(self, summary: Callable[[Tensor], Tensor]) -> np.ndarray:
+        """(n, C), or more columns: a summary of the maps (b, C, H, W); without positions the values themselves."""
+        found = summary(self.output) if self.output.ndim == 4 else self.output.clone()
+        values: np.ndarray = found.float().cpu().numpy()
         return values if self._rows is None else values[self._rows]
 
     @cached_property
     def peak(self) -> np.ndarray:
         """(n, C) float32: the highest value over positions."""
-        return self._of_images(self.output.amax((2, 3)) if self.output.ndim == 4 else self.output.clone())
+        return self._over_positions(lambda maps: maps.amax((2, 3)))
 
     @cached_property
     def mean(self) -> np.ndarray:
         """(n, C) float32: the mean over positions."""
-        return self._of_images(self.output.mean((2, 3)) if self.output.ndim == 4 else self.output.clone())
+        return self._over_positions(lambda maps: maps.mean((2, 3)))
 
     def pooled(self, grid: int) -> np.ndarray:
         """(n, C * grid * grid) float32: the means over the cells of a grid, channel by channel.
@@ -45,13 +48,12 @@ class Maps:
         (n, C) for a layer without positions. Cells of a map whose sides the grid does not divide overlap by up to one
         position.
         """
-        cells = F.adaptive_avg_pool2d(self.output, grid).flatten(1) if self.output.ndim == 4 else self.output.clone()
-        return self._of_images(cells)
+        return self._over_positions(lambda maps: F.adaptive_avg_pool2d(maps, grid).flatten(1))
 
     @cached_property
     def low(self) -> np.ndarray:
         """(n, C) float32: the lowest value over positions."""
-        return self._of_images(self.output.amin((2, 3)) if self.output.ndim == 4 else self.output.clone())
+        return self._over_positions(lambda maps: maps.amin((2, 3)))
 
     def of(self, channels: np.ndarray) -> np.ndarray:
         """(n, m, H, W) float32: the maps of m channels of each image, given (n, m)."""

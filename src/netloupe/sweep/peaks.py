@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import numpy as np
 from torch import Tensor
@@ -67,9 +67,6 @@ class Peaks(Accumulator):
         self._active = np.zeros(width, dtype=np.int64)
         self._histograms = Histograms(width)
 
-    def settings(self) -> dict[str, Any]:
-        return {}
-
     def reads(self, layers: Sequence[str], labeled: bool) -> Sequence[str]:
         return layers
 
@@ -100,10 +97,9 @@ class Peaks(Accumulator):
         other._settle()
         if other._count == 0:
             return
+        self._columns.join(other._columns)
         if self._count == 0:
-            self._columns.spans = dict(other._columns.spans)
             self._resize(self._columns.width)
-        self._columns.check_same(other._columns)
         self._combine(other._count, other._mean, other._squares)
         self._active += other._active
         self._histograms.merge(other._histograms)

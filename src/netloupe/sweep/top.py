@@ -109,11 +109,7 @@ class Strongest(Accumulator):
 
     def merge(self, other: Strongest) -> None:
         self.check_same(other)
-        if other._columns.width == 0:
-            return
-        if self._columns.width == 0:
-            self._columns.spans = dict(other._columns.spans)
-        self._columns.check_same(other._columns)
+        self._columns.join(other._columns)
         self._waiting += [other._best, *other._waiting]
         self._newest = max(self._newest, other._newest)
         self._in_order = False

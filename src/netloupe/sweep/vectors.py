@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, final
+from typing import Any, ClassVar, NamedTuple, Self, final
 
 import numpy as np
 from torch import Tensor
@@ -15,22 +15,24 @@ from netloupe.sweep.maps import Maps
 TOP = 5
 
 
-class _Rows:
-    """Arrays with one row an image, gathered in pieces."""
+class Rows(Accumulator):
+    """Arrays with one row an image, the ids first, gathered in pieces."""
 
-    def __init__(self, *names: str) -> None:
-        self._names = names
+    names: ClassVar[tuple[str, ...]]
+
+    def __init__(self) -> None:
         self._pieces: list[tuple[np.ndarray, ...]] = []
 
     def add(self, *arrays: np.ndarray) -> None:
         if len(arrays[0]):
             self._pieces.append(arrays)
 
-    def extend(self, other: _Rows) -> None:
+    def merge(self, other: Self) -> None:
+        self.check_same(other)
         self._pieces += other._pieces
 
     def joined(self) -> tuple[np.ndarray, ...]:
-        """Each array whole, rows in the order of the first (the ids)."""
+        """Each array whole, rows in the order of ids; nothing without an image."""
         if len(self._pieces) > 1:
             self._pieces = [tuple(np.concatenate(pieces) for pieces in zip(*self._pieces, strict=True))]
         if not self._pieces:
@@ -40,11 +42,11 @@ class _Rows:
         return whole if (order[1:] > order[:-1]).all() else tuple(array[order] for array in whole)
 
     def state(self) -> State:
-        return to_state(dict(zip(self._names, self.joined(), strict=False)))
+        return to_state(dict(zip(self.names, self.joined(), strict=False)))
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         arrays = to_arrays(state)
-        self._pieces = [tuple(arrays[name] for name in self._names)] if arrays else []
+        self._pieces = [tuple(arrays[name] for name in self.names)] if arrays else []
 
 
 class FeatureVectors(NamedTuple):
@@ -55,13 +57,15 @@ class FeatureVectors(NamedTuple):
 
 
 @final
-class Features(Accumulator):
+class Features(Rows):
     """The output of one layer for every image, averaged over positions, or over each cell of a grid."""
 
+    names = ("ids", "vectors")
+
     def __init__(self, layer: str, grid: int = 1) -> None:
+        super().__init__()
         self.layer = layer
         self.grid = grid
-        self._rows = _Rows("ids", "vectors")
 
     def settings(self) -> dict[str, Any]:
         return {"layer": self.layer, "grid": self.grid}
@@ -70,24 +74,11 @@ class Features(Accumulator):
         return [self.layer]
 
     def update(self, layer: str, maps: Maps) -> None:
-        self._rows.add(maps.ids, maps.mean if self.grid == 1 else maps.pooled(self.grid))
-
-    def end_batch(self) -> None:
-        pass
-
-    def merge(self, other: Features) -> None:
-        self.check_same(other)
-        self._rows.extend(other._rows)
+        self.add(maps.ids, maps.mean if self.grid == 1 else maps.pooled(self.grid))
 
     def result(self) -> FeatureVectors:
-        rows = self._rows.joined()
+        rows = self.joined()
         return FeatureVectors(*rows) if rows else FeatureVectors(np.zeros(0, np.int64), np.zeros((0, 0), np.float32))
-
-    def state(self) -> State:
-        return self._rows.state()
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        self._rows.load(state)
 
 
 def most_probable(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -108,34 +99,18 @@ class PredictedClasses(NamedTuple):
 
 
 @final
-class Predictions(Accumulator):
+class Predictions(Rows):
     """The five most probable classes of every image; of equal ones the smaller index comes first."""
 
-    def __init__(self) -> None:
-        self._rows = _Rows("ids", "classes", "probabilities")
-
-    def settings(self) -> dict[str, Any]:
-        return {}
+    names = ("ids", "classes", "probabilities")
 
     def reads(self, layers: Sequence[str], labeled: bool) -> Sequence[str]:
         return [LOGITS]
 
     def update(self, layer: str, maps: Maps) -> None:
-        self._rows.add(maps.ids, *most_probable(maps.peak))
-
-    def end_batch(self) -> None:
-        pass
-
-    def merge(self, other: Predictions) -> None:
-        self._rows.extend(other._rows)
+        self.add(maps.ids, *most_probable(maps.peak))
 
     def result(self) -> PredictedClasses:
-        rows = self._rows.joined()
+        rows = self.joined()
         empty = np.zeros(0, np.int64), np.zeros((0, TOP), np.int64), np.zeros((0, TOP), np.float32)
         return PredictedClasses(*(rows or empty))
-
-    def state(self) -> State:
-        return self._rows.state()
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        self._rows.load(state)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from netloupe.core.settings import OBJECTIVE
 from netloupe.core.task import Input, Task
 from netloupe.tasks import TASKS
 
@@ -44,8 +43,10 @@ def _setting(task: type[Task], name: str) -> list[str]:
     one = task.setting(name)
     default = "required" if one.required else "" if one.default in (None, (), False) else str(one.json(one.default))
     option = ", ".join(f"`{flag}`" for flag in one.flags) or f"`{one.name.upper()}`"
-    if one.kind is OBJECTIVE and not one.argument and not one.many:
+    if one.target:
         option = "`--class`, `--unit`, `--objective`"
+    for each in task.inputs:
+        option = f"`{each.metavar}`" if each.shares == one.name else option
     listed = f" One of {', '.join(one.choices)}." if one.choices else ""
     what = f"{one.help}{listed}{f' {one.limits().capitalize()}.' if one.limits() else ''}".replace("|", r"\|")
     return [f"| {option} | `{one.name}` | {what} | {default} |"]

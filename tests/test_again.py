@@ -246,6 +246,11 @@ VERBS: Mapping[str, tuple[str, ...]] = {
     "patches": ("--data", "{place}/images", "-l", "conv1", "-k", "2"),
     "patches --unit conv3:17": ("--data", "{place}/images", "--project", "deconvnet", "-k", "1"),
     "neighbors": ("{place}/a.png", "--data", "{place}/images", "-k", "1"),
+    "texture": ("a.png", "--side", "32", "-l", "relu1", "-l", "pixels=2", "--steps", "2", "--start", "b.png"),
+    "texture --method quilting": ("a.png", "--side", "24", "--block", "8", "--to", "20x30"),
+    "texture --sweep start=noise,gray": ("a.png", "--side", "24", "-l", "relu1", "--steps", "2"),
+    "style --dream conv3:1": ("a.png", "-s", "b.png=2", "-s", "a.png", "--side", "32", "-l", "relu1", "--steps", "2"),
+    "style --sweep style-scale=0.5,1": ("a.png", "-s", "b.png", "--side", "32", "-l", "relu1", "--steps", "1"),
     "study invariance": ("--data", "{place}/images", "--steps", "2"),
 }
 

@@ -50,9 +50,11 @@ def covered(task: type[Task], parameters: set[str], flags: set[str]) -> list[str
     """The settings that the command line lacks."""
     missing = []
     for one in task.settings():
-        target = one.kind is OBJECTIVE and not one.argument and not one.many
-        wanted = {"--class", "--unit", "--objective"} if target else set(one.flags)
-        there = one.name in parameters or target
+        wanted = {"--class", "--unit", "--objective"} if one.target else set(one.flags)
+        there = one.name in parameters or one.target
+        for each in task.inputs:
+            if each.shares == one.name:
+                wanted, there = set(each.flags), each.name in parameters
         if one.name == "seed":
             wanted, there = {"--seed"}, True
         if not there or not wanted <= flags:

@@ -256,7 +256,7 @@ def test_frames_show_it_forming_at_every_size(net: Network, cat: Tensor, styles:
     assert watch.told == [("steps", done, 16) for done in range(0, 17, 2)]
     names = {path.name for path in found.save(tmp_path)}
     assert {"style-0.png", "style-1.png", "figure-0.png", "forming.gif", "manifest.json"} <= names
-    facts = json.loads((tmp_path / "manifest.json").read_text())["provenance"]["parameters"]
+    facts = json.loads((tmp_path / "manifest.json").read_text())["summary"]
     assert facts["sizes"] == [[24, round(cat.shape[3] / 2)], list(cat.shape[2:])]
 
 
@@ -265,9 +265,11 @@ def test_frames_show_it_forming_at_every_size(net: Network, cat: Tensor, styles:
     [
         ({"colors": "luminanz"}, "did you mean 'luminance'"),
         ({"start": "contents"}, "did you mean 'content'"),
-        ({"content_weight": -1.0}, "weights -1, 1"),
-        ({"content_weight": float("nan")}, "weights nan"),
-        ({"style_scale": 0.0}, "style scale 0"),
+        ({"content_weight": -1.0}, "content_weight -1.0"),
+        ({"content_weight": float("nan")}, "content_weight nan"),
+        ({"content_weight": float("inf")}, "content_weight inf"),
+        ({"style_scale": 0.0}, "style_scale 0.0"),
+        ({"lr": 0.1, "optimizer": LBFGS()}, "with an optimizer by name"),
         ({"style_scale": 0.02}, "too small"),
         ({"shares": [1.0, 2.0]}, "weights \\[1.0, 2.0\\] for 1 style"),
         ({"masks": [torch.zeros(8, 8)]}, "mask that is empty"),
@@ -331,13 +333,17 @@ def test_style_command(files: Path, tmp_path: Path) -> None:
     common = ["style", files / "cat.png", "--side", 32, "--steps", 3, "--layer", "relu1"]
     result = run(*common, "-s", f"{files / 'tissue.png'}=2", "-s", files / "hubble.png", "--json", "-o", tmp_path)
     assert json.loads(result.stdout)["size"] == [32, 40]
-    facts = json.loads((tmp_path / "manifest.json").read_text())["provenance"]["parameters"]
-    assert facts["shares"] == pytest.approx([2 / 3, 1 / 3])
+    facts = json.loads((tmp_path / "manifest.json").read_text())
+    assert facts["summary"]["shares"] == pytest.approx([2 / 3, 1 / 3])
+    assert facts["provenance"]["parameters"]["shares"] == [2, 1]
     run(*common, "-s", files / "tissue.png", "-s", files / "hubble.png", "--mask", files / "left.png", "--mask",
-        files / "right.png", "--dream", "conv3=0.1", "--colors", "match", "--optimizer", "lbfgs", "--every", 1,
+        files / "right.png", "--dream", "conv3", "--dream-weight", 0.1, "--colors", "match", "--optimizer", "lbfgs", "--every", 1,
         )  # fmt: skip
     text = run(*common, "-s", files / "tissue.png", "--sweep", "style-scale=0.5,1").stdout
     assert text.splitlines()[0].split()[0] == "style_scale"
+    text = run(*common, "-s", files / "tissue.png", "--sweep", "start=content,noise").stdout
+    assert [line.split()[0] for line in text.splitlines()] == ["start", "content", "noise"]
+    run(*common, "-s", files / "tissue.png", "--start", files / "gravel.png")
 
 
 @pytest.mark.parametrize(
@@ -345,11 +351,16 @@ def test_style_command(files: Path, tmp_path: Path) -> None:
     [
         (["style", "cat.png", "-s", "nothing.png"], "nothing.png: no such file"),
         (["style", "cat.png", "-s", "tissue.png", "-s", "tissue.png"], "given twice"),
-        (["style", "cat.png", "-s", "tissue.png", "-s", "hubble.png", "--mask", "left.png"], "1 masks for 2 styles"),
+        (
+            ["style", "cat.png", "-s", "tissue.png", "-s", "hubble.png", "--mask", "left.png"],
+            "1 masks for 2 style images",
+        ),
         (["style", "cat.png", "-s", "tissue.png", "--optimizer", "sgd"], "no optimizer 'sgd'"),
         (["style", "cat.png", "-s", "tissue.png", "--preset", "gatis"], "did you mean 'gatys'"),
-        (["style", "cat.png", "-s", "tissue.png", "--sweep", "side=1"], "no parameter to sweep 'side'"),
-        (["texture", "cat.png", "--block", "4"], "--window, --block or --tolerance with gram"),
+        (["style", "cat.png", "-s", "tissue.png", "--sweep", "sides=1"], "no parameter to sweep 'sides'"),
+        (["style", "cat.png", "-s", "tissue.png", "--sweep", "start=grey"], "did you mean 'gray'"),
+        (["style", "cat.png", "-s", "tissue.png", "--start", "grey"], "accepted as start: content, style"),
+        (["texture", "cat.png", "--block", "4"], "block for gram (accepted: none of window, block, tolerance)"),
         (["texture", "cat.png", "--method", "tiling"], "no method 'tiling'"),
         (["texture", "cat.png", "--to", "big"], "size 'big'"),
         (["texture", "left.txt"], "left.txt: no such file"),

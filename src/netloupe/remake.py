@@ -136,7 +136,7 @@ def again(
         if sweep is None:
             result = perform(task, net, inputs, watch)
         else:
-            values = [task.setting(sweep["name"]).read(value) for value in sweep["values"]]
+            values = [task.swept(sweep["name"]).read(value) for value in sweep["values"]]
             result = contact(task, net, inputs, sweep["name"], values, watch=watch)
     return Remade(result, dict(changes or {}), tuple(differs))
 

@@ -6,7 +6,7 @@ from netloupe.analysis.tasks import Activations, FiltersTask, NeighborsTask, Pat
 from netloupe.core.errors import unknown
 from netloupe.core.task import Task
 from netloupe.studies.invariance.task import InvarianceTask
-from netloupe.synthesis.tasks import Fool
+from netloupe.synthesis.tasks import Fool, Style, TextureTask
 
 TASKS: tuple[type[Task], ...] = (
     FiltersTask,
@@ -14,6 +14,8 @@ TASKS: tuple[type[Task], ...] = (
     Patches,
     NeighborsTask,
     Fool,
+    TextureTask,
+    Style,
     InvarianceTask,
 )
 

@@ -25,9 +25,7 @@ from netloupe.cli import (
     map,
     occlude,
     photos,
-    style,
     stylenet,
-    texture,
     train,
     visualize,
 )
@@ -93,8 +91,6 @@ app.command("occlude")(occlude.occlude)
 app.command("visualize")(visualize.visualize)
 app.command("invert")(invert.invert)
 app.command("dream")(dream.dream)
-app.command("texture")(texture.texture)
-app.command("style")(style.style)
 study_app.command("ablation")(ablation.ablation)
 study_app.command("correspondence")(correspondence.correspondence)
 study_app.command("evolution")(evolution.evolution)

@@ -6,14 +6,14 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import typer
 
 from netloupe.cli.options import Json, NetworkOptions, Out, Sweep
 from netloupe.cli.output import deliver
 from netloupe.core.errors import InputError
-from netloupe.core.settings import OBJECTIVE, TRUTH, Setting
+from netloupe.core.settings import TRUTH, Setting
 from netloupe.core.task import Input, Task
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ _SHARED = [f.name for f in fields(NetworkOptions)]
 
 def command(task: type[Task]) -> Callable[..., None]:
     """The function that typer makes a command of."""
-    settings = [one for one in task.settings() if one.name != "seed"]
+    shared = {"seed", *(one.shares for one in task.inputs)}  # the network's, and those that stand in IMAGE=SHARE
+    settings = [one for one in task.settings() if one.name not in shared]
     arguments = [_input_parameter(one) for one in task.inputs if not one.flags]
     arguments += [p for one in settings if one.argument for p in _setting_parameters(one)]
     options = [_input_parameter(one) for one in task.inputs if one.flags]
@@ -35,9 +36,7 @@ def command(task: type[Task]) -> Callable[..., None]:
     if task.sweeps:
         options.append(_parameter("sweep", Sweep, None))
     options += [_parameter("out", Out, None), _parameter("as_json", Json, False)]
-    hints = get_type_hints(NetworkOptions, include_extras=True)
-    options += [_parameter(f.name if f.name not in _clashing(task) else f"network_{f.name}", hints[f.name], f.default)
-                for f in fields(NetworkOptions)]  # fmt: skip
+    options += _network_parameters(task)
 
     def call(**given: Any) -> None:
         network = NetworkOptions(**{name: given.pop(_of_network(task, name)) for name in _SHARED})
@@ -48,6 +47,16 @@ def command(task: type[Task]) -> Callable[..., None]:
     call.__signature__ = inspect.Signature([*arguments, *options])  # type: ignore[attr-defined]
     call.__annotations__ = {p.name: p.annotation for p in [*arguments, *options]}
     return call
+
+
+def _network_parameters(task: type[Task]) -> list[inspect.Parameter]:
+    hints = get_type_hints(NetworkOptions, include_extras=True)
+    taken = {flag for one in task.settings() for flag in one.flags}
+    for name in _clashing(task):
+        kind, option = get_args(hints[name])
+        flag = f"--network-{name}" if f"--{name}" in taken else f"--{name}"
+        hints[name] = Annotated[kind, typer.Option(flag, metavar=option.metavar, help=option.help)]
+    return [_parameter(_of_network(task, f.name), hints[f.name], f.default) for f in fields(NetworkOptions)]
 
 
 def _clashing(task: type[Task]) -> set[str]:
@@ -64,7 +73,7 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 
 def _setting_parameters(one: Setting) -> list[inspect.Parameter]:
-    if one.kind is OBJECTIVE and not one.argument and not one.many:
+    if one.target:
         return _target_parameters(one)
     told = "" if one.required or one.default in (None, (), False) else _put(one.json(one.default))
     notes = "; ".join(part for part in (f"default: {told}" if told else "", one.limits()) if part)
@@ -154,10 +163,13 @@ def settled(
 ) -> tuple[Task, dict[str, list[str] | None]]:
     """The task of what the command line gives, and the texts of its inputs, without the shares of IMAGE=SHARE."""
     values: dict[str, Any] = {}
+    shares = {each.shares for each in task.inputs}
     for one in task.settings():
+        if one.name in shares:
+            continue
         if one.name == "seed":
             values["seed"] = seed
-        elif one.kind is OBJECTIVE and not one.argument and not one.many:
+        elif one.target:
             values[one.name] = _target(one, given)
         elif one.kind is TRUTH:
             values[one.name] = given[one.name] or one.default
@@ -165,7 +177,7 @@ def settled(
             values[one.name] = given[one.name]
     for each in task.inputs:
         if each.shares is not None and texts[each.name]:
-            weights = Setting("", task.setting(each.shares).kind, "", weights=True).read(texts[each.name])
+            weights = Setting(each.name, task.setting(each.shares).kind, "", None, weights=True).read(texts[each.name])
             texts[each.name] = list(weights)
             values[each.shares] = list(weights.values())
     return task(**{name: value for name, value in values.items() if value is not None and value != []}), texts
@@ -184,18 +196,13 @@ def _target(one: Setting, given: Mapping[str, Any]) -> str | None:
 
 def parse_sweep(task: Task, text: str) -> tuple[str, list[Any]]:
     """The name and the values of NAME=VALUE,VALUE,... Raises UnknownName, or InputError for what is no value."""
-    from netloupe.core.errors import unknown
-
     name, mark, rest = text.partition("=")
-    accepted = {one.name: one for one in task.settings() if one.sweepable}
-    if name.replace("-", "_") not in accepted:
-        raise unknown("parameter to sweep", name, accepted)
-    one = accepted[name.replace("-", "_")]
+    one = task.swept(name)
     if not mark or not rest:
         raise InputError(f"sweep {text!r} (accepted: {name}=VALUE,VALUE,...)")
     values = [one.read(part) for part in rest.split(",")]
     for value in values:
-        task.changed({one.name: value})
+        task.changed({one.name: value} if hasattr(task, one.name) else {})
     return one.name, values
 
 

@@ -71,7 +71,7 @@ def visualize(
     from netloupe.cli.watch import Bars
     from netloupe.synthesis.contact import parse_sweep
     from netloupe.synthesis.contact import sweep as sweep_over
-    from netloupe.synthesis.starts import STARTS
+    from netloupe.synthesis.tasks import STARTS
     from netloupe.synthesis.visualize import visualize as make
 
     swept = None if sweep is None else parse_sweep(sweep, {"preset": str, "steps": int, "lr": float, "seed": int})
@@ -121,7 +121,7 @@ def _facets(net: Network, addresses: list[str], data: str, count: int, **options
 
 
 def _photo(net: Network, path: str) -> Tensor:
-    from netloupe.synthesis.starts import STARTS
+    from netloupe.synthesis.tasks import STARTS
 
     try:
         return read_images(net, [Path(path)])[0]

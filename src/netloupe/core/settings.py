@@ -136,6 +136,11 @@ class Setting:
         return self.default is MISSING
 
     @property
+    def target(self) -> bool:
+        """Whether the command line takes it by --class, --unit or --objective."""
+        return self.kind is OBJECTIVE and not (self.argument or self.many or self.metavar)
+
+    @property
     def sweepable(self) -> bool:
         """Whether a contact sheet can go through values of it."""
         return not (self.many or self.weights or self.argument or self.kind in (TRUTH, SIDES, OBJECTIVE))
@@ -152,7 +157,7 @@ class Setting:
         low = None if self.low is None else f"{self.low:g} or more"
         low = low if self.above is None else f"above {self.above:g}"
         high = None if self.high is None else f"up to {self.high:g}"
-        high = high if self.below is None else f"below {self.below:g}"
+        high = high if self.below is None else "finite" if self.below == math.inf else f"below {self.below:g}"
         return " and ".join(part for part in (low, high) if part)
 
     def read(self, given: Any) -> Any:
@@ -226,7 +231,7 @@ class Setting:
             one["enum"] = list(self.choices)
         bounds = {"minimum": self.low, "maximum": self.high}
         bounds |= {"exclusiveMinimum": self.above, "exclusiveMaximum": self.below}
-        one |= {key: bound for key, bound in bounds.items() if bound is not None}
+        one |= {key: bound for key, bound in bounds.items() if bound not in (None, math.inf)}
         if self.weights:
             one = {"type": "object", "additionalProperties": one}
         elif self.many:

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from netloupe.core.errors import unknown
-from netloupe.core.settings import Setting, setting_of
+from netloupe.core.settings import TEXT, Setting, setting_of
 from netloupe.core.table import table
 
 if TYPE_CHECKING:
@@ -109,6 +109,15 @@ class Task:
         known = {one.name: one for one in cls.settings()}
         if name.replace("-", "_") not in known:
             raise unknown("setting", name, known, shown=len(known))
+        return known[name.replace("-", "_")]
+
+    @classmethod
+    def swept(cls, name: str) -> Setting:
+        """What a contact sheet can go through by that name: a setting, or an input for which names are accepted."""
+        known = {one.name: one for one in cls.settings() if one.sweepable}
+        known |= {one.name: Setting(one.name, TEXT, one.help, None, choices=one.names) for one in cls.inputs if one.names}
+        if name.replace("-", "_") not in known:
+            raise unknown("parameter to sweep", name, known)
         return known[name.replace("-", "_")]
 
     @classmethod

@@ -7,10 +7,6 @@ from torch import Tensor
 
 from netloupe.core.moments import covariance
 
-COLORS = ("style", "luminance", "match")
-"""style: as the style has them. luminance: only light and dark are styled, the colors are the content's. match: the
-style's colors are brought to the content's mean and covariance before."""
-
 _LUMA = (0.299, 0.587, 0.114)  # of Rec. 601
 
 

@@ -62,16 +62,18 @@ class Contact(Result):
 def contact(
     task: Task, net: Network, inputs: Mapping[str, Any], name: str, values: Sequence[Any], *, watch: Watch = SILENT
 ) -> Contact:
-    """The task with each value of a setting. Raises InputError for no values."""
+    """The task with each value of a setting, or each name of an input. Raises InputError for no values."""
     if not values:
         raise InputError(f"a sweep of {name} over no values (accepted: 1 or more)")
     part = watch.part("values", len(values))
     results = []
     for value in values:
-        results.append(perform(task.changed({name: value}), net, inputs, watch))
+        own = hasattr(task, name)
+        changed, given = (task.changed({name: value}), inputs) if own else (task, {**inputs, name: value})
+        results.append(perform(changed, net, given, watch))
         part.advance()
     made = finished(Contact(name, tuple(values), tuple(results)), task, net, inputs)
-    made.provenance["sweep"] = {"name": name, "values": [task.setting(name).json(value) for value in values]}
+    made.provenance["sweep"] = {"name": name, "values": [task.swept(name).json(value) for value in values]}
     return made
 
 

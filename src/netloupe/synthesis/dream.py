@@ -215,9 +215,9 @@ def accentuate(
 
 
 def response(wanted: str | Unit | Objective) -> Objective:
-    """Half the squared norm of a layer or unit; a class's logit; or the objective itself."""
-    if isinstance(wanted, Objective):
-        return wanted
+    """Half the squared norm of a layer or unit; a class's logit; or the objective itself, also of its text."""
+    if isinstance(wanted, Objective) or (isinstance(wanted, str) and "(" in wanted):
+        return as_objective(wanted)
     unit = wanted if isinstance(wanted, Unit) else Unit.parse(wanted)
     if unit.class_name is not None:
         return as_objective(unit)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -121,6 +121,21 @@ class LBFGS:
             inner.step(downhill)
 
         return step
+
+
+def chosen(given: Any, lr: float | None, usual: float, steps: int) -> Optimizer:
+    """An optimizer by name: "adam", whose steps fall from `lr`, by default `usual`, to zero, or "lbfgs"; else as given.
+
+    Raises InputError for a size of the steps of one that was given.
+    """
+    if given == "adam":
+        return Adam(usual if lr is None else lr, over=steps)
+    if given == "lbfgs":
+        return LBFGS(1.0 if lr is None else lr)
+    if lr is not None:
+        raise InputError(f"lr {lr:g} with {given!r} (accepted: with an optimizer by name)")
+    found: Optimizer = given
+    return found
 
 
 def _check(lr: float) -> None:

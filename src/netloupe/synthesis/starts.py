@@ -7,12 +7,13 @@ from torch import Tensor
 
 from netloupe.core.errors import InputError, unknown
 from netloupe.core.network import Network
+from netloupe.core.perform import Images
 from netloupe.synthesis.natural import frequencies
+from netloupe.synthesis.octaves import resized
+from netloupe.synthesis.tasks import STARTS
 
 Start = str | Tensor
 """A name of `STARTS`, or images (N, C, H, W) or one image (C, H, W) in [0, 1]."""
-
-STARTS = ("zeros", "gray", "mean", "uniform", "noise")
 
 NOISE = 0.02  # standard deviation of "noise"
 
@@ -39,6 +40,13 @@ def start_images(net: Network, start: Start, count: int, size: tuple[int, int], 
     if start not in STARTS:
         raise unknown("start", start, STARTS)
     return _drawn(net, start, shape, seed).to(net.device).expand(count, -1, -1, -1)
+
+
+def begun(net: Network, start: Start | Images, count: int, size: tuple[int, int], seed: int) -> Tensor:
+    """As `start_images`, with images of any size, brought to this one."""
+    if isinstance(start, Images):
+        start = torch.cat([resized(image[None], size) for image in start.shaped(net)]).clamp(0, 1)
+    return start_images(net, start, count, size, seed)
 
 
 def _drawn(net: Network, start: str, shape: tuple[int, int, int], seed: int) -> Tensor:

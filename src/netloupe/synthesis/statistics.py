@@ -21,13 +21,12 @@ from netloupe.core.objectives import (
     match_gram,
     match_neighborhoods,
 )
+from netloupe.synthesis.tasks import LAYERS, STATISTICS
 from netloupe.synthesis.tiles import read
 
-KINDS = ("gram", "covariance")
 PIXELS = "pixels"
 """Stands among the layers for the pixels themselves, of which `SIDE` x `SIDE` neighborhoods are taken."""
 SIDE = 3
-PRESETS = ("sharp", "gatys", "johnson")
 
 
 @dataclass(frozen=True)
@@ -101,8 +100,8 @@ def statistics(
 
     Raises UnknownName for a layer or kind that is not there, InputError for a layer without positions.
     """
-    if kind not in KINDS:
-        raise unknown("statistic", kind, KINDS)
+    if kind not in STATISTICS:
+        raise unknown("statistic", kind, STATISTICS)
     net.inputs.check(images)
     net.inputs.check_range(images)
     return measured(read(net, images, [name for name in layers if name != PIXELS], tile), layers, kind, mask)
@@ -117,8 +116,8 @@ def preset_layers(net: Network, preset: str = "sharp") -> tuple[dict[str, float]
     third; so results are clean with networks whose first filters are large, which do not see what single pixels do.
     Raises UnknownName for another preset, InputError for a network without such layers.
     """
-    if preset not in PRESETS:
-        raise unknown("preset", preset, PRESETS)
+    if preset not in LAYERS:
+        raise unknown("preset", preset, LAYERS)
     sizes = _by_size(net)
     third, fourth = sizes[:3][-1], sizes[:4][-1]
     if preset == "gatys":

@@ -14,33 +14,33 @@ from netloupe.core.errors import InputError, unknown
 from netloupe.core.moments import relative_distance
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective, match_features, total_variation
+from netloupe.core.perform import Images, function_of, perform
 from netloupe.core.precision import fast_dtype
-from netloupe.core.provenance import provenance
-from netloupe.core.units import Unit
 from netloupe.core.watch import SILENT, Watch
 from netloupe.render.pictures import Picture, beside, captioned, from_pixels
 from netloupe.render.pictures import resized as at_size
-from netloupe.render.result import Result
+from netloupe.render.result import Result, told
 from netloupe.synthesis.climb import climb
-from netloupe.synthesis.colors import COLORS, light_matched, luminance, matched, with_colors_of
+from netloupe.synthesis.colors import light_matched, luminance, matched, with_colors_of
 from netloupe.synthesis.dream import response
-from netloupe.synthesis.looks import Look, Weights, as_weights, look
+from netloupe.synthesis.looks import Look, as_weights, look
 from netloupe.synthesis.octaves import Size, covering, doubling, resized, scaled
-from netloupe.synthesis.optimizers import Adam, Optimizer
+from netloupe.synthesis.optimizers import chosen
 from netloupe.synthesis.parameterizations import Pixels
 from netloupe.synthesis.recipe import Recipe
-from netloupe.synthesis.starts import STARTS, start_images
+from netloupe.synthesis.starts import Start, begun
 from netloupe.synthesis.statistics import Statistics, preset_layers
+from netloupe.synthesis.tasks import STARTS, Style
 from netloupe.synthesis.tiles import read
 
-CONTENT = 0.05
-TILE = 1536  # px
-LR = 0.05
+_LR = 0.05  # of adam
 
 
 @dataclass(frozen=True)
 class Styled(Result):
-    """images, contents: (N, C, H, W) in [0, 1]. styles: (C, h, w) in [0, 1] each. layers: of style, weighted.
+    """images, contents: (N, C, H, W) in [0, 1]. styles: (C, h, w) in [0, 1] each, with their shares.
+
+    layers, content_layers: with their weights. sizes: (height, width) that it went through.
 
     style_distances, style_before: by layer, how far the statistics of the images, and of what they started from at the
     last size, are from those wanted: relative squared distances (N,). content_distances: of features, relative and
@@ -50,13 +50,16 @@ class Styled(Result):
     images: np.ndarray
     contents: np.ndarray
     styles: tuple[np.ndarray, ...]
+    shares: tuple[float, ...]
     layers: Mapping[str, float]
+    content_layers: Mapping[str, float]
+    sizes: tuple[Size, ...]
     style_distances: Mapping[str, np.ndarray]
     style_before: Mapping[str, np.ndarray]
     content_distances: np.ndarray
     history: np.ndarray
     frames: np.ndarray
-    provenance: Mapping[str, Any]
+    provenance: Mapping[str, Any] = told()
 
     def pictures(self) -> dict[str, Picture]:
         shown = {f"style-{i}": from_pixels(image) for i, image in enumerate(self.images)}
@@ -83,6 +86,10 @@ class Styled(Result):
 
         return {
             "size": list(self.images.shape[2:]),
+            "sizes": [list(size) for size in self.sizes],
+            "shares": list(self.shares),
+            "weights": dict(self.layers),
+            "content_weights": dict(self.content_layers),
             "images": [
                 {
                     "content": float(self.content_distances[i]),
@@ -95,32 +102,16 @@ class Styled(Result):
         }
 
 
+@function_of(Style)
 def style(
     net: Network,
     contents: Tensor,
     styles: Tensor | Sequence[Tensor],
     *,
-    shares: Sequence[float] | None = None,
     masks: Sequence[Tensor] | None = None,
-    content_weight: float = CONTENT,
-    style_weight: float = 1.0,
-    layers: Weights | None = None,
-    content_layers: Weights | None = None,
-    statistic: str = "gram",
-    style_scale: float = 1.0,
-    colors: str = "style",
-    start: str | Tensor = "content",
-    smoothness: float = 0.0,
-    dream: str | Unit | Objective | None = None,
-    dream_weight: float = 0.05,
-    sizes: int | None = None,
-    steps: int = 150,
-    lr: float = LR,
-    optimizer: Optimizer | None = None,
-    tile: int | None = TILE,
-    every: int = 0,
-    seed: int = 0,
+    start: Start = "content",
     watch: Watch = SILENT,
+    **settings: Any,
 ) -> Styled:
     """Images with what is seen in `contents` (N, C, H, W), painted as `styles` are; all in [0, 1].
 
@@ -128,42 +119,34 @@ def style(
     `style_scale` times that of the contents, so the scale sets the size of the strokes. shares: how much each counts,
     in averages of their statistics; with masks, (h, w) each, every style has its own region instead.
     Minimizes `content_weight` times the relative squared distance of features at `content_layers`, plus `style_weight`
-    times that of the `statistic` ("gram" or "covariance") at `layers` (eq. 1 to 7, each term divided by its target's
-    squared norm, so that the same weights suit any network), plus `smoothness` times the mean total variation.
-    layers, content_layers: names, or weights by name; by default see `preset_layers`. colors: see `colors.COLORS`.
-    start: "content", "style", another name of `STARTS`, or images. dream: a layer or unit whose response is raised as
-    well, in terms of what it is in the content, times `dream_weight`.
-    sizes: goes through so many, each twice the one before, with `steps` at each; by default from about 128 px on.
-    optimizer: by default Adam, whose steps fall from `lr` to zero. tile: px, see `climb`. every: keep a frame each
-    so many steps, brought to the last size.
+    times that of the `statistic` at `layers` (eq. 1 to 7, each term divided by its target's squared norm, so that the
+    same weights suit any network), plus `smoothness` times the mean total variation.
+    layers, content_layers: names, or weights by name; by default those of the preset, see `preset_layers`.
+    start: "content", "style", another name of `STARTS`, or images. dream: a layer, unit or objective whose response is
+    raised as well, in terms of what it is in the content, times `dream_weight`.
+    optimizer: a name, or one of `optimizers`; of "adam" the steps fall from `lr` to zero. tile: px, see `climb`.
+    every: frames are brought to the last size.
     Raises InputError for what does not fit, UnknownName for a name that is not there, NetworkError if it diverges.
     """
-    originals = _checked(net, contents)
-    numbers = (content_weight, style_weight, smoothness, dream_weight)
-    if colors not in COLORS:
-        raise unknown("colors", colors, COLORS)
-    if not all(0 <= number < float("inf") for number in numbers) or not 0 < style_scale <= 16 or steps < 0:
-        raise InputError(
-            f"weights {', '.join(f'{n:g}' for n in numbers)}, style scale {style_scale:g}, {steps} steps (accepted: "
-            "weights of 0 or more, above 0 up to 16, 0 or more)"
-        )
-    size = int(originals.shape[2]), int(originals.shape[3])
-    gray = colors == "luminance"
-    subject = luminance(originals).expand_as(originals).contiguous() if gray else originals
     given = list(styles[None] if isinstance(styles, Tensor) and styles.ndim == 3 else styles)
-    shown = [_prepared(net, image, originals, colors, min(size) * style_scale) for image in given]
-    goal = _Goal(
-        look(net, shown, shares=shares, layers=layers, statistic=statistic, masks=masks, tile=tile),
-        content_weight,
-        as_weights(net, preset_layers(net)[1] if content_layers is None else content_layers),
-        style_weight,
-        None if dream is None else (response(dream), dream_weight),
-    )
-    stages = doubling(size, sizes)
-    how = Adam(lr, over=steps) if optimizer is None else optimizer
-    images = _start(net, start, subject, shown[0], stages[0], seed)
-    frames = []
-    part = watch.part("steps", len(stages) * steps * len(images))
+    inputs = {"contents": contents, "styles": given, "masks": None if masks is None else list(masks), "start": start}
+    found: Styled = perform(Style.of(settings), net, inputs, watch)
+    return found
+
+
+def run(task: Style, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Styled:
+    originals = _checked(net, inputs["contents"].shaped(net, task.side))
+    given = inputs["styles"].shaped(net) if inputs["styles"] else []
+    size = int(originals.shape[2]), int(originals.shape[3])
+    gray = task.colors == "luminance"
+    subject = luminance(originals).expand_as(originals).contiguous() if gray else originals
+    shown = [_prepared(net, image, originals, task.colors, min(size) * task.style_scale) for image in given]
+    goal = _goal(task, net, shown, inputs["masks"].masks(size) if "masks" in inputs else None)
+    stages = doubling(size, task.sizes)
+    images = _start(net, inputs["start"], subject, shown[0], stages[0], task.seed)
+    frames: list[Tensor] = []
+    optimizer = chosen(task.optimizer, task.lr, _LR, task.steps)
+    part = watch.part("steps", len(stages) * task.steps * len(images))
     for stage in stages:
         images, small = (resized(each, stage).clamp(0, 1) for each in (images, subject))
         targets = goal.look.targets(stage[0] / size[0])
@@ -174,16 +157,16 @@ def style(
             images,
             Recipe(
                 parameterization=Pixels(),
-                optimizer=how,
-                steps=steps,
-                penalty=smoothness / small[0].numel() * total_variation() if smoothness else None,
+                optimizer=optimizer,
+                steps=task.steps,
+                penalty=task.smoothness / small[0].numel() * total_variation() if task.smoothness else None,
             ),
-            every=every,
-            seed=seed,
-            tile=tile,
+            every=task.every,
+            seed=task.seed,
+            tile=task.tile,
             dtype=fast_dtype(net.device),
             steady=False,
-            watch=part.share(steps * len(images)),
+            watch=part.share(task.steps * len(images)),
         )
         images = found.images
         frames += [resized(frame, size).clamp(0, 1) for frame in found.frames]
@@ -194,33 +177,15 @@ def style(
         images.cpu().numpy(),
         originals.cpu().numpy(),
         tuple(image.detach().cpu().numpy() for image in given),
+        goal.look.shares,
         goal.look.layers,
+        goal.content,
+        tuple(stages),
         {name: each.cpu().numpy() for name, each in distances.items()},
         {name: each.cpu().numpy() for name, each in before.items()},
         away.cpu().numpy(),
         found.history.cpu().numpy(),
         np.stack([f.numpy() for f in frames]) if frames else np.zeros((0, *images.shape), np.float32),
-        provenance(
-            net,
-            "style",
-            layers=dict(goal.look.layers),
-            shares=list(goal.look.shares),
-            masks=masks is not None,
-            content_layers=dict(goal.content),
-            content_weight=content_weight,
-            style_weight=style_weight,
-            statistic=statistic,
-            style_scale=style_scale,
-            colors=colors,
-            start=start if isinstance(start, str) else "images",
-            smoothness=smoothness,
-            dream=None if goal.dream is None else [repr(goal.dream[0]), dream_weight],
-            sizes=[list(stage) for stage in stages],
-            steps=steps,
-            optimizer=repr(how),
-            tile=tile,
-            seed=seed,
-        ),
     )
 
 
@@ -261,11 +226,29 @@ class _Goal:
         return read(self.look.net, images, list(self.content), self.look.tile).outputs
 
 
-def _checked(net: Network, contents: Tensor) -> Tensor:
+def _goal(task: Style, net: Network, shown: Sequence[Tensor], masks: Sequence[Tensor] | None) -> _Goal:
+    layers, content = task.layers, task.content_layers
+    if layers is None or content is None:
+        usual = preset_layers(net, task.preset)
+        layers, content = layers if layers is not None else usual[0], content if content is not None else usual[1]
+    return _Goal(
+        look(net, shown, shares=task.shares, layers=layers, statistic=task.statistic, masks=masks, tile=task.tile),
+        task.content_weight,
+        as_weights(net, content),
+        task.style_weight,
+        None if task.dream is None else (response(task.dream), task.dream_weight),
+    )
+
+
+def _checked(net: Network, images: Sequence[Tensor]) -> Tensor:
+    """(N, C, H, W) of contents."""
+    if not images:
+        raise InputError("no content image (accepted: 1 or more)")
+    if len({image.shape for image in images}) > 1:
+        raise InputError("contents of several sizes (accepted: of one)")
+    contents = torch.stack(list(images))
     net.inputs.check(contents)
     net.inputs.check_range(contents)
-    if not len(contents):
-        raise InputError("no content image (accepted: 1 or more)")
     return contents.detach().to(net.device)
 
 
@@ -280,16 +263,15 @@ def _prepared(net: Network, image: Tensor, contents: Tensor, colors: str, short:
     return one[0]
 
 
-def _start(net: Network, start: str | Tensor, subject: Tensor, style_image: Tensor, size: Size, seed: int) -> Tensor:
+def _start(net: Network, start: Start | Images, subject: Tensor, style_image: Tensor, size: Size, seed: int) -> Tensor:
     """(N, C, H, W) of the first size."""
-    if isinstance(start, str) and start == "content":
+    if start == "content":
         return resized(subject, size).clamp(0, 1)
-    if isinstance(start, str) and start == "style":
+    if start == "style":
         return covering(style_image[None], size).expand(len(subject), -1, -1, -1)
     if isinstance(start, str) and start not in STARTS:
         raise unknown("start", start, ("content", "style", *STARTS))
-    given = start if isinstance(start, str) else resized(start[None] if start.ndim == 3 else start, size).clamp(0, 1)
-    return start_images(net, given, len(subject), size, seed)
+    return begun(net, start, len(subject), size, seed)
 
 
 @torch.no_grad()

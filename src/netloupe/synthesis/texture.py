@@ -2,41 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from netloupe.core.errors import InputError, unknown
+from netloupe.core.errors import InputError
 from netloupe.core.network import Network
+from netloupe.core.perform import Images, function_of, perform
 from netloupe.core.precision import fast_dtype
-from netloupe.core.provenance import provenance
 from netloupe.core.watch import SILENT, Watch
 from netloupe.render.pictures import Picture, beside, captioned, from_pixels
 from netloupe.render.pictures import resized as at_size
-from netloupe.render.result import Result
+from netloupe.render.result import Result, told
 from netloupe.synthesis.climb import climb
-from netloupe.synthesis.looks import Look, Weights, as_weights, look
+from netloupe.synthesis.looks import Look, as_weights, look
 from netloupe.synthesis.octaves import Size, doubling, resized
-from netloupe.synthesis.optimizers import Adam, Optimizer
+from netloupe.synthesis.optimizers import chosen
 from netloupe.synthesis.parameterizations import Pixels
 from netloupe.synthesis.recipe import Recipe
 from netloupe.synthesis.sampling import grown, quilted, swept
-from netloupe.synthesis.starts import Start, start_images
-from netloupe.synthesis.statistics import KINDS, PIXELS, preset_layers
-from netloupe.synthesis.style import TILE
+from netloupe.synthesis.starts import Start, begun
+from netloupe.synthesis.statistics import PIXELS, preset_layers
+from netloupe.synthesis.tasks import SAMPLED, TextureTask
 from netloupe.synthesis.transforms import Jitter
 
-SAMPLED: Mapping[str, Callable[..., Tensor]] = {"efros-leung": grown, "wei-levoy": swept, "quilting": quilted}
-"""Methods that put together the sample's own pixels, see `sampling`."""
+_SAMPLING: Mapping[str, Callable[..., Tensor]] = {"efros-leung": grown, "wei-levoy": swept, "quilting": quilted}
 
-OPTIONS = {"efros-leung": ("window", "tolerance"), "wei-levoy": ("window",), "quilting": ("block", "tolerance")}
-METHODS = (*KINDS, *SAMPLED)
-TILEABLE = (*KINDS, "wei-levoy", "quilting")
-
-LR = 0.06
+_LR = 0.06  # of adam
 
 _CELL = 128  # px of a picture's shorter side, at least
 
@@ -47,7 +42,8 @@ class Texture(Result):
 
     layers: where the statistics were read, with weights. read: for each image, the layers that it was made by; empty
     for methods without a network. distances, before: by layer, how far each image, and what it started from, are from
-    the sample: relative squared distances of the statistics, (N,). history: (steps, N) scores at the last size.
+    the sample: relative squared distances of the statistics, (N,). history: (steps, N) scores at the last size. sizes:
+    (height, width) that it went through.
     """
 
     images: np.ndarray
@@ -59,7 +55,8 @@ class Texture(Result):
     before: Mapping[str, np.ndarray]
     history: np.ndarray
     tileable: bool
-    provenance: Mapping[str, Any]
+    sizes: tuple[Size, ...]
+    provenance: Mapping[str, Any] = told()
 
     def pictures(self) -> dict[str, Picture]:
         shown = {f"texture-{i}": from_pixels(image) for i, image in enumerate(self.images)}
@@ -80,6 +77,8 @@ class Texture(Result):
         return {
             "method": self.method,
             "size": list(self.images.shape[2:]),
+            "sizes": [list(size) for size in self.sizes],
+            "weights": dict(self.layers),
             "images": [
                 {
                     "to": self.read[i][-1] if self.read[i] else None,
@@ -95,113 +94,76 @@ class Texture(Result):
         return sum(weight * float(distances[name][i]) for name, weight in self.layers.items())
 
 
-def texture(
-    net: Network,
-    image: Tensor,
-    *,
-    size: Size | None = None,
-    method: str = "gram",
-    layers: Weights | None = None,
-    by_layer: bool = False,
-    tileable: bool = False,
-    start: Start = "noise",
-    sizes: int | None = None,
-    steps: int = 150,
-    lr: float = LR,
-    optimizer: Optimizer | None = None,
-    tile: int | None = TILE,
-    window: int | None = None,
-    block: int | None = None,
-    tolerance: float | None = None,
-    seed: int = 0,
-    watch: Watch = SILENT,
-) -> Texture:
+@function_of(TextureTask)
+def texture(net: Network, image: Tensor, *, start: Start = "noise", watch: Watch = SILENT, **settings: Any) -> Texture:
     """An image (height, width) = `size`, by default that of the sample, that looks like the sample (C, h, w) in [0, 1].
 
     method: "gram" (Gatys et al. 2015) or "covariance" climb until the statistics of the features at `layers`, by
     default those of `preset_layers`, are the sample's; each term is a squared distance over its target's squared norm.
     "efros-leung", "wei-levoy" and "quilting" put the sample's pixels together, with `window`, `block` and `tolerance`
     as `sampling` says; the network only measures then. by_layer: an image for each layer, by that and those before it.
-    tileable: the right side fits the left one, the lower the upper. sizes: goes through so many, each twice the one
-    before, with `steps` at each; by default from about 128 px on. lr: of Adam, whose steps fall to zero.
-    tile: px, see `climb`.
+    tileable: the right side fits the left one, the lower the upper. layers: names, or weights by name.
+    optimizer: a name, or one of `optimizers`; of "adam" the steps fall from `lr` to zero. tile: px, see `climb`.
     Raises InputError for what does not fit, UnknownName for a name that is not there, NetworkError if it diverges.
     """
-    if method not in METHODS:
-        raise unknown("method", method, METHODS)
-    net.inputs.check(image[None])
-    net.inputs.check_range(image)
-    sample = image.detach().to(net.device)
-    wanted_size = (int(sample.shape[1]), int(sample.shape[2])) if size is None else size
-    own = {"window": window, "block": block, "tolerance": tolerance}
-    given = {name: value for name, value in own.items() if value is not None}
-    _check(method, given, by_layer=by_layer, tileable=tileable)
-    weights = as_weights(net, preset_layers(net)[0] if layers is None else layers, also=(PIXELS,))
-    wanted = look(net, [sample], layers=weights, statistic=method if method in KINDS else "gram", tile=tile)
-    if method in SAMPLED:
-        wrap = {"tileable": tileable} if method == "quilting" else {}
-        pixels = SAMPLED[method](sample.cpu(), wanted_size, seed=seed, watch=watch, **given, **wrap)
-        made = _Made(pixels[None].to(net.device), ((),), {}, np.zeros((0, 1), np.float32))
-        how: dict[str, Any] = given
-    else:
-        names = tuple(weights)
-        read = tuple(names[: i + 1] for i in range(len(names))) if by_layer else (names,)
-        optimizer = Adam(lr, over=steps) if optimizer is None else optimizer
-        stages = doubling(wanted_size, sizes)
-        how = {"start": start if isinstance(start, str) else "images", "steps": steps, "optimizer": repr(optimizer)}
-        how |= {"sizes": stages}
-        started = start_images(net, start, len(read), stages[0], seed)
-        made = _climbed(wanted, read, started, stages, steps, optimizer, tileable, seed, watch)
+    found: Texture = perform(TextureTask.of(settings), net, {"image": image, "start": start}, watch)
+    return found
+
+
+def run(task: TextureTask, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Texture:
+    images = inputs["image"].shaped(net, task.side)
+    if len(images) != 1:
+        raise InputError(f"{len(images)} samples (accepted: one)")
+    net.inputs.check(images[0][None])
+    net.inputs.check_range(images[0])
+    sample = images[0].detach().to(net.device)
+    size = (int(sample.shape[1]), int(sample.shape[2])) if task.size is None else task.size
+    weights = as_weights(
+        net, preset_layers(net, task.preset)[0] if task.layers is None else task.layers, also=(PIXELS,)
+    )
+    sampled = task.method in SAMPLED
+    wanted = look(net, [sample], layers=weights, statistic="gram" if sampled else task.method, tile=task.tile)
+    made = _sampled(task, sample, size, watch) if sampled else _climbed(task, wanted, inputs["start"], size, watch)
     distances = wanted.distances(made.images, wanted.targets())
     return Texture(
         made.images.cpu().numpy(),
         sample.cpu().numpy(),
-        method,
+        task.method,
         weights,
         made.read,
         {name: each.cpu().numpy() for name, each in distances.items()},
         {name: each.cpu().numpy() for name, each in made.before.items()},
         made.history,
-        tileable or method == "wei-levoy",
-        provenance(
-            net,
-            "texture",
-            method=method,
-            size=list(wanted_size),
-            layers=dict(weights),
-            by_layer=by_layer,
-            tileable=tileable,
-            tile=tile,
-            seed=seed,
-            **how,
-        ),
+        task.tileable or task.method == "wei-levoy",
+        made.sizes,
     )
 
 
 @dataclass(frozen=True)
 class _Made:
-    """Images with the layers that each was made by, and how far they were from the sample before, by layer."""
+    """Images with the layers that each was made by, how far they were from the sample before, by layer, and sizes."""
 
     images: Tensor
     read: tuple[tuple[str, ...], ...]
     before: Mapping[str, Tensor]
     history: np.ndarray
+    sizes: tuple[Size, ...]
 
 
-def _climbed(
-    wanted: Look,
-    read: tuple[tuple[str, ...], ...],
-    images: Tensor,
-    stages: Sequence[Size],
-    steps: int,
-    optimizer: Optimizer,
-    tileable: bool,
-    seed: int,
-    watch: Watch,
-) -> _Made:
-    """`images` (N, C, H, W) of the first of the sizes, climbed at each of them."""
-    before, net = wanted.distances(images, wanted.targets()), wanted.net
-    part = watch.part("steps", len(stages) * steps * len(images))
+def _sampled(task: TextureTask, sample: Tensor, size: Size, watch: Watch) -> _Made:
+    wrap = {"tileable": task.tileable} if task.method == "quilting" else {}
+    pixels = _SAMPLING[task.method](sample.cpu(), size, seed=task.seed, watch=watch, **task.own, **wrap)
+    return _Made(pixels[None].to(sample.device), ((),), {}, np.zeros((0, 1), np.float32), (size,))
+
+
+def _climbed(task: TextureTask, wanted: Look, start: Start | Images, size: Size, watch: Watch) -> _Made:
+    """An image climbed at each size, or one for each layer and those before it."""
+    net, names, stages = wanted.net, tuple(wanted.layers), doubling(size, task.sizes)
+    read = tuple(names[: i + 1] for i in range(len(names))) if task.by_layer else (names,)
+    optimizer = chosen(task.optimizer, task.lr, _LR, task.steps)
+    images = begun(net, start, len(read), stages[0], task.seed)
+    before = wanted.distances(images, wanted.targets())
+    part = watch.part("steps", len(stages) * task.steps * len(images))
     for number, stage in enumerate(stages):
         (target,) = wanted.targets(stage[0] / stages[-1][0])
         found = climb(
@@ -211,30 +173,17 @@ def _climbed(
             Recipe(
                 parameterization=Pixels(),
                 optimizer=optimizer,
-                steps=steps,
-                transforms=(Jitter(max(stage)),) if tileable else (),
+                steps=task.steps,
+                transforms=(Jitter(max(stage)),) if task.tileable else (),
             ),
-            seed=seed * 1009 + number,
-            tile=wanted.tile,
+            seed=task.seed * 1009 + number,
+            tile=task.tile,
             dtype=fast_dtype(net.device),
             steady=False,
-            watch=part.share(steps * len(images)),
+            watch=part.share(task.steps * len(images)),
         )
         images = found.images
-    return _Made(images, read, before, found.history.cpu().numpy())
-
-
-def _check(method: str, given: Mapping[str, float], *, by_layer: bool, tileable: bool) -> None:
-    if tileable and method not in TILEABLE:
-        raise InputError(f"a tileable texture by {method} (accepted: {', '.join(TILEABLE)})")
-    if by_layer and method in SAMPLED:
-        raise InputError(f"{method} layer by layer (accepted: {' or '.join(KINDS)})")
-    accepted = OPTIONS.get(method, ())
-    for name in given:
-        if name not in accepted:
-            raise InputError(
-                f"{name} for {method} (accepted: {', '.join(accepted) or 'none of window, block, tolerance'})"
-            )
+    return _Made(images, read, before, found.history.cpu().numpy(), tuple(stages))
 
 
 def _large(picture: Picture) -> Picture:

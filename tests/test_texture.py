@@ -337,8 +337,8 @@ def test_style_command(files: Path, tmp_path: Path) -> None:
     assert facts["summary"]["shares"] == pytest.approx([2 / 3, 1 / 3])
     assert facts["provenance"]["parameters"]["shares"] == [2, 1]
     run(*common, "-s", files / "tissue.png", "-s", files / "hubble.png", "--mask", files / "left.png", "--mask",
-        files / "right.png", "--dream", "conv3", "--dream-weight", 0.1, "--colors", "match", "--optimizer", "lbfgs", "--every", 1,
-        )  # fmt: skip
+        files / "right.png", "--dream", "conv3", "--dream-weight", 0.1, "--colors", "match", "--optimizer", "lbfgs",
+        "--every", 1)  # fmt: skip
     text = run(*common, "-s", files / "tissue.png", "--sweep", "style-scale=0.5,1").stdout
     assert text.splitlines()[0].split()[0] == "style_scale"
     text = run(*common, "-s", files / "tissue.png", "--sweep", "start=content,noise").stdout

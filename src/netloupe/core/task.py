@@ -115,7 +115,9 @@ class Task:
     def swept(cls, name: str) -> Setting:
         """What a contact sheet can go through by that name: a setting, or an input for which names are accepted."""
         known = {one.name: one for one in cls.settings() if one.sweepable}
-        known |= {one.name: Setting(one.name, TEXT, one.help, None, choices=one.names) for one in cls.inputs if one.names}
+        known |= {
+            one.name: Setting(one.name, TEXT, one.help, None, choices=one.names) for one in cls.inputs if one.names
+        }
         if name.replace("-", "_") not in known:
             raise unknown("parameter to sweep", name, known)
         return known[name.replace("-", "_")]

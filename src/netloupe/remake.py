@@ -15,7 +15,7 @@ from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.files import file_digest
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
-from netloupe.core.perform import FORMAT, perform, versions
+from netloupe.core.perform import FORMAT, perform, taken, versions
 from netloupe.core.task import Input, Task
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.given import ImageFiles
@@ -124,9 +124,14 @@ def again(
     record = Record.read(path)
     task = record.task.changed(changes or {})
     differs: list[str] = []
-    net = _network(record, model, weights, labels, device, differs)
     finder = _Finder(record, None if images is None else Path(images), data, differs)
-    inputs = {one.name: finder.find(task, one) for one in task.inputs}
+    inputs = taken({one.name: finder.find(task, one) for one in task.inputs})
+    net = task.network(_Networks(record, model, weights, labels, device or record.told["network"]["device"]), inputs)
+    told = record.told["network"]
+    if net.fingerprint() != told["hash"]:
+        differs.append(f"the network {net.name} is not the same (hash {net.fingerprint()}, was {told['hash']})")
+    if str(net.device) != told["device"]:
+        differs.append(f"device is {net.device}, was {told['device']}")
     for name, version in versions().items():
         then = record.told["versions"].get(name)
         if then != version:
@@ -141,48 +146,41 @@ def again(
     return Remade(result, dict(changes or {}), tuple(differs))
 
 
-def _network(
-    record: Record,
-    model: str | None,
-    weights: str | Path | None,
-    labels: str | Path | None,
-    device: str | None,
-    differs: list[str],
-) -> Network:
-    told = record.told["network"]
-    origin = told["model"]
-    if origin is None and model is None:
-        raise InputError(f"{told['name']} was made in Python, so its name does not say how (fix: --model NAME)")
-    origin = origin or {
-        "model": None,
-        "weights": None,
-        "labels": None,
-        "output": None,
-        "head": None,
-        "classes": None,
-        "seed": None,
-    }
-    if model is None and isinstance(origin["model"], Mapping):
-        raise InputError(f"the network is a Python file, {origin['model']['name']} (fix: --model FILE.py:FACTORY)")
-    try:
-        net = load(
-            model or origin["model"],
-            weights=weights or _file(record, origin["weights"], "weights"),
-            labels=labels or _labels(record, origin["labels"]),
-            inputs=_spec(record.told["input"]),
-            output=origin["output"],
-            head=origin["head"],
-            classes=origin["classes"],
-            seed=origin["seed"],
-            device=device or told["device"],
-        )
-    except NetworkError as error:
-        raise InputError(f"{error} (the network of {record.path})") from None
-    if net.fingerprint() != told["hash"]:
-        differs.append(f"the network {net.name} is not the same (hash {net.fingerprint()}, was {told['hash']})")
-    if str(net.device) != told["device"]:
-        differs.append(f"device is {net.device}, was {told['device']}")
-    return net
+@dataclass(frozen=True)
+class _Networks:
+    """Loads the network that a file tells of. model, weights, labels: in place of what it names."""
+
+    record: Record
+    model: str | None
+    weights: str | Path | None
+    labels: str | Path | None
+    device: str
+
+    @property
+    def given(self) -> list[str]:
+        return [name for name in ("model", "weights", "labels") if getattr(self, name) is not None]
+
+    def load(self, weights: Path | None = None) -> Network:
+        record, told = self.record, self.record.told["network"]
+        if told["model"] is None and self.model is None:
+            raise InputError(f"{told['name']} was made in Python, so its name does not say how (fix: --model NAME)")
+        origin = told["model"] or dict.fromkeys(_ORIGIN)
+        if self.model is None and isinstance(origin["model"], Mapping):
+            raise InputError(f"the network is a Python file, {origin['model']['name']} (fix: --model FILE.py:FACTORY)")
+        try:
+            return load(
+                self.model or origin["model"],
+                weights=weights or self.weights or _file(record, origin["weights"], "weights"),
+                labels=self.labels or _labels(record, origin["labels"]),
+                inputs=_spec(record.told["input"]),
+                output=origin["output"],
+                head=origin["head"],
+                classes=origin["classes"],
+                seed=origin["seed"],
+                device=self.device,
+            )
+        except NetworkError as error:
+            raise InputError(f"{error} (the network of {record.path})") from None
 
 
 def _spec(told: Mapping[str, Any]) -> InputSpec:
@@ -225,9 +223,10 @@ class _Finder:
         return ImageFiles.of(paths) if one.what == "images" else paths[0]
 
     def _source(self, task: Task, one: Input, told: Any) -> Any:
-        if told is None and self.data is None:
+        data = self.data if one.name == "data" else None
+        if told is None and data is None:
             return None
-        spec = self.data or self._where(str(told["source"]))
+        spec = data or self._where(str(told["source"]))
         source = open_source(spec).first(None if one.first is None else getattr(task, one.first))
         record = source.record()
         if told is not None and one.first is not None and len(source) != told["images"]:
@@ -249,7 +248,7 @@ class _Finder:
         near = self.record.path.parent
         folders = [self.folder] if self.folder is not None else []
         named = [*(place / part for place in folders for part in (name, Path(name).name)), Path(name), near / name]
-        there = [path for path in named if path.is_file()]
+        there = [path for path in named if (path.is_dir() if one.what == "folder" else path.is_file())]
         same = [path for path in there if file_digest(path) == told["sha256"]]
         same = same or [path for path in self._files() if file_digest(path) == told["sha256"]]
         if same:

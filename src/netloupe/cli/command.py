@@ -149,8 +149,8 @@ def _run(task: type[Task], network: NetworkOptions, given: dict[str, Any]) -> No
     texts = {name: [text] if isinstance(text, str) else text for name, text in texts.items()}
     made, texts = settled(task, given, texts, network.seed)
     swept = None if sweep is None else parse_sweep(made, sweep)
-    net = network.load()
     inputs = read_inputs(made, texts)
+    net = made.network(network, inputs)
     from netloupe.cli.watch import Bars
 
     with Bars() as watch:
@@ -209,8 +209,10 @@ def parse_sweep(task: Task, text: str) -> tuple[str, list[Any]]:
 def read_inputs(task: Task, texts: Mapping[str, list[str] | None]) -> dict[str, Any]:
     """What the task is given, by name, of the texts on the command line."""
     found: dict[str, Any] = {}
+    present = [name for name, text in texts.items() if text]
     for one in task.inputs:
-        given = texts.get(one.name) or ([one.default] if one.default is not None else None)
+        usual = task.usual(one, present)
+        given = texts.get(one.name) or (None if usual is None else [usual])
         if given is not None:
             found[one.name] = _read(task, one, given)
     return found

@@ -92,15 +92,20 @@ class NetworkOptions:
         Literal["none"] | None, typer.Option(metavar="none", help="none: what it gives is no class logits.")
     ] = None
 
-    def load(self) -> Network:
-        """The network, on its device."""
+    @property
+    def given(self) -> list[str]:
+        """The names of the options that say which network it is, of those that were given."""
+        return [f.name for f in fields(self) if f.name not in ("device", "seed") and getattr(self, f.name) != f.default]
+
+    def load(self, weights: Path | None = None) -> Network:
+        """The network, on its device; weights: in place of its own."""
         from netloupe.zoo.load import load
         from netloupe.zoo.specs import parse_inputs
 
         output = self.output
         return load(
             self.model,
-            weights=self.weights,
+            weights=self.weights if weights is None else weights,
             device=self.device,
             inputs=lambda base: parse_inputs(self.size, self.mean, self.std, self.channels, self.range, base=base),
             labels=self.labels,

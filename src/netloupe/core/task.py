@@ -7,10 +7,11 @@ PyTorch, so that the command line can show its help at once.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from netloupe.core.errors import unknown
 from netloupe.core.settings import TEXT, Setting, setting_of
@@ -19,6 +20,12 @@ from netloupe.core.table import table
 if TYPE_CHECKING:
     from netloupe.core.network import Network
     from netloupe.core.watch import Watch
+
+
+def _function(where: str) -> Callable[..., Any]:
+    module, _, name = where.partition(":")
+    found: Callable[..., Any] = getattr(import_module(f"netloupe.{module}"), name)
+    return found
 
 
 @dataclass(frozen=True)
@@ -51,12 +58,26 @@ IMAGES = Input("images", "images", "Image files.", metavar="IMAGE...", many=True
 IMAGE = Input("image", "images", "An image file.", metavar="IMAGE", required=True)
 
 
+class Networks(Protocol):
+    """What loads the network of a task. device: where it goes. given: the names of the options that say which it is."""
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def given(self) -> Collection[str]: ...
+
+    def load(self, weights: Path | None = None) -> Network:
+        """The network that was asked for; weights: a file in place of its own."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """The settings of a technique, checked as they are set. Subclasses are frozen dataclasses of `setting` fields.
 
     verb: on the command line, as in "study trust". inputs: what it is given. runs: where the function stands that runs
-    it, "package.module:function", called with the task, the network, the inputs by name and a `Watch`.
+    it, "package.module:function", called with the task, the network, the inputs by name and a `Watch`. loads: where the
+    function stands that gives its network, called with the task, `Networks` and the inputs; None for what they load.
     sweeps: whether it makes images, so that a contact sheet can show values of a setting. head: of the table that
     `words` makes. moved: old flags that are verbs of their own now, {flag: what to say instead}.
     Raises InputError and UnknownName for settings that are not accepted.
@@ -65,6 +86,7 @@ class Task:
     verb: ClassVar[str]
     inputs: ClassVar[tuple[Input, ...]] = ()
     runs: ClassVar[str]
+    loads: ClassVar[str | None] = None
     sweeps: ClassVar[bool] = False
     head: ClassVar[tuple[str, ...]] = ()
     moved: ClassVar[Mapping[str, str]] = {}
@@ -79,8 +101,16 @@ class Task:
 
     def run(self, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Any:
         """The `Result`. inputs: by name, see `core.perform`."""
-        module, _, name = self.runs.partition(":")
-        return getattr(import_module(f"netloupe.{module}"), name)(self, net, inputs, watch)
+        return _function(self.runs)(self, net, inputs, watch)
+
+    def network(self, networks: Networks, inputs: Mapping[str, Any]) -> Network:
+        """The network that it runs with."""
+        net: Network = networks.load() if self.loads is None else _function(self.loads)(self, networks, inputs)
+        return net
+
+    def usual(self, one: Input, given: Collection[str]) -> str | None:
+        """What is taken for an input that was not given; given: the names of those that were."""
+        return one.default
 
     def words(self, found: Mapping[str, Any]) -> str:
         """The summary of a result, or of a contact sheet, for the terminal: a table, and notes below."""

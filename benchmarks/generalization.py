@@ -20,8 +20,8 @@ from netloupe.cli.watch import Bars
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.data.open import open_source
-from netloupe.studies.generalization.figure import percent
 from netloupe.studies.generalization.measure import generalization
+from netloupe.studies.generalization.task import percent
 from netloupe.zoo.load import load
 
 PER_CLASS = (15, 30)

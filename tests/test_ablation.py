@@ -265,7 +265,7 @@ def tiny(classes=2):
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., tuple[int, str, str]]:
-    """`netloupe study ablation` on twelve images of two classes."""
+    """`netloupe study ablation`, or retraining where the arguments begin so, on twelve images of two classes."""
     (tmp_path / "tiny.py").write_text(FACTORY)
     for i in range(12):
         folder = tmp_path / "images" / "ab"[i % 2]
@@ -274,7 +274,8 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., tup
 
     def call(*arguments: object) -> tuple[int, str, str]:
         model = ["--model", f"{tmp_path / 'tiny.py'}:tiny", "--size", "16", "--device", "cpu", "--classes", 2]
-        status = cli.main([str(a) for a in ["study", "ablation", *model, "--data", tmp_path / "images", *arguments]])
+        verb, *given = arguments if arguments[:1] == ("retraining",) else ("ablation", *arguments)
+        status = cli.main([str(a) for a in ["study", verb, *given, *model, "--data", tmp_path / "images"]])
         out, err = capsys.readouterr()
         return status, out, err
 
@@ -295,12 +296,13 @@ def test_command(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> No
     assert (tmp_path / "out" / "ablation.png").exists()
 
 
-def test_command_retrain(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
-    status, out, _ = run("--retrain", "resize 0 2", "--epochs", 1, "--json", "-o", tmp_path / "out")
+def test_command_retraining(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    status, out, err = run("retraining", "resize 0 2", "--epochs", 1, "--json", "-o", tmp_path / "out")
     found = json.loads(out)
     assert status == 0
     assert [one["title"] for one in found["networks"]] == ["unchanged", "resize 0 2"]
     assert (found["images"], found["val_images"]) == (10, 2)
+    assert err.startswith("1 epochs of each training: unchanged ")
     assert (tmp_path / "out" / "retraining.png").exists()
 
 
@@ -308,13 +310,16 @@ def test_command_retrain(run: Callable[..., tuple[int, str, str]], tmp_path: Pat
     ("arguments", "message"),
     [
         (["--layer", "9"], "no layer '9'"),
-        (["--retrain", "drop 0"], "changes 'drop 0' (accepted: remove LAYER"),
-        (["--retrain", "remove 1"], "no convolution or linear layer '1'"),
-        (["--retrain", "remove 4"], "gives the logits"),
-        (["--retrain", "remove 0", "--layer", "1"], "--layer goes with"),
-        (["--epochs", 3], "--epochs goes with --retrain"),
-        (["--budget", 0], "--budget"),
-        (["--budget", 3], "--budget goes with --retrain"),
+        (["retraining", "drop 0"], "changes 'drop 0' (accepted: remove LAYER"),
+        (["retraining", "remove 1"], "no convolution or linear layer '1'"),
+        (["retraining", "remove 4"], "gives the logits"),
+        (["retraining", "remove 0", "--layer", "1"], "--layer"),
+        (["retraining", "remove 0", "--budget", 0], "minutes 0 (accepted: above 0)"),
+        (["retraining", "remove 0", "--budget", 3, "--epochs", 3], "accepted: one of them"),
+        (["--retrain", "remove 0"], "--retrain is a verb of its own now: netloupe study retraining CHANGES"),
+        (["--epochs", 3], "--epochs is a verb of its own now: netloupe study retraining CHANGES"),
+        (["--budget", 3], "--budget is a verb of its own now: netloupe study retraining CHANGES"),
+        (["--val", "digits"], "--val is a verb of its own now: netloupe study retraining CHANGES"),
     ],
 )
 def test_command_mistakes(arguments: list[object], message: str, run: Callable[..., tuple[int, str, str]]) -> None:

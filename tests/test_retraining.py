@@ -16,7 +16,8 @@ from netloupe.core.network import Network
 from netloupe.data.sources import ImageSource
 from netloupe.studies.retraining import measure as retraining_module
 from netloupe.studies.retraining.measure import error, retraining
-from netloupe.studies.retraining.surgery import changed, parse_changes
+from netloupe.studies.retraining.surgery import changed
+from netloupe.studies.retraining.task import parse_changes
 from netloupe.studies.training import fresh, usual_recipe
 from netloupe.zoo.lenslet import Lenslet, lenslet
 

@@ -36,7 +36,9 @@ def command_of(task: type[Task]) -> Any:
 def smallest(task: type[Task]) -> Task:
     """The task with its defaults, and something for what has none."""
     values: dict[Any, Any] = {OBJECTIVE: "conv3:1", CLASS: "3", SIDES: "8"}
-    return task.of({one.name: values.get(one.kind, "1") for one in task.settings() if one.required})
+    values |= {"changes": "remove conv3"}
+    required = [one for one in task.settings() if one.required]
+    return task.of({one.name: values.get(one.name, values.get(one.kind, "1")) for one in required})
 
 
 @pytest.mark.parametrize("task", TASKS, ids=NAMES)

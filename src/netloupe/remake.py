@@ -169,7 +169,7 @@ class _Networks:
             raise InputError(f"the network is a Python file, {origin['model']['name']} (fix: --model FILE.py:FACTORY)")
         try:
             return load(
-                self.model or origin["model"],
+                self.model or str(origin["model"]),
                 weights=weights or self.weights or _file(record, origin["weights"], "weights"),
                 labels=self.labels or _labels(record, origin["labels"]),
                 inputs=_spec(record.told["input"]),

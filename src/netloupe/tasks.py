@@ -5,7 +5,12 @@ from __future__ import annotations
 from netloupe.analysis.tasks import Activations, FiltersTask, NeighborsTask, Patches
 from netloupe.core.errors import unknown
 from netloupe.core.task import Task
+from netloupe.studies.ablation.task import AblationTask
+from netloupe.studies.diagnosis.task import DiagnosisTask
+from netloupe.studies.evolution.task import EvolutionTask
+from netloupe.studies.generalization.task import GeneralizationTask
 from netloupe.studies.invariance.task import InvarianceTask
+from netloupe.studies.retraining.task import RetrainingTask
 from netloupe.synthesis.tasks import Fool, Style, TextureTask
 
 TASKS: tuple[type[Task], ...] = (
@@ -17,6 +22,11 @@ TASKS: tuple[type[Task], ...] = (
     TextureTask,
     Style,
     InvarianceTask,
+    AblationTask,
+    RetrainingTask,
+    EvolutionTask,
+    DiagnosisTask,
+    GeneralizationTask,
 )
 
 

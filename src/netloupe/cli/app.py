@@ -30,8 +30,7 @@ from netloupe.cli import (
     visualize,
 )
 from netloupe.cli.command import command
-from netloupe.cli.study import ablation, correspondence, evolution, generalization, trust
-from netloupe.cli.study import filters as study_filters
+from netloupe.cli.study import correspondence, trust
 from netloupe.core.errors import Cancelled, NetloupeError, unknown
 from netloupe.tasks import TASKS
 
@@ -91,11 +90,7 @@ app.command("occlude")(occlude.occlude)
 app.command("visualize")(visualize.visualize)
 app.command("invert")(invert.invert)
 app.command("dream")(dream.dream)
-study_app.command("ablation")(ablation.ablation)
 study_app.command("correspondence")(correspondence.correspondence)
-study_app.command("evolution")(evolution.evolution)
-study_app.command("filters")(study_filters.filters)
-study_app.command("generalization")(generalization.generalization)
 study_app.command("trust")(trust.trust)
 app.add_typer(study_app, name="study")
 stylenet_app.command("train")(stylenet.train)

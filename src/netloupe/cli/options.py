@@ -125,19 +125,12 @@ def read_images(net: Network, paths: list[Path]) -> Tensor:
 
 def read_source(net: Network, source: ImageSource) -> tuple[list[int], Tensor]:
     """The ids of the images of a source that can be read, and those (N, C, H, W); the others are named on stderr."""
-    import numpy as np
+    from netloupe.data.sources import read_all
 
-    from netloupe.data.images import to_float
-    from netloupe.data.sources import read_batches
-
-    batches = list(read_batches(source, net.inputs.size, net.inputs.channels))
-    skipped = [one for batch in batches for one in batch.skipped]
-    ids = [int(i) for batch in batches for i in batch.ids]
-    if not ids:
-        raise InputError(f"none of {len(source)} images of {source.spec!r} can be read: {skipped[0].reason}")
+    ids, images, skipped = read_all(source, net.inputs.size, net.inputs.channels)
     for one in skipped:
-        typer.echo(f"skipped {one.name}: {one.reason}", err=True)
-    return ids, to_float(np.concatenate([batch.pixels for batch in batches]))
+        typer.echo(str(one), err=True)
+    return ids, images
 
 
 def read_photo(net: Network, path: Path, side: int | None) -> Tensor:

@@ -89,6 +89,13 @@ class Provenance(dict[str, Any]):
     task: Task | None = None
 
 
+def decided(task: Task) -> Provenance:
+    """For a result whose settings were only decided by running it: that task, to be told instead of the one asked."""
+    found = Provenance()
+    found.task = task
+    return found
+
+
 def provenance_of(task: Task, net: Network, inputs: Mapping[str, Any]) -> Provenance:
     """Of a result that `task` made with `net` from `inputs`."""
     spec = net.inputs

@@ -127,6 +127,11 @@ class ImageSource:
         )
 
 
+def first_of(images: ImageSource | Tensor, count: int | None) -> ImageSource | Tensor:
+    """The first `count` of a source or of (N, C, H, W), all of them for None."""
+    return images[:count] if isinstance(images, Tensor) else images.first(count)
+
+
 def pixel_reader(source: ImageSource, size: tuple[int, int], channels: int) -> ReadPixels:
     """Reads images as the network sees them, the latest kept decoded (512 MiB of them)."""
 
@@ -144,6 +149,9 @@ class Skipped:
     id: int
     name: str
     reason: str
+
+    def __str__(self) -> str:
+        return f"skipped {self.name}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -211,3 +219,13 @@ def read_batches(
             pool.shutdown(cancel_futures=True)
 
     return batches()
+
+
+def read_all(source: ImageSource, size: Size, channels: int = 3) -> tuple[list[int], Tensor, tuple[Skipped, ...]]:
+    """The ids of the images that can be read, those (N, C, H, W) in [0, 1], and the others. InputError for none."""
+    batches = list(read_batches(source, size, channels))
+    skipped = tuple(one for batch in batches for one in batch.skipped)
+    ids = [int(i) for batch in batches for i in batch.ids]
+    if not ids:
+        raise InputError(f"none of {len(source)} images of {source.spec!r} can be read: {skipped[0].reason}")
+    return ids, to_float(np.concatenate([batch.pixels for batch in batches])), skipped

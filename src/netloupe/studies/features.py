@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from netloupe.core.errors import InputError, NetworkError
+from netloupe.core.errors import NetworkError
 from netloupe.core.network import Network
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource, Skipped
@@ -76,9 +76,3 @@ def read_features(
     return LayerFeatures(
         ids, labels, {name: one.vectors for name, one in found.items()}, grids, left_out, report.skipped
     )
-
-
-def check_dimensions(dimensions: int) -> None:
-    """Raise InputError for fewer than one."""
-    if dimensions < 1:
-        raise InputError(f"{dimensions} dimensions (accepted: 1 or more)")

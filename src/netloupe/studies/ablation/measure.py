@@ -6,7 +6,9 @@ usually gets and nothing of this image. The removals of Zeiler & Fergus (2013, T
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,39 +16,59 @@ from torch import Tensor
 
 from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.network import Network
-from netloupe.core.provenance import provenance
+from netloupe.core.perform import finished, function_of
 from netloupe.core.receptive_field import Box
 from netloupe.core.trace.after import Rest
 from netloupe.core.watch import SILENT, Watch
+from netloupe.data.labels import of_network
+from netloupe.data.sources import ImageSource, read_all
 from netloupe.studies.ablation import figure
 from netloupe.studies.ablation.record import Ablation, LayerAblation
+from netloupe.studies.ablation.task import AblationTask
 
 _BATCH = 32
 
 
+@function_of(AblationTask)
 def ablation(
     net: Network,
     images: Tensor,
     labels: Sequence[int | None] | None = None,
     *,
-    layers: Sequence[str] | None = None,
+    first: int | None = None,
     watch: Watch = SILENT,
+    **settings: Any,
 ) -> Ablation:
     """Replace each channel of `layers` by its mean over images (N, C, H, W) in [0, 1], in turn, and all at once.
 
     labels: class indices, by which the loss is the cross-entropy; None takes the class that the network predicts.
-    layers: None for up to eight, see `Layers.stage_ends`. The network runs up to a layer once, then only what follows,
-    where that can be cut out (see `Rest`).
+    layers: by default see `Layers.stage_ends`. The network runs up to a layer once, then only what follows, where that
+    can be cut out (see `Rest`).
 
     Raises UnknownName for a layer that is not there, InputError for images or labels that can't be used, NetworkError
     for logits that are not finite.
     """
+    task = AblationTask.of({"first": first, **settings})
+    images, labels = images[: task.first], None if labels is None else labels[: task.first]
+    return finished(_measured(task, net, images, labels, watch), task, net, {"data": images})
+
+
+def run(task: AblationTask, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Ablation:
+    source: ImageSource = inputs["data"]
+    ids, images, skipped = read_all(source, net.inputs.size, net.inputs.channels)
+    labels = [source.label(i) for i in ids] if of_network(source, net.head.labels) else None
+    return replace(_measured(task, net, images, labels, watch), skipped=skipped)
+
+
+def _measured(
+    task: AblationTask, net: Network, images: Tensor, labels: Sequence[int | None] | None, watch: Watch
+) -> Ablation:
     net.inputs.check(images)
     net.inputs.check_range(images)
     if not len(images):
         raise InputError("0 images (accepted: 1 or more)")
     net.head.classes("ablation", 2)
-    names = net.layers.each(layers or net.layers.stage_ends())
+    names = net.layers.each(task.layers or net.layers.stage_ends())
     parts = images.split(_BATCH)
     targets, clean = _clean(net, parts, labels)
     means = _means(net, parts, names)
@@ -59,7 +81,6 @@ def ablation(
         clean_right=(clean.argmax(1) == targets).numpy(),
         labeled=labels is not None,
         images=images.cpu().numpy(),
-        provenance=provenance(net, "study ablation", layers=names, images=len(images), labeled=labels is not None),
     )
 
 

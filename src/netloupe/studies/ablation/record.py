@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,8 @@ import numpy as np
 
 from netloupe.analysis.correlation import normed, ranked
 from netloupe.core.numbers import finite
-from netloupe.render.result import Record
+from netloupe.data.sources import Skipped
+from netloupe.render.result import Record, told
 
 SHOWN = 8  # channels of a layer in summary and figure
 
@@ -86,7 +87,7 @@ class Ablation(Record):
     """Mean ablation of every channel of some layers.
 
     clean_loss: (N,) nats. clean_right: (N,) bool. labeled: judged by the images' labels; else by the class that the
-    unchanged network predicts. image: (N, C, H, W), for the patches.
+    unchanged network predicts. image: (N, C, H, W), for the patches. skipped: images that could not be read.
     """
 
     layers: tuple[LayerAblation, ...]
@@ -94,7 +95,11 @@ class Ablation(Record):
     clean_right: np.ndarray
     labeled: bool
     images: np.ndarray = field(repr=False)
-    provenance: Mapping[str, Any] = field(repr=False)
+    skipped: tuple[Skipped, ...] = ()
+    provenance: Mapping[str, Any] = told()
+
+    def remarks(self) -> Sequence[str]:
+        return [str(one) for one in self.skipped]
 
     def arrays(self) -> dict[str, np.ndarray]:
         found = {"clean-loss": self.clean_loss}

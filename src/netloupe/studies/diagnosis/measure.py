@@ -7,7 +7,8 @@ every layer where it can be.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,30 +17,23 @@ from torch import Tensor, nn
 from netloupe.analysis.correlation import normed
 from netloupe.core.errors import InputError
 from netloupe.core.network import LOGITS, Network
-from netloupe.core.provenance import provenance
+from netloupe.core.perform import finished, function_of
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.images import to_float
-from netloupe.data.sources import ImageSource, read_batches
+from netloupe.data.sources import ImageSource, first_of, read_batches
 from netloupe.studies.diagnosis import figure, words
 from netloupe.studies.diagnosis.record import Diagnosis, LayerDiagnosis
 from netloupe.studies.diagnosis.spectra import Aliasing, aliasing, filter_spectra, strided
+from netloupe.studies.diagnosis.task import DiagnosisTask
 from netloupe.studies.responses import Responses, places_for
 from netloupe.sweep.engine import check_any_read, sweep
 
-DUPLICATE = 0.95  # size of a cosine above which two channels count as one
 SPECTRA = 32  # images whose maps are transformed
 _BLOCK = 8  # images whose maps are transformed together
 
 
-def diagnose(
-    net: Network,
-    images: ImageSource | Tensor,
-    *,
-    threshold: float = DUPLICATE,
-    batch_size: int = 32,
-    seed: int = 0,
-    watch: Watch = SILENT,
-) -> Diagnosis:
+@function_of(DiagnosisTask)
+def diagnose(net: Network, images: ImageSource | Tensor, *, watch: Watch = SILENT, **settings: Any) -> Diagnosis:
     """Dead and duplicate channels, the frequencies of the first filters, and aliasing, over a data set.
 
     images: a source, or a tensor (N, C, H, W) in [0, 1]; aliasing is measured on the first 32.
@@ -48,25 +42,32 @@ def diagnose(
     Two channels are alike whose filters (of the same inputs) or whose responses (less their mean, at up to 16 random
     places of each image, by `seed`) have a cosine of at least `threshold` in size; who is alike to one of a group is
     in it.
-    Raises InputError for a network without a convolution that leaves a
-    map, images that can't be used and a threshold outside (0, 1].
+    Raises InputError for a network without a convolution that leaves a map, and images that can't be used.
     """
-    if not 0 < threshold <= 1:
-        raise InputError(f"threshold {threshold} (accepted: above 0, up to 1)")
+    task = DiagnosisTask.of(settings)
+    images = first_of(images, task.first)
+    return finished(_measured(task, net, images, watch), task, net, {"data": images})
+
+
+def run(task: DiagnosisTask, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Diagnosis:
+    return _measured(task, net, inputs["data"], watch)
+
+
+def _measured(task: DiagnosisTask, net: Network, images: ImageSource | Tensor, watch: Watch) -> Diagnosis:
     named = net.layers.convolutions().once()
     if not named:
         raise InputError(f"{net.name} has no two-dimensional convolution, so no filters to diagnose")
     first = next(iter(named))
     read_at = {name: _read_at(net, name) for name in named}
     width = sum(net.layer(name).channels for name in read_at.values())
-    responses = Responses(places_for(len(images), width), seed)
+    responses = Responses(places_for(len(images), width), task.seed)
     layers = list(dict.fromkeys(read_at.values()))
     report = sweep(
         net,
         images,
         {"responses": responses},
         layers=layers,
-        batch_size=batch_size,
+        batch_size=task.batch_size,
         watch=watch,
     )
     check_any_read(report, images)
@@ -80,9 +81,9 @@ def diagnose(
         silent = (one.high <= 0) & unread.get(read_at[name], np.zeros(len(one.high), dtype=bool))
         dead = silent | (one.low == one.high)
         weights = _comparable(layer.module)
-        by_weights = () if weights is None else _groups(weights, ~dead, threshold)
+        by_weights = () if weights is None else _groups(weights, ~dead, task.threshold)
         diagnosed[name] = LayerDiagnosis(
-            dead, by_weights, _groups(normed(one.values).T, ~dead, threshold), weights is not None
+            dead, by_weights, _groups(normed(one.values).T, ~dead, task.threshold), weights is not None
         )
     folds, transformed = _aliasing(net, images, watch)
     filters = named[first].module.get_parameter("weight").detach().float().cpu().numpy()
@@ -94,15 +95,7 @@ def diagnose(
         folds,
         report.images,
         transformed,
-        threshold,
-        provenance(
-            net,
-            "study filters",
-            images="tensor" if isinstance(images, Tensor) else images.spec,
-            threshold=threshold,
-            places=responses.places,
-            seed=seed,
-        ),
+        task.threshold,
         report.skipped,
         draw=figure.draw,
         tell=words.tell,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from netloupe.core.numbers import finite
 from netloupe.data.sources import Skipped
-from netloupe.render.result import Record
+from netloupe.render.result import Record, told
 from netloupe.studies.diagnosis.spectra import Aliasing, FilterSpectra
 
 # The paper names no limits; these are ours.
@@ -67,8 +67,11 @@ class Diagnosis(Record):
     images: int
     transformed: int
     threshold: float
-    provenance: Mapping[str, Any]
     skipped: tuple[Skipped, ...] = ()
+    provenance: Mapping[str, Any] = told()
+
+    def remarks(self) -> Sequence[str]:
+        return [str(one) for one in self.skipped]
 
     def arrays(self) -> dict[str, np.ndarray]:
         spectra = {

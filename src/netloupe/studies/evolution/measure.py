@@ -7,7 +7,10 @@ channel's responses are to those that it will end with.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal, get_args
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,39 +20,40 @@ from torch import Tensor
 from netloupe.analysis.correlation import ranked
 from netloupe.analysis.display import as_seen
 from netloupe.analysis.unproject import no_rectifier, project, rectifies
-from netloupe.core.errors import InputError, NetworkError, unknown
+from netloupe.core.device import device_of
+from netloupe.core.errors import InputError, NetworkError, StoreError
+from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
-from netloupe.core.provenance import provenance
+from netloupe.core.perform import finished, function_of
 from netloupe.core.receptive_field import Box
-from netloupe.core.rules import Rule
+from netloupe.core.task import Networks
 from netloupe.core.units import Unit
 from netloupe.core.watch import SILENT, Watch
+from netloupe.data.labels import required
 from netloupe.data.sources import ImageSource, Skipped, pixel_reader
 from netloupe.render.pictures import Picture, from_pixels
 from netloupe.studies.evolution import figure
 from netloupe.studies.evolution.record import Evolution, LayerEvolution
+from netloupe.studies.evolution.task import EvolutionTask
 from netloupe.studies.responses import Responses, likeness, places_for
 from netloupe.sweep.engine import check_any_read, sweep
 from netloupe.sweep.top import Strongest, Top
+from netloupe.training.practice import SIZE, practice, small_network
+from netloupe.training.recorder import EPOCHS, networks, snapshots
 
-Choice = Literal["strongest", "random"]
 LAYERS = 8  # shown where none are named
-CHANNELS = 4  # of each layer
 _TOGETHER = 8  # images that are projected together
 
 
+@function_of(EvolutionTask)
 def evolution(
     snapshots: Mapping[int, Callable[[], Network]],
     images: ImageSource | Tensor,
     layers: Sequence[str] | None = None,
     units: Sequence[str | Unit] | None = None,
     *,
-    channels: int = CHANNELS,
-    choose: Choice = "strongest",
-    rule: Rule = "deconvnet",
-    batch_size: int = 32,
-    seed: int = 0,
     watch: Watch = SILENT,
+    **settings: Any,
 ) -> Evolution:
     """Channels of a network at the epochs of its snapshots, over a data set.
 
@@ -58,27 +62,75 @@ def evolution(
     layers: by default the convolutions, 8 of them evenly spread from first to last where there are more. Each shows
     `channels` of its channels, chosen at the last snapshot: those whose strongest response is highest, or, as in the
     paper, random ones by `seed`. units: the channels to show instead, as in "conv3:17"; then only their layers count.
-    rule: of the projections.
 
-    Raises InputError for fewer than two snapshots or images that can't be used, UnknownName for a layer, channel or
-    choice that is not there, NetworkError for a network without ReLU and for snapshots of different networks.
+    Raises InputError for fewer than two snapshots or images that can't be used, UnknownName for a layer or channel
+    that is not there, NetworkError for a network without ReLU and for snapshots of different networks.
     """
+    task = EvolutionTask.of({"layers": layers, "units": units, **settings})
+    if len(snapshots) < 2:
+        raise InputError(f"{len(snapshots)} snapshots (accepted: 2 or more)")
+    last = snapshots[max(snapshots)]()
+    return finished(_measured(task, last, snapshots, images, watch), task, last, {"data": images})
+
+
+def network(task: EvolutionTask, loaded: Networks, inputs: Mapping[str, Any]) -> Network:
+    """The network at the last snapshot in FOLDER; without one the small network, as it is before its training."""
+    folder: Path | None = inputs.get("folder")
+    if folder is None:
+        for name in loaded.given:
+            raise InputError(f"--{name} is about the network of a FOLDER of snapshots, and none was given")
+        source: ImageSource = inputs["data"]
+        labels = required(source, "training")
+        module = small_network(len(labels), source.channels, task.seed).to(device_of(loaded.device))
+        return Network(module.eval(), InputSpec((SIZE, SIZE), source.channels), labels, name="small network")
+    if "weights" in loaded.given:
+        raise InputError(
+            f"--weights was given beside {folder}, whose snapshots are the weights (accepted: one of them)"
+        )
+    found = snapshots(folder)
+    if not found:
+        raise StoreError(f"{folder}: no snapshots there (accepted: epoch-*.safetensors, as a Recorder writes them)")
+    net = loaded.load(weights=found[max(found)])
+    assert net.origin is not None
+    net.origin = {**net.origin, "weights": None}
+    return net
+
+
+def run(task: EvolutionTask, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Evolution:
+    source: ImageSource = inputs["data"]
+    if "folder" in inputs:
+        return _measured(task, net, networks(inputs["folder"], net), source, watch)
+    _named_channels(net, task)  # mistakes show now
+    with TemporaryDirectory() as folder:
+        done = practice(source, folder, device=str(net.device), seed=task.seed, watch=watch)
+        found = _measured(task, done.net, networks(folder, done.net), source, watch)
+        kept = {f"snapshots/{path.name}": path.read_bytes() for path in snapshots(folder).values()}
+    note = (
+        f"No FOLDER was given, so a small network was trained on {done.images} images of {source.title} for "
+        f"{EPOCHS[-1]} epochs; it names {done.top1:.1%} of the held-out images rightly."
+    )
+    return replace(found, kept=kept, note=note)
+
+
+def _measured(
+    task: EvolutionTask,
+    last: Network,
+    snapshots: Mapping[int, Callable[[], Network]],
+    images: ImageSource | Tensor,
+    watch: Watch,
+) -> Evolution:
+    """last: the network at the last of the snapshots."""
     epochs = sorted(snapshots)
     if len(epochs) < 2:
         raise InputError(f"{len(epochs)} snapshots (accepted: 2 or more)")
-    check_choice(choose)
-    if channels < 1:
-        raise InputError(f"{channels} channels of each layer (accepted: 1 or more)")
     part = watch.part("snapshots", len(epochs))
-    last = snapshots[epochs[-1]]()
-    named = named_channels(last, layers, units)
+    named = _named_channels(last, task)
     if not rectifies(last):
-        raise no_rectifier(last, rule)
-    study = _Study(last, images, list(named), rule, batch_size, seed)
+        raise no_rectifier(last, task.rule)  # type: ignore[arg-type]
+    study = _Study(task, last, images, list(named))
     study.take(epochs[-1], last)
-    shown = {n: chosen or study.choose(n, channels, choose) for n, chosen in named.items()}
+    shown = {n: chosen or study.choose(n) for n, chosen in named.items()}
     study.project(epochs[-1], last, shown)
-    where = provenance(last, "study evolution", images=study.spec, epochs=epochs, layers=list(named), rule=rule)
     part.advance()
     for epoch in reversed(epochs[:-1]):
         net = snapshots[epoch]()
@@ -86,32 +138,20 @@ def evolution(
         study.project(epoch, net, shown)
         part.advance()
     found = {name: study.result(name, shown[name], epochs) for name in named}
-    where["parameters"] |= {"channels": {n: list(c) for n, c in shown.items()}, "choose": choose, "seed": seed}
-    return Evolution(tuple(epochs), found, study.size, study.count, study.photo, where, study.skipped, draw=figure.draw)
+    return Evolution(tuple(epochs), found, study.size, study.count, study.photo, study.skipped, draw=figure.draw)
 
 
-def check_choice(choose: str) -> None:
-    """Raises UnknownName for a way to choose channels that there is not."""
-    if choose not in get_args(Choice):
-        raise unknown("choice of channels", choose, get_args(Choice))
-
-
-def named_channels(
-    net: Network, layers: Sequence[str] | None, units: Sequence[str | Unit] | None
-) -> dict[str, tuple[int, ...]]:
+def _named_channels(net: Network, task: EvolutionTask) -> dict[str, tuple[int, ...]]:
     """{layer: channels to show}, no channels where they are still to be chosen. Raises as `evolution` does."""
-    return _channels_of(net, units) if units else dict.fromkeys(_layers_of(net, layers), ())
+    return _channels_of(net, task.units) if task.units else dict.fromkeys(_layers_of(net, task.layers), ())
 
 
 class _Study:
     """What is kept while the snapshots are gone through, the last one first."""
 
-    def __init__(
-        self, last: Network, images: ImageSource | Tensor, layers: Sequence[str], rule: Rule, batch: int, seed: int
-    ) -> None:
-        self.images, self.layers, self.rule, self.batch, self.seed = images, layers, rule, batch, seed
+    def __init__(self, task: EvolutionTask, last: Network, images: ImageSource | Tensor, layers: Sequence[str]) -> None:
+        self.task, self.images, self.layers = task, images, layers
         self.places = places_for(len(images), sum(last.layer(name).channels for name in layers))
-        self.spec = "tensor" if isinstance(images, Tensor) else images.spec
         self.size = last.inputs.size
         if isinstance(images, Tensor):
             self.size = int(images.shape[2]), int(images.shape[3])
@@ -138,9 +178,9 @@ class _Study:
         for name, shape in self._shapes.items():
             if name not in net.layers or net.layers[name].shape != shape:
                 raise NetworkError(f"the snapshot of epoch {epoch} has no layer {name!r} of shape {shape}")
-        top, responses = Strongest(1), Responses(self.places, self.seed)
+        top, responses = Strongest(1), Responses(self.places, self.task.seed)
         feeds = {"top": top, "responses": responses}
-        report = sweep(net, self.images, feeds, layers=self.layers, batch_size=self.batch)
+        report = sweep(net, self.images, feeds, layers=self.layers, batch_size=self.task.batch_size)
         check_any_read(report, self.images)
         self.count, self.skipped = report.images, report.skipped
         found = {name: ranked(each.values).astype(np.float32) for name, each in responses.result().items()}
@@ -149,11 +189,12 @@ class _Study:
         self._likeness[epoch] = {name: _likeness(found[name], self._final[name]) for name in self.layers}
         self._weights[epoch] = {name: _cosines(_filters(net, name), self._filters[name]) for name in self.layers}
 
-    def choose(self, layer: str, count: int, how: Choice) -> tuple[int, ...]:
+    def choose(self, layer: str) -> tuple[int, ...]:
         (tops,) = self._tops.values()
         values = tops[layer].values[:, 0].numpy()
-        if how == "random":
-            order = np.random.default_rng(self.seed).permutation(len(values))[:count]
+        count = self.task.channels
+        if self.task.choose == "random":
+            order = np.random.default_rng(self.task.seed).permutation(len(values))[:count]
             return tuple(sorted(int(c) for c in order))
         return tuple(int(c) for c in np.argsort(-values, kind="stable")[:count])
 
@@ -166,7 +207,8 @@ class _Study:
             found = np.zeros((len(channels), net.inputs.channels, *self.size), dtype=np.float32)
             for part in _parts([k for k, c in enumerate(channels) if float(top.values[c, 0]) > 0]):
                 pixels = torch.stack([self.read(int(top.images[channels[k], 0])) for k in part])
-                done = project(net, pixels, layer, [channels[k] for k in part], [at[k] for k in part], self.rule)
+                which, places = [channels[k] for k in part], [at[k] for k in part]
+                done = project(net, pixels, layer, which, places, self.task.rule)  # type: ignore[arg-type]
                 found[part] = done.cpu().numpy()
             boxes = tuple(field.box(y, x, self.size) for y, x in at)
             self._projections[epoch][layer] = found, boxes

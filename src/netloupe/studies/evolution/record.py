@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from netloupe.core.numbers import finite
 from netloupe.core.receptive_field import Box
 from netloupe.data.sources import Skipped
 from netloupe.render.pictures import Picture
-from netloupe.render.result import Record
+from netloupe.render.result import Record, told
 
 SETTLED = 0.9  # mean likeness to the last snapshot from which on a layer counts as settled
 
@@ -59,7 +59,8 @@ class LayerEvolution:
 class Evolution(Record):
     """What `evolution` found: `layers` by name, over `epochs`.
 
-    photo: an image by its id, as the network sees it. skipped: images that could not be read.
+    photo: an image by its id, as the network sees it. skipped: images that could not be read. kept: more files by name,
+    the snapshots of a network that was trained for this. note: what is to be said of that.
     """
 
     epochs: tuple[int, ...]
@@ -67,8 +68,17 @@ class Evolution(Record):
     size: tuple[int, int]
     images: int
     photo: Callable[[int], Picture]
-    provenance: Mapping[str, Any]
     skipped: tuple[Skipped, ...] = ()
+    kept: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    note: str | None = None
+    provenance: Mapping[str, Any] = told()
+
+    def _contents(self) -> Iterator[tuple[str, bytes]]:
+        yield from super()._contents()
+        yield from self.kept.items()
+
+    def remarks(self) -> Sequence[str]:
+        return [*([] if self.note is None else [self.note]), *(str(one) for one in self.skipped)]
 
     def settled(self, layer: str) -> int | None:
         """The epoch from which on the layer's mean likeness stays at `SETTLED` or above; None if it has none."""

@@ -11,6 +11,7 @@ from netloupe.render.colors import COLORS
 from netloupe.render.pictures import Picture
 from netloupe.render.sheet import Sheet
 from netloupe.studies.generalization.record import Generalization
+from netloupe.studies.generalization.task import percent
 
 WIDTH = 900  # px of the sheet, without its margin
 _ROOM = 210  # px for the chart's labels
@@ -72,11 +73,3 @@ def _table(g: Generalization, summary: dict[str, Any]) -> Picture:
         rows.append(["from scratch", "", *(percent(s) if f else "" for s, f in zip(scratch, first, strict=True))])
     width = max(90, min(150, (WIDTH - 260) // len(columns)))
     return text_table(header, rows, [190, 70, *[width] * len(columns)])
-
-
-def percent(found: dict[str, Any] | None) -> str:
-    """As in "71.4 ± 0.6", in percent; without a deviation where there is one fold."""
-    if found is None or found["mean"] is None:
-        return "-"
-    deviation = "" if found["deviation"] is None else f" ± {100 * found['deviation']:.1f}"
-    return f"{100 * found['mean']:.1f}{deviation}"

@@ -5,97 +5,85 @@ Beside them stands the same network trained from scratch on the same images (Zei
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
 
 import numpy as np
 
-from netloupe.core.errors import InputError, NetloupeError, unknown
+from netloupe.core.errors import InputError, NetloupeError
 from netloupe.core.network import Network
-from netloupe.core.provenance import provenance
+from netloupe.core.perform import function_of, perform
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.labels import check_same, required
 from netloupe.data.sources import ImageSource
-from netloupe.studies.features import DIMENSIONS, LayerFeatures, check_dimensions, read_features
+from netloupe.studies.features import LayerFeatures, read_features
 from netloupe.studies.folds import Folds, class_accuracy, draw_folds
 from netloupe.studies.generalization import figure
-from netloupe.studies.generalization.probes import KINDS, Kind, probe
+from netloupe.studies.generalization.probes import Kind, probe
 from netloupe.studies.generalization.record import Generalization
 from netloupe.studies.generalization.scratch import Scratch
-
-PER_CLASS = (5, 15)
-FOLDS = 5
+from netloupe.studies.generalization.task import GeneralizationTask
 
 
+@function_of(GeneralizationTask)
 def generalization(
     net: Network,
     source: ImageSource,
     test: ImageSource | None = None,
     *,
-    layers: Sequence[str] | None = None,
-    per_class: Sequence[int] = PER_CLASS,
-    folds: int = FOLDS,
-    kinds: Sequence[str] = KINDS,
-    dimensions: int = DIMENSIONS,
-    scratch: int = 1,
-    epochs: int | None = None,
-    seed: int = 0,
     watch: Watch = SILENT,
+    **settings: Any,
 ) -> Generalization:
-    """Probe `layers` with so many training images per class, in random folds. None: see `Layers.stage_ends`.
+    """Probe layers, by default see `Layers.stage_ends`, with few training images per class, in random folds.
 
     source: labeled images, which need not be of the network's classes. test: other images of the same classes, to be
     tested on in every fold; None tests on what a fold does not train on, up to 50 of each class.
-    kinds: "logistic", "svm". dimensions: the most numbers of a layer's vector, see `grid_of`.
-    scratch: in how many folds the same network is trained from random weights, for `epochs` (None: see `usual_epochs`);
-    0 for none.
+    dimensions: see `grid_of`. epochs: of the same network from random weights, by default see `usual_epochs`.
 
     Classes with too few images, layers whose features are not finite and a network that can't be trained are left
     out and named. Raises InputError for a source without labels or numbers that can't be used, UnknownName for a
     layer or kind of probe that is not there.
     """
+    found: Generalization = perform(GeneralizationTask.of(settings), net, {"data": source, "test": test}, watch)
+    return found
+
+
+def run(task: GeneralizationTask, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Generalization:
+    source: ImageSource = inputs["data"]
+    test: ImageSource | None = inputs.get("test")
     required(source, "the study")
-    probed = _kinds(kinds)
-    numbers = (
-        ("images per class", min(per_class, default=None), 1),
-        ("folds", folds, 1),
-        ("folds from scratch", scratch, 0),
-        ("epochs", epochs, 1),
-    )
-    for what, value, least in numbers:
-        if value is not None and value < least:
-            raise InputError(f"{value} {what} (accepted: {least} or more)")
-    check_dimensions(dimensions)
-    counts = tuple(sorted(set(per_class)))
-    asked = net.layers.each(layers or net.layers.stage_ends())
+    kinds: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind in task.kinds)
+    counts = tuple(sorted(set(task.per_class)))
+    asked = net.layers.each(task.layers or net.layers.stage_ends())
     if test is not None:
         required(test, "the study")
         check_same(source, test)
-    _draw([_labels(one) for one in (source, test) if one is not None], counts, folds, seed)  # mistakes show now
+    _draw([_labels(one) for one in (source, test) if one is not None], counts, task)  # mistakes show now
     found = [
-        read_features(net, one, asked, dimensions=dimensions, watch=watch.named("features"))
+        read_features(net, one, asked, dimensions=task.dimensions, watch=watch.named("features"))
         for one in (source, *([] if test is None else [test]))
     ]
-    draws, left_out = _draw([one.labels for one in found], counts, folds, seed)
+    draws, left_out = _draw([one.labels for one in found], counts, task)
     if (broken := sum(len(one.skipped) for one in found)) > 0:
         first = next(skipped for one in found for skipped in one.skipped)
         left_out["images"] = f"{broken} can't be read, such as {first.name}: {first.reason}"
     for one in found:
         left_out |= {f"layer {name}": reason for name, reason in one.left_out.items()}
     names = [name for name in asked if all(name in one.vectors for one in found)]
-    accuracy, penalty = _probes(found, names, draws, probed, folds, watch)
-    own, trained = np.full((len(draws), scratch), np.nan), np.full((len(draws), scratch), np.nan)
-    if scratch:
+    accuracy, penalty = _probes(found, names, draws, kinds, task.folds, watch)
+    own, trained = (np.full((len(draws), task.scratch), np.nan) for _ in range(2))
+    if task.scratch:
         try:
-            teacher = Scratch(net, source, test, found, epochs, seed, watch)
+            teacher = Scratch(net, source, test, found, task.epochs, task.seed, watch)
             for p, drawn in enumerate(draws):
-                for i, fold in enumerate(drawn.folds[:scratch]):
+                for i, fold in enumerate(drawn.folds[: task.scratch]):
                     own[p, i], trained[p, i] = teacher.accuracy(drawn, fold)
         except NetloupeError as error:
             left_out["scratch"] = str(error)
     return Generalization(
         draw=figure.draw,
         layers=tuple(names),
-        kinds=probed,
+        kinds=kinds,
         per_class=tuple(one.per_class for one in draws),
         accuracy=accuracy,
         penalty=penalty,
@@ -106,30 +94,7 @@ def generalization(
         classes=tuple(len(one.classes) for one in draws),
         images=np.array([(len(one.folds[0].train), len(one.folds[0].test)) for one in draws]),
         left_out=left_out,
-        provenance=provenance(
-            net,
-            "study generalization",
-            source=source.fingerprint(),
-            test=None if test is None else test.fingerprint(),
-            layers=asked,
-            per_class=list(counts),
-            kinds=list(probed),
-            folds=folds,
-            dimensions=dimensions,
-            scratch=scratch,
-            epochs=epochs,
-            seed=seed,
-        ),
     )
-
-
-def _kinds(given: Sequence[str]) -> tuple[Kind, ...]:
-    wrong = [kind for kind in given if kind not in KINDS]
-    if wrong:
-        raise unknown("kind of probe", wrong[0], KINDS)
-    if not given:
-        raise InputError(f"no kind of probe (accepted: {', '.join(KINDS)})")
-    return tuple(kind for kind in KINDS if kind in given)
 
 
 def _labels(source: ImageSource) -> np.ndarray:
@@ -138,7 +103,7 @@ def _labels(source: ImageSource) -> np.ndarray:
 
 
 def _draw(
-    labels: Sequence[np.ndarray], counts: Sequence[int], folds: int, seed: int
+    labels: Sequence[np.ndarray], counts: Sequence[int], task: GeneralizationTask
 ) -> tuple[list[Folds], dict[str, str]]:
     """The folds for each number of images per class that allows some; and why not, for the others and for classes."""
     draws: list[Folds] = []
@@ -146,7 +111,8 @@ def _draw(
     error: InputError | None = None
     for count in counts:
         try:
-            one = draw_folds(labels[0], count, folds, test_labels=labels[1] if len(labels) > 1 else None, seed=seed)
+            tests = labels[1] if len(labels) > 1 else None
+            one = draw_folds(labels[0], count, task.folds, test_labels=tests, seed=task.seed)
         except InputError as reason:
             error = reason
             left_out[f"{count} per class"] = str(reason)
@@ -159,7 +125,8 @@ def _draw(
         if one.same:
             left_out[f"folds at {count} per class"] = "every fold would train on the same images, so there is one"
     if not draws:
-        raise error if error is not None else InputError("no number of images per class (accepted: 1 or more)")
+        assert error is not None
+        raise error
     return draws, left_out
 
 

@@ -17,7 +17,6 @@ from netloupe.core.errors import InputError
 from netloupe.studies.folds import class_accuracy
 
 Kind = Literal["logistic", "svm"]
-KINDS: tuple[Kind, ...] = ("logistic", "svm")
 PENALTIES: dict[Kind, tuple[float, ...]] = {  # strong to weak; beside the mean loss, for features of mean square 1 / d
     "logistic": (1e-3, 1e-4, 1e-5, 1e-6),
     "svm": (1e-2, 1e-3, 1e-4, 1e-5),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from netloupe.render.result import Record
+from netloupe.render.result import Record, told
 from netloupe.studies.generalization.probes import Kind
 
 
@@ -35,7 +35,7 @@ class Generalization(Record):
     classes: tuple[int, ...]
     images: np.ndarray
     left_out: Mapping[str, str]
-    provenance: Mapping[str, Any] = field(repr=False)
+    provenance: Mapping[str, Any] = told()
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {

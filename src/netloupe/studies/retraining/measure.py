@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,13 +13,14 @@ from torch import Tensor, nn
 
 from netloupe.core.errors import InputError
 from netloupe.core.network import Network
-from netloupe.core.provenance import provenance
+from netloupe.core.perform import decided, function_of, perform
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.labels import check_same, required
 from netloupe.data.sources import ImageSource
 from netloupe.studies.retraining import figure
 from netloupe.studies.retraining.record import Retraining
-from netloupe.studies.retraining.surgery import changed, parse_changes
+from netloupe.studies.retraining.surgery import changed
+from netloupe.studies.retraining.task import RetrainingTask, parse_changes
 from netloupe.studies.training import fitted, fresh, logits, trained, usual_recipe
 from netloupe.training.labeled import Images, read_labeled
 
@@ -30,52 +32,53 @@ _TRIAL = 3  # batches, to measure how long an epoch takes
 _MARGIN = 0.85  # of the budget is for the epochs, the rest for what is around them
 
 
+@function_of(RetrainingTask)
 def retraining(
     net: Network,
     source: ImageSource,
     changes: Sequence[str],
     val: ImageSource | None = None,
     *,
-    minutes: float = MINUTES,
-    epochs: int | None = None,
-    seed: int = 0,
     watch: Watch = SILENT,
+    **settings: Any,
 ) -> Retraining:
     """Train the network's architecture from random weights on labeled images, unchanged and with each of `changes`.
 
     changes: as "remove conv3 conv4" or "remove conv3, resize conv4 0.5", see `changed`. val: labeled images of the same
     classes; None holds out a fifth of each class. All networks have the same recipe (see `usual_recipe`), images, order
-    and seed. minutes: for all trainings together, from which the epochs follow by a trial of each network, so they
-    depend on the machine; epochs: that many instead.
+    and seed. From `minutes` the epochs follow by a trial of each network, so they depend on the machine.
 
     Raises InputError for images without labels, changes that can't be read and a budget that allows no epoch,
     UnknownName for layers that are not there, NetworkError for changes that don't fit the network.
     """
-    if not changes:
-        raise InputError("no changes (accepted: one or more, such as 'remove conv3')")
-    if not minutes > 0 or (epochs is not None and epochs < 1):
-        raise InputError(f"a budget of {minutes} minutes or {epochs} epochs (accepted: above 0)")
-    parsed = {text: parse_changes(text) for text in changes}
+    task = RetrainingTask.of({"changes": changes, **settings})
+    found: Retraining = perform(task, net, {"data": source.first(task.first), "val": val}, watch)
+    return found
+
+
+def run(task: RetrainingTask, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Retraining:
+    source: ImageSource = inputs["data"]
+    val: ImageSource | None = inputs.get("val")
     classes = len(required(source, "training"))
     if val is not None:
         required(val, "validation")
         check_same(source, val)
     side, channels = min(net.inputs.size), net.inputs.channels
-    modules = {UNCHANGED: fresh(net, classes, seed)}
-    for text, parts in parsed.items():
+    modules = {UNCHANGED: fresh(net, classes, task.seed)}
+    for text in task.changes:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            modules[text] = changed(fresh(net, classes, seed), parts, (channels, side, side))
+            torch.manual_seed(task.seed)
+            modules[text] = changed(fresh(net, classes, task.seed), parse_changes(text), (channels, side, side))
     every = read_labeled(source, side, watch, channels=channels)
-    train, held = _split(every, seed) if val is None else (every, read_labeled(val, side, channels=channels))
+    train, held = _split(every, task.seed) if val is None else (every, read_labeled(val, side, channels=channels))
     train.check(classes, "training")
     held.check(classes, "validation")
-    if epochs is None:
-        epochs = _affordable(net, modules, train, classes, minutes * 60, seed)
+    budget = (MINUTES if task.minutes is None else task.minutes) * 60
+    epochs = _affordable(net, modules, train, classes, budget, task.seed) if task.epochs is None else task.epochs
     errors, seconds, counts = [], [], []
     for title, module in modules.items():
         counts.append(sum(p.numel() for p in module.parameters()))
-        recipe = usual_recipe(net, module, len(train.labels), epochs=epochs, seed=seed)
+        recipe = usual_recipe(net, module, len(train.labels), epochs=epochs, seed=task.seed)
         start = time.monotonic()
         found = trained(net, module, train, classes, recipe, watch.named(f"training: {title}"))
         seconds.append(time.monotonic() - start)
@@ -91,15 +94,7 @@ def retraining(
         epochs=epochs,
         classes=classes,
         notes=tuple(notes),
-        provenance=provenance(
-            net,
-            "study ablation --retrain",
-            source=source.fingerprint(),
-            val=None if val is None else val.fingerprint(),
-            changes=list(changes),
-            epochs=epochs,
-            seed=seed,
-        ),
+        provenance=decided(replace(task, minutes=None, epochs=epochs)),
     )
 
 

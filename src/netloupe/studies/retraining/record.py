@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from netloupe.render.result import Record
+from netloupe.render.result import Record, told
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,11 @@ class Retraining(Record):
     epochs: int
     classes: int
     notes: tuple[str, ...]
-    provenance: Mapping[str, Any] = field(repr=False)
+    provenance: Mapping[str, Any] = told()
+
+    def remarks(self) -> Sequence[str]:
+        times = ", ".join(f"{title} {each:.1f} s" for title, each in zip(self.titles, self.seconds, strict=True))
+        return [f"{self.epochs} epochs of each training: {times}"]
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {"errors": self.errors}
@@ -45,11 +49,8 @@ class Retraining(Record):
                     "train": float(errors[0]),
                     "val": float(errors[1]),
                     "val_top5": float(errors[2]),
-                    "seconds": seconds,
                 }
-                for title, count, errors, seconds in zip(
-                    self.titles, self.parameters, self.errors, self.seconds, strict=True
-                )
+                for title, count, errors in zip(self.titles, self.parameters, self.errors, strict=True)
             ],
             "notes": list(self.notes),
         }

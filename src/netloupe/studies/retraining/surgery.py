@@ -4,51 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from netloupe.core.errors import InputError, NetworkError, UnknownName, first_line, unknown
+from netloupe.core.errors import NetworkError, UnknownName, first_line, unknown
+from netloupe.studies.retraining.task import Change
 
-FORMS = "remove LAYER..., or resize LAYER... FACTOR, several with commas between"
-LARGEST = 32  # factor
 _NORMS = (_BatchNorm, nn.GroupNorm, nn.LocalResponseNorm)
 _THROUGH = (*_NORMS, nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.MaxPool2d, nn.AvgPool2d, nn.Dropout, nn.Identity)
-
-
-@dataclass(frozen=True)
-class Change:
-    """Layers to be removed (factor None), or to have `factor` times as many channels."""
-
-    layers: tuple[str, ...]
-    factor: float | None
-
-    def __str__(self) -> str:
-        names = " ".join(self.layers)
-        return f"remove {names}" if self.factor is None else f"resize {names} {self.factor:g}"
-
-
-def parse_changes(text: str) -> tuple[Change, ...]:
-    """The changes of "remove conv3 conv4, resize conv5 0.5". Raises InputError."""
-    found = []
-    for part in text.split(","):
-        words = part.split()
-        verb, names = (words[0], words[1:]) if words else ("", [])
-        factor = None
-        if verb == "resize" and names:
-            try:
-                factor = float(names.pop())
-            except ValueError:
-                names = []
-            if factor is not None and not 0 < factor <= LARGEST:
-                raise InputError(f"changes {text!r}: factor {factor:g} (accepted: above 0, up to {LARGEST})")
-        if verb not in ("remove", "resize") or not names:
-            raise InputError(f"changes {text!r} (accepted: {FORMS})")
-        found.append(Change(tuple(names), factor))
-    return tuple(found)
 
 
 def changed(module: nn.Module, changes: Sequence[Change], shape: Sequence[int]) -> nn.Module:
@@ -66,7 +32,7 @@ def changed(module: nn.Module, changes: Sequence[Change], shape: Sequence[int]) 
         result = fx.GraphModule(copy.deepcopy(module), graph, type(module).__name__)
     except Exception as error:  # tracing runs the module's code on stand-ins for tensors, which may raise anything
         raise NetworkError(
-            f"{type(module).__name__} can't be changed, as its code can't be traced: {_line(error)}"
+            f"{type(module).__name__} can't be changed, as its code can't be traced: {first_line(error)}"
         ) from None
     wide: dict[str, int] = {}
     for change in changes:
@@ -86,7 +52,7 @@ def changed(module: nn.Module, changes: Sequence[Change], shape: Sequence[int]) 
         with torch.no_grad():
             _Rebuild(result, wide, said).run(torch.zeros(1, *shape, device=device))
     except NetworkError as error:
-        raise NetworkError(_line(error)) from None  # the interpreter adds lines of its own
+        raise NetworkError(first_line(error)) from None  # the interpreter adds lines of its own
     for name, part in result.named_modules():
         part.training = modes.get(name, True)
     result.delete_all_unused_submodules()
@@ -139,7 +105,9 @@ class _Rebuild(fx.Interpreter):
         try:
             return super().run_node(n)
         except (RuntimeError, ValueError, TypeError) as error:
-            raise NetworkError(f"{self._said!r} leaves shapes that don't fit at {n.name!r}: {_line(error)}") from None
+            raise NetworkError(
+                f"{self._said!r} leaves shapes that don't fit at {n.name!r}: {first_line(error)}"
+            ) from None
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name, part = str(target), self.fetch_attr(str(target))
@@ -189,7 +157,3 @@ def _same_kind(part: nn.Conv2d, inputs: int, out: int, groups: int) -> nn.Conv2d
     new.weight = nn.Parameter(torch.empty(out, inputs // groups, *part.kernel_size))
     new.bias = None if part.bias is None else nn.Parameter(torch.empty(out))
     return new
-
-
-def _line(error: BaseException) -> str:
-    return first_line(error)

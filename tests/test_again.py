@@ -18,6 +18,7 @@ from netloupe.core.errors import NetloupeError
 from netloupe.core.files import portable
 from netloupe.remake import Record, again, differences
 from netloupe.render.pictures import about, encode
+from netloupe.studies.trust.measure import trust
 from netloupe.training.recorder import Recorder
 
 Run = Callable[..., tuple[int, str, str]]
@@ -155,6 +156,9 @@ def test_what_was_made_in_python(place: Path) -> None:
     netloupe.fool(net, image, "koala", steps=1).save(place / "one")
     with pytest.raises(NetloupeError, match="handed over in Python, not as a file"):
         again(place / "one")
+    trust(net, image, methods=["gradient"], count=1, steps=1).save(place / "three")
+    with pytest.raises(NetloupeError, match=r"data was not a source, but images .* \(fix: --data SOURCE\)"):
+        again(place / "three")
     netloupe.filters(netloupe.Network(net.module, net.inputs)).save(place / "two")
     with pytest.raises(NetloupeError, match="was made in Python"):
         again(place / "two")
@@ -252,6 +256,8 @@ VERBS: Mapping[str, tuple[str, ...]] = {
     "texture --sweep start=noise,gray": ("a.png", "--side", "24", "-l", "relu1", "--steps", "2"),
     "style --dream conv3:1": ("a.png", "-s", "b.png=2", "-s", "a.png", "--side", "32", "-l", "relu1", "--steps", "2"),
     "style --sweep style-scale=0.5,1": ("a.png", "-s", "b.png", "--side", "32", "-l", "relu1", "--steps", "1"),
+    "study correspondence": ("--draws", "1", "-l", "pool1", "-l", "mean"),
+    "study trust": ("--data", "{place}/images", "-m", "gradient", "--stages", "2", "--steps", "2"),
     "study invariance": ("--data", "{place}/images", "--steps", "2"),
     "study ablation": ("--data", "{place}/images", "--first", "2", "-l", "fc"),
     "study retraining": ("remove conv3", "--data", "{place}/kinds", "--size", "16", "--budget", "0.03"),

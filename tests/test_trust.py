@@ -217,7 +217,7 @@ def test_hits_are_counted_by_hand(tolerance: float | None, hits: list[int]) -> N
     assert found.hits is not None
     assert found.hits[0].tolist() == hits
     assert found.summary()["methods"]["peaks"]["pointing"] == pytest.approx(sum(hits) / 3)
-    assert found.provenance["parameters"]["tolerance"] == (tolerance or 0.0)
+    assert found.summary()["tolerance"] == (tolerance or 0.0)
 
 
 def test_images_without_a_box_do_not_count() -> None:
@@ -283,8 +283,8 @@ def test_targets() -> None:
         ({"boxes": torch.zeros(2, 4)}, InputError, r"boxes of shape \(2, 4\) for 3 images"),
         ({"boxes": torch.full((3, 4), torch.nan)}, InputError, "no image has a box"),
         ({"boxes": torch.zeros(3, 4), "tolerance": -1.0}, InputError, "tolerance -1.0"),
-        ({"count": 0}, InputError, "0 stages"),
-        ({"steps": 0}, InputError, "0 steps"),
+        ({"count": 0}, InputError, "count 0"),
+        ({"steps": 0}, InputError, "steps 0"),
         ({"images": torch.zeros(0, 3, SIDE, SIDE)}, InputError, "0 images, 1 methods"),
         ({"images": torch.full((3, 3, SIDE, SIDE), 255.0)}, InputError, "accepted: \\[0, 1\\]"),
         ({"images": torch.zeros(3, 1, SIDE, SIDE)}, InputError, r"accepted: \(N, 3, H, W\)"),

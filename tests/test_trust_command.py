@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +10,10 @@ import pytest
 
 from data_helpers import encoded, noise, write_parquet
 from netloupe.cli import app as cli
-from netloupe.cli.study.trust import trust as trust_command
 from netloupe.core.errors import InputError
 from netloupe.data.open import open_source
 from netloupe.data.sources import ImageSource
 from netloupe.studies.boxes import read_boxes
-from netloupe.studies.trust.measure import trust
 
 # --- boxes from a file
 
@@ -161,7 +158,7 @@ def test_command(run: Run, tmp_path: Path) -> None:
     assert found["methods"]["gradient"]["pointing"] >= 0.5  # the first box is the whole image
     assert sorted(found["files"]) == sorted(str(path) for path in (tmp_path / "out").iterdir())
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert manifest["provenance"]["parameters"]["targets"] == ["logit(0)", "logit(1)"]  # the folders' names
+    assert manifest["summary"]["targets"] == ["a", "b"]  # the folders' names
     assert json.loads(run(*short, "--first", 2, "--json")[1])["images"] == 2
 
 
@@ -170,9 +167,9 @@ def test_command(run: Run, tmp_path: Path) -> None:
     [
         (["--methods", "gradeint"], "did you mean 'gradient'?"),
         (["--boxes", "none.json"], "none.json: boxes can't be read"),
-        (["--stages", 0], "--stages"),
-        (["--first", 0], "--first"),
-        (["--tolerance", -1], "--tolerance"),
+        (["--stages", 0], "count 0 (accepted: 1 or more)"),
+        (["--first", 0], "first 0"),
+        (["--tolerance", -1], "tolerance -1"),
     ],
 )
 def test_command_mistakes(arguments: list[object], message: str, run: Run) -> None:
@@ -180,9 +177,3 @@ def test_command_mistakes(arguments: list[object], message: str, run: Run) -> No
     assert (status, out) == (2, "")
     assert err.count("\n") == 1
     assert message in err
-
-
-def test_command_defaults_are_the_functions() -> None:
-    shown, own = (inspect.signature(f).parameters for f in (trust_command, trust))
-    for name in ("methods", "tolerance", "count", "steps"):
-        assert shown[name].default == own[name].default

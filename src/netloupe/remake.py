@@ -225,6 +225,8 @@ class _Finder:
     def _source(self, task: Task, one: Input, told: Any) -> Any:
         data = self.data if one.name == "data" else None
         if told is None and data is None:
+            if one.default is not None:
+                raise InputError(f"{one.name} was not a source, but images handed over in Python (fix: --data SOURCE)")
             return None
         spec = data or self._where(str(told["source"]))
         source = open_source(spec).first(None if one.first is None else getattr(task, one.first))

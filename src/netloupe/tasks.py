@@ -6,11 +6,13 @@ from netloupe.analysis.tasks import Activations, FiltersTask, NeighborsTask, Pat
 from netloupe.core.errors import unknown
 from netloupe.core.task import Task
 from netloupe.studies.ablation.task import AblationTask
+from netloupe.studies.correspondence.task import CorrespondenceTask
 from netloupe.studies.diagnosis.task import DiagnosisTask
 from netloupe.studies.evolution.task import EvolutionTask
 from netloupe.studies.generalization.task import GeneralizationTask
 from netloupe.studies.invariance.task import InvarianceTask
 from netloupe.studies.retraining.task import RetrainingTask
+from netloupe.studies.trust.task import TrustTask
 from netloupe.synthesis.tasks import Fool, Style, TextureTask
 
 TASKS: tuple[type[Task], ...] = (
@@ -21,12 +23,14 @@ TASKS: tuple[type[Task], ...] = (
     Fool,
     TextureTask,
     Style,
+    CorrespondenceTask,
     InvarianceTask,
     AblationTask,
     RetrainingTask,
     EvolutionTask,
     DiagnosisTask,
     GeneralizationTask,
+    TrustTask,
 )
 
 

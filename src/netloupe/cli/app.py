@@ -30,7 +30,6 @@ from netloupe.cli import (
     visualize,
 )
 from netloupe.cli.command import command
-from netloupe.cli.study import correspondence, trust
 from netloupe.core.errors import Cancelled, NetloupeError, unknown
 from netloupe.tasks import TASKS
 
@@ -90,8 +89,6 @@ app.command("occlude")(occlude.occlude)
 app.command("visualize")(visualize.visualize)
 app.command("invert")(invert.invert)
 app.command("dream")(dream.dream)
-study_app.command("correspondence")(correspondence.correspondence)
-study_app.command("trust")(trust.trust)
 app.add_typer(study_app, name="study")
 stylenet_app.command("train")(stylenet.train)
 stylenet_app.command("apply")(stylenet.apply)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from netloupe.core.network import Network
-    from netloupe.data.sources import ImageSource
 
 
 def writable(folder: Path | None) -> Path | None:
@@ -121,16 +120,6 @@ def read_images(net: Network, paths: list[Path]) -> Tensor:
     from netloupe.data.images import load_images
 
     return load_images(paths, net.inputs.size, channels=net.inputs.channels)
-
-
-def read_source(net: Network, source: ImageSource) -> tuple[list[int], Tensor]:
-    """The ids of the images of a source that can be read, and those (N, C, H, W); the others are named on stderr."""
-    from netloupe.data.sources import read_all
-
-    ids, images, skipped = read_all(source, net.inputs.size, net.inputs.channels)
-    for one in skipped:
-        typer.echo(str(one), err=True)
-    return ids, images
 
 
 def read_photo(net: Network, path: Path, side: int | None) -> Tensor:

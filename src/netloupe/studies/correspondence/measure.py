@@ -7,7 +7,8 @@ where hiding the part does the same to all images. Squares at random places are 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,45 +16,76 @@ from torch import Tensor
 
 from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.network import Network
-from netloupe.core.provenance import provenance
+from netloupe.core.perform import finished, function_of
 from netloupe.core.watch import SILENT, Watch
+from netloupe.data.sources import ImageSource, pixel_reader
 from netloupe.studies.correspondence import figure
 from netloupe.studies.correspondence.record import RANDOM, Correspondence
 from netloupe.studies.correspondence.signs import by_chance, unlike
+from netloupe.studies.correspondence.task import CorrespondenceTask
+from netloupe.studies.points import TWO_FACES, find_points, photo_faces, read_points
 
-SQUARE = 0.2  # of the shorter side of the input
-DRAWS = 10
 
-
+@function_of(CorrespondenceTask)
 def correspondence(
     net: Network,
     images: Tensor,
     parts: Mapping[str, np.ndarray],
-    layers: Iterable[str] | None = None,
+    layers: Sequence[str] | None = None,
     *,
     names: Iterable[str] | None = None,
-    square: float = SQUARE,
-    draws: int = DRAWS,
-    seed: int = 0,
     notes: Iterable[str] = (),
     watch: Watch = SILENT,
+    **settings: Any,
 ) -> Correspondence:
     """The signs of what hiding each part changes in images (N, C, H, W) in [0, 1], compared between images.
 
     parts: name -> (N, 2), (y, x) in px of the input, NaN for an image without it.
-    layers: None for the last map over the image and the last features.
-    square: the side of what is hidden, as a share of the input's shorter side; at the edges it is cut off. It has the
-    data set's mean color. draws: random squares for each image, each wholly inside it, seeded.
-    A part that fewer than two images have is left out and noted. Each image goes through the network by itself, so that
-    features that can't see the square stay the same to the last bit.
+    What is hidden is cut off at the edges of the image and has the data set's mean color; random squares lie wholly
+    inside it. A part that fewer than two images have is left out and noted. Each image goes through the network by
+    itself, so that features that can't see the square stay the same to the last bit.
     Raises InputError for images, parts, square or draws that can't be used, and where no part is left; UnknownName for
     a layer; NetworkError for features that are not finite.
     """
+    task = CorrespondenceTask.of({"layers": layers, **settings})
+    found = measure(task, net, images, parts, names, notes, watch)
+    return finished(found, task, net, {"images": images})
+
+
+def run(task: CorrespondenceTask, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Correspondence:
+    source: ImageSource = inputs["data"]
+    size = net.inputs.size
+    if "points" in inputs:
+        found = read_points(inputs["points"], source, size)
+        notes = [f"left out: {note}" for note in found.notes]
+    elif source.opened == "photos":
+        found, notes = find_points(photo_faces(), source, size), [TWO_FACES]
+    else:
+        raise InputError(
+            f"where the parts are in {source.opened!r} is not known "
+            "(fix: --points FILE; the atlas's #/points writes one)"
+        )
+    read = pixel_reader(source, size, net.inputs.channels)
+    images = torch.stack([read(i) for i in found.ids])
+    parts = {part: found.places[:, i] for i, part in enumerate(found.parts)}
+    return measure(task, net, images, parts, [source.names[i] for i in found.ids], notes, watch)
+
+
+def measure(
+    task: CorrespondenceTask,
+    net: Network,
+    images: Tensor,
+    parts: Mapping[str, np.ndarray],
+    names: Iterable[str] | None,
+    notes: Iterable[str],
+    watch: Watch,
+) -> Correspondence:
+    """What `correspondence` says, of images and parts as it takes them."""
     net.inputs.check(images)
     net.inputs.check_range(images)
-    usual = () if layers else (net.layers.last_map().name, net.layers.features().name)
-    wanted = tuple(net.layers.each(layers or usual))
-    _check(images, parts, square, draws)
+    usual = () if task.layers else (net.layers.last_map().name, net.layers.features().name)
+    wanted = tuple(net.layers.each(task.layers or usual))
+    _check(images, parts)
     few = {part: int(np.isfinite(at).all(1).sum()) for part, at in parts.items() if np.isfinite(at).all(1).sum() < 2}
     said = [
         f"{part}: left out, {count} image{'s have' if count != 1 else ' has'} it (2 are needed)"
@@ -63,9 +95,12 @@ def correspondence(
     if not kept:
         raise InputError(f"no part is on two images or more ({'; '.join(said)})")
     size = (images.shape[2], images.shape[3])
-    side = max(1, round(square * min(size)))
+    side = max(1, round(task.square * min(size)))
     boxes = np.concatenate(
-        [_at_points(np.stack(list(kept.values())), side, size), _at_random(len(images), draws, side, size, seed)]
+        [
+            _at_points(np.stack(list(kept.values())), side, size),
+            _at_random(len(images), task.draws, side, size, task.seed),
+        ]
     )
     color = net.inputs.mean_color()
     reader = _Signs(net, images, wanted, color)
@@ -85,9 +120,6 @@ def correspondence(
         images=images.cpu().numpy(),
         color=color.numpy(),
         notes=(*said, *notes),
-        provenance=provenance(
-            net, "study correspondence", layers=list(wanted), parts=list(kept), square=square, draws=draws, seed=seed
-        ),
     )
 
 
@@ -128,11 +160,9 @@ class _Signs:
         return [outputs[name].flatten().cpu().numpy() for name in self._layers]
 
 
-def _check(images: Tensor, parts: Mapping[str, np.ndarray], square: float, draws: int) -> None:
+def _check(images: Tensor, parts: Mapping[str, np.ndarray]) -> None:
     if not parts or len(images) < 2:
         raise InputError(f"{len(parts)} parts on {len(images)} images (accepted: 1 part or more, 2 images or more)")
-    if not 0 < square < 1 or draws < 1:
-        raise InputError(f"a square of {square:g}, {draws} draws (accepted: above 0 and below 1; 1 draw or more)")
     if RANDOM in parts:
         raise InputError(f"a part is named {RANDOM!r}, which is the control's name")
     for part, at in parts.items():

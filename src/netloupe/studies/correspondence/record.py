@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from netloupe.render.result import Record
+from netloupe.render.result import Record, told
 from netloupe.studies.correspondence.signs import jackknife_error, pair_error, pair_mean, pair_values
 
 RANDOM = "random"
@@ -36,7 +36,7 @@ class Correspondence(Record):
     images: np.ndarray
     color: np.ndarray
     notes: tuple[str, ...]
-    provenance: Mapping[str, Any]
+    provenance: Mapping[str, Any] = told()
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {

@@ -200,4 +200,4 @@ class Invariance(Record):
         }
 
     def remarks(self) -> list[str]:
-        return [f"skipped {one.name}: {one.reason}" for one in self.skipped]
+        return [str(one) for one in self.skipped]

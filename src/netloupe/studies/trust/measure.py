@@ -7,7 +7,9 @@ object.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,59 +21,82 @@ from netloupe.analysis.methods import Method
 from netloupe.core.errors import InputError, NetloupeError
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective, logit, unit
-from netloupe.core.provenance import provenance
+from netloupe.core.perform import finished, function_of
 from netloupe.core.units import Unit
 from netloupe.core.watch import SILENT, Part, Watch
+from netloupe.data.labels import of_network
+from netloupe.data.sources import ImageSource, read_all
+from netloupe.studies.boxes import read_boxes
 from netloupe.studies.methods import center_map, quick_methods, random_map
 from netloupe.studies.trust import figure
 from netloupe.studies.trust.randomization import likeness, stages
 from netloupe.studies.trust.record import BASELINES, Trust
+from netloupe.studies.trust.task import TrustTask
 
-STAGES = 8  # of the cascade
-CURVE_STEPS = 10  # of deletion and insertion
 LARGE = 224  # px of the shorter side from which the pointing game allows the 15 px of Zhang et al.
 TOLERANCE = 15.0
 
 
+@function_of(TrustTask)
 def trust(
     net: Network,
     images: Tensor,
     targets: Objective | str | Unit | Sequence[int | str | Objective | None] | None = None,
-    methods: Iterable[str | Method] | None = None,
+    methods: Sequence[str | Method] | None = None,
     *,
     boxes: Tensor | None = None,
-    tolerance: float | None = None,
-    count: int = STAGES,
-    steps: int = CURVE_STEPS,
-    seed: int = 0,
+    first: int | None = None,
     watch: Watch = SILENT,
+    **settings: Any,
 ) -> Trust:
-    """The tests of every method on images (N, C, H, W) in [0, 1].
+    """The tests of every method on images (N, C, H, W) in [0, 1], or the first of them.
 
     targets: what the images are explained for: None for each image's most probable class, an objective or the address
     of a unit for all of them, or one for each image (a class by index, an address, an objective or None).
-    methods: names or Methods; for None all that can explain the network. The costly ones run as `quick_methods` says.
+    Methods run at the settings of `quick_methods`, as far as they are names. Deletion and insertion read a class's
+    probability, else the objective. The tolerance of the pointing game is that of Zhang et al. (2018).
     boxes: (N, 4) top, left, bottom, right in px, bottom and right excluded, NaN for an image without one.
-    tolerance: how far from its box a point may lie, in px; None for 15 where the images' shorter side is at least 224
-    px (Zhang et al. 2018), else 0.
-    count: stages of the cascade; deep networks have more layers, which are then drawn anew several at a time.
-    steps: of deletion and insertion, which read a class's probability, else the objective.
     Raises UnknownName for a method, class or unit that is not there, InputError for images, targets or boxes that do
     not fit together.
     """
-    chosen = quick_methods(methods)
+    task = TrustTask.of({"methods": methods, "first": first, **settings})
+    found = measure(task, net, images[: task.first], targets, boxes, watch)
+    return finished(found, task, net, {"images": images[: task.first], "boxes": boxes})
+
+
+def run(task: TrustTask, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Trust:
+    source: ImageSource = inputs["data"]
+    quick_methods(task.methods)  # unknown ones are named before images are read
+    boxes = read_boxes(inputs["boxes"], source, net.inputs.size) if "boxes" in inputs else None
+    ids, images, unreadable = read_all(source, net.inputs.size, net.inputs.channels)
+    labels = [source.label(i) for i in ids] if of_network(source, net.head.labels) else None
+    found = measure(task, net, images, labels, None if boxes is None else boxes[ids], watch)
+    return replace(found, unreadable=unreadable)
+
+
+def measure(
+    task: TrustTask,
+    net: Network,
+    images: Tensor,
+    targets: Objective | str | Unit | Sequence[int | str | Objective | None] | None,
+    boxes: Tensor | None,
+    watch: Watch,
+) -> Trust:
+    """The tests on images (N, C, H, W), with their targets and boxes as `trust` says."""
+    chosen = quick_methods(task.methods)
     _check(net, images, chosen, boxes)
     n, _, height, width = images.shape
     goals = [find_target(net, image[None], one) for image, one in zip(images, _each(targets, n), strict=True)]
-    layers = stages(net, [goal.objective for goal in goals], count)
-    tolerance = (TOLERANCE if min(height, width) >= LARGE else 0.0) if tolerance is None else tolerance
+    layers = stages(net, [goal.objective for goal in goals], task.count)
+    usual = TOLERANCE if min(height, width) >= LARGE else 0.0
+    tolerance = usual if task.tolerance is None else task.tolerance
     part = watch.part("maps", len(chosen) * (len(layers) + 3) + len(BASELINES))
     passes = Passes(net, images, goals, chosen, part)
-    trained, skipped = passes.trained(skip=methods is None)
+    trained, skipped = passes.trained(skip=task.methods is None)
     rivals = passes.rivals(trained)
-    likenesses, maps = passes.cascade(trained, layers, seed)
-    ranked = [*trained, random_map(n, height, width, seed), center_map(n, height, width)]
-    curves = passes.curves(ranked, steps)
+    likenesses, maps = passes.cascade(trained, layers, task.seed)
+    ranked = [*trained, random_map(n, height, width, task.seed), center_map(n, height, width)]
+    curves = passes.curves(ranked, task.steps)
     at = torch.stack([points(one) for one in ranked])
     return Trust(
         draw=figure.draw,
@@ -88,18 +113,9 @@ def trust(
         insertion=curves[1],
         points=at.numpy(),
         hits=None if boxes is None else np.stack([_hits(one, boxes, tolerance) for one in at]),
+        tolerance=tolerance,
         image=images[0].cpu().numpy(),
         maps=maps,
-        provenance=provenance(
-            net,
-            "study trust",
-            targets=sorted({repr(goal.objective) for goal in goals}),
-            methods=[method.name for method in chosen],
-            tolerance=tolerance,
-            stages=len(layers),
-            steps=steps,
-            seed=seed,
-        ),
     )
 
 

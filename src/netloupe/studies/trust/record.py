@@ -11,7 +11,8 @@ import torch
 
 from netloupe.analysis.fidelity import area
 from netloupe.analysis.methods import Method
-from netloupe.render.result import Record
+from netloupe.data.sources import Skipped
+from netloupe.render.result import Record, told
 from netloupe.studies.trust.words import verdict
 
 BASELINES = ("random", "center")
@@ -27,9 +28,10 @@ class Trust(Record):
     other_ranks: (M, N) likeness to the map of the image before: what two maps share without having anything in common.
     deletion, insertion: (M + 2, N, steps + 1), raw scores. points: (M + 2, N, 2), (y, x) of the highest importance.
     hits: (M + 2, N), 1 where the point is in the box, NaN for an image without one; None without boxes.
+    tolerance: px from the box that still count as in it.
     maps: (M, S + 1, H, W), the importance maps of `image`, the first, through the cascade.
     stages: the layers drawn anew in each stage. targets: what each image was explained for.
-    skipped: method -> why it can't explain this network.
+    skipped: method -> why it can't explain this network. unreadable: images of the source that were left out.
     """
 
     methods: tuple[Method, ...]
@@ -45,9 +47,11 @@ class Trust(Record):
     insertion: np.ndarray
     points: np.ndarray
     hits: np.ndarray | None
+    tolerance: float
     image: np.ndarray
     maps: np.ndarray
-    provenance: Mapping[str, Any]
+    unreadable: tuple[Skipped, ...] = ()
+    provenance: Mapping[str, Any] = told()
 
     @property
     def rows(self) -> list[str]:
@@ -86,12 +90,17 @@ class Trust(Record):
             rows[method.name]["verdict"] = verdict(rows[method.name], rows["center"]["pointing"])
         return {
             "images": len(self.targets),
+            "targets": list(dict.fromkeys(self.targets)),
+            "tolerance": self.tolerance,
             "boxes": 0 if self.hits is None else int(np.isfinite(self.hits[0]).sum()),
             "stages": [{"layers": len(layers), "down_to": layers[-1]} for layers in self.stages],
             "methods": {method.name: rows[method.name] for method in self.methods},
             "baselines": {name: rows[name] for name in BASELINES},
             "skipped": dict(self.skipped),
         }
+
+    def remarks(self) -> list[str]:
+        return [str(one) for one in self.unreadable]
 
     def _beats(self, row: int, other: int) -> list[str]:
         """By which curves one row is better than another: two standard errors of the difference between the images."""

@@ -1,1 +1,0 @@
-"""`netloupe study VERB`: one file per study."""

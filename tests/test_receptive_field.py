@@ -66,6 +66,41 @@ STACKS: dict[str, list[nn.Module]] = {
 }  # fmt: skip
 
 
+def attended(x: Tensor) -> Tensor:
+    """Attention between all positions, in two heads, and back to a map."""
+    heads = x.flatten(2).transpose(1, 2).contiguous().unflatten(2, (2, 2)).transpose(1, 2)
+    mixed = F.scaled_dot_product_attention(heads, heads, heads)
+    return mixed.transpose(1, 2).flatten(2).transpose(1, 2).unflatten(2, tuple(x.shape[2:]))
+
+
+MOVED: dict[str, Any] = {
+    "tokens and back": lambda x: x.flatten(2).transpose(1, 2).relu().transpose(1, 2).unflatten(2, tuple(x.shape[2:])),
+    "linear of positions": lambda x: F.linear(x.permute(0, 2, 3, 1), torch.ones(4, 4)).permute(0, 3, 1, 2),
+    "rolled": lambda x: x.roll((1, 2), (2, 3)),
+    "picked by number": lambda x: x[:, :, [5, 0, 2, 2]],
+    "repeated": lambda x: x.repeat(1, 1, 2, 1),
+    "a border of constants": lambda x: torch.cat([torch.ones(len(x), 4, 1, x.shape[3]), x], 2),
+    "attended": attended,
+}
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_what_only_moves_is_followed(name: str) -> None:
+    net = network(conv(stride=2), Fn(MOVED[name]), conv(2), Fn(lambda x: x.flatten(1)[:, 7:21].unflatten(1, (1, 2, 7))))
+    for layer in "abc":
+        assert net.layers[layer].receptive_field.exact
+        same_boxes(net, layer, net.layers[layer].receptive_field)
+
+
+def test_channels_flattened_with_positions_are_not_told_apart() -> None:
+    """Where channels see differently: whoever reads them all is followed, a pick of them is measured."""
+    uneven = Fn(lambda x: torch.cat([x, F.avg_pool2d(x, 3, 1, 1)], 1))
+    net = network(conv(), uneven, nn.Flatten(), nn.Linear(8 * 9 * 8, 4), size=(11, 10))
+    assert net.layers["d"].receptive_field.exact
+    picked = network(conv(), uneven, Fn(lambda x: x.flatten(1)[:, :3]), size=(11, 10)).layers["c"].receptive_field
+    assert (picked.exact, picked.size) == (False, (3, 5))
+
+
 def same_boxes(net: Network, layer: str, field: ReceptiveField, value: float = torch.nan) -> None:
     found = {neuron: box for neuron, box in seen_by_each(net, layer, value).items() if box is not None}
     assert found

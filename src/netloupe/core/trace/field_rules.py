@@ -6,16 +6,17 @@ can't tell.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from netloupe.core.receptive_field import NOTHING
+from netloupe.core.receptive_field import NOTHING, Line, Span
 from netloupe.core.trace.geometry import SLIDING, dimensions, sliding
 from netloupe.core.trace.marks import Axis, Call, Mark, union
-from netloupe.core.trace.mode import CantTell, Operation, repeated
+from netloupe.core.trace.mode import CantTell, Operation, repeated, tensors
 
 Marks = Mark | Sequence[Mark]
 Rule = Callable[[Call], Marks]
@@ -145,30 +146,96 @@ def product(call: Call) -> Marks:
     return union(moved, even=True)
 
 
+def attention(call: Call) -> Marks:
+    """Each query reads all keys and values."""
+    query, key, value = (call.arguments[name] for name in ("query", "key", "value"))
+    reads = ((query, [query.ndim - 1]), (key, [key.ndim - 2, key.ndim - 1]), (value, [value.ndim - 2]))
+    if not all(any(operand is tensor for tensor, _ in reads) for operand in call.operands):
+        raise CantTell("what is masked depends on the image")
+    marks = list(zip(call.operands, call.marks, strict=True))
+    return union([mark.collapse(dims) for tensor, dims in reads for operand, mark in marks if operand is tensor])
+
+
 # --- what only moves values
 
 
-def mirroring(call: Call) -> Marks:
-    """Padding by a mirror or repetition of the border; amounts (before, after) from the last dimension on."""
-    pad = call.arguments["padding"]
-    last = len(call.shape) - 1
+def moving(call: Call) -> Marks:
+    """Views, slices, permutations, joins: the operation itself is run on numbers that stand for what is seen.
 
-    def change(axis: Axis, dim: int) -> Axis:
-        count, before = len(axis.spans), pad[2 * (last - dim)]
-        positions: Iterable[int] = range(-before, call.out[dim] - before)
-        if "reflection" in call.name:
-            positions = [abs(p) if p < count else 2 * (count - 1) - p for p in positions]
-        else:
-            positions = [min(max(p, 0), count - 1) for p in positions]
-        return axis.gather([[p] for p in positions], (-before, 1, 1))
+    Those are drawn up along y and along x, 0 for nothing, and must come out along one dimension at most.
+    """
+    name, given = next(iter(call.arguments.items()))
+    sources = given if isinstance(given, list | tuple) else [given]
+    marks = {id(operand): mark for operand, mark in zip(call.operands, call.marks, strict=True)}
+    if not all(any(operand is source for source in sources) for operand in call.operands):
+        raise CantTell("what is moved depends on the image")
+    if "dtype" in call.arguments or not all(output.numel() for output in call.outputs):
+        raise CantTell("numbers are read as others, or there are none")
 
-    return call.walking(len(pad) // 2, change)
+    def run(number: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        numbers = [number(source) for source in sources]
+        moved = numbers if sources is given else numbers[0]
+        return tensors(repeated(call.operation.function, {**call.arguments, name: moved}))
+
+    ways = []
+    for i in (0, 1):
+        line = call.marks[0].axes[i].line if len(sources) == 1 else None
+        spans = [NOTHING]
+        starts: dict[tuple[Span, ...], int] = {}
+        for mark in call.marks:
+            if starts.setdefault(mark.axes[i].spans, len(spans)) == len(spans):
+                spans += mark.axes[i].spans
+
+        def number(
+            source: Tensor, i: int = i, starts: dict[tuple[Span, ...], int] = starts, apart: bool = line is not None
+        ) -> Tensor:
+            axis = marks.get(id(source), call.marks[0]).axes[i]
+            if not source.numel() or (id(source) not in marks and axis.dim == call.dim):  # constants see nothing
+                return source.new_zeros(source.shape, dtype=torch.float64)
+            return axis.numbered(source.shape, starts[axis.spans], apart).to(source.device)
+
+        ways.append([_read(moved, spans, line, "_pad" in call.name) for moved in run(number)])
+    found = [
+        Mark(y, x, all(mark.even for mark in call.marks), all(mark.exact for mark in call.marks))
+        for y, x in zip(*ways, strict=True)
+    ]
+    if len(sources) > 1 or call.mark.even:
+        return found
+    loose = [d for d in range(len(call.shape)) if d not in call.mark.dims]
+    count = torch.Size(call.shape[d] for d in loose).numel()
+    channels = torch.arange(count, dtype=torch.float64, device=call.operands[0].device)
+    channels = channels.view([size if d in loose else 1 for d, size in enumerate(call.shape)]).expand(call.shape)
+    return [_told(call, *each, count) for each in zip(found, run(lambda _: channels.contiguous()), strict=True)]
 
 
-def pixel_shuffle(call: Call) -> Marks:
-    """Channels to positions."""
-    factor = call.arguments["upscale_factor"]
-    return call.walking(2, lambda axis, dim: axis.gather([[o // factor] for o in range(call.out[dim])]))
+def _told(call: Call, mark: Mark, channels: Tensor, count: int) -> Mark:
+    """Of channels that don't see the same: one that is left out may be the one that sees most."""
+    if call.mark.mixed and channels.numel() < call.shape.numel():
+        raise CantTell("channels are flattened with positions, and some left out")
+    left_out = len(channels.unique()) < count
+    mixed = call.mark.mixed or any(_varies(channels, dim) for dim in mark.dims)
+    return replace(mark, exact=mark.exact and not left_out, mixed=mixed)
+
+
+def _read(numbers: Tensor, spans: Sequence[Span], line: Line | None, bordered: bool) -> Axis:
+    """Where numbers walk, and what they stand for. bordered: the closed form is that of the middle."""
+    over = [dim for dim in range(numbers.ndim) if _varies(numbers, dim)]
+    if len(over) > 1:
+        raise CantTell("a dimension is split")
+    first = numbers[tuple(slice(None) if dim in over else 0 for dim in range(numbers.ndim))]
+    places = first.flatten().long().tolist()
+    found, middle = tuple(spans[place] for place in places), len(places) // 2
+    if not over:
+        return Axis(None, found, line if len(spans) == 2 else None)
+    step, steps = places[middle] - places[middle - 1], {b - a for a, b in pairwise(places)}
+    if line is None or step < 1 or not (bordered or len(steps) == 1):
+        return Axis(over[0], found, None)
+    start, size, stride = line
+    return Axis(over[0], found, (start + (places[middle] - middle * step - 1) * stride, size, step * stride))
+
+
+def _varies(numbers: Tensor, dim: int) -> bool:
+    return bool((numbers != numbers.narrow(dim, 0, 1)).any())
 
 
 def pixel_unshuffle(call: Call) -> Marks:
@@ -178,104 +245,11 @@ def pixel_unshuffle(call: Call) -> Marks:
     return replace(mark, even=False)
 
 
-def reshaping(call: Call) -> Marks:
-    """View, reshape, squeeze, unsqueeze, flatten: dimensions kept whole or merged, those of size 1 anywhere."""
-    old = [(dim, size) for dim, size in enumerate(call.shape) if size != 1]
-    new = [(dim, size) for dim, size in enumerate(call.out) if size != 1]
-    to: dict[int, int | None] = {dim: None for dim, size in enumerate(call.shape) if size == 1}
-    if call.shape.numel() != call.out.numel() or call.out.numel() == 0:
-        raise CantTell("numbers are read as others, or there are none")
-    while old:
-        taken, made = [old.pop(0)], [new.pop(0)]
-        have, want = taken[0][1], made[0][1]
-        while have != want:
-            if have < want:
-                taken.append(old.pop(0))
-                have *= taken[-1][1]
-            else:
-                made.append(new.pop(0))
-                want *= made[-1][1]
-        if len(made) > 1 and any(dim in call.mark.dims for dim, _ in taken):
-            raise CantTell("a dimension is split")
-        to |= {dim: made[0][0] for dim, _ in taken}
-    return call.mark.moved(to)
-
-
-def permutation(call: Call) -> Marks:
-    count = len(call.shape)
-    if call.name == "permute":
-        order = [dim % count for dim in call.arguments["dims"]]
-    else:
-        order = list(range(count))
-        first, second = (
-            (0, count - 1) if call.name == "t" else (call.arguments["dim0"] % count, call.arguments["dim1"] % count)
-        )
-        order[first], order[second] = order[second], order[first]
-    return call.mark.moved({old: new for new, old in enumerate(order)})
-
-
-def slicing(call: Call) -> Marks:
-    a = call.arguments
-    positions = range(call.shape[call.dim])[a.get("start") : a.get("end") : a.get("step") or 1]
-    return call.picked(call.dim, positions, (positions.start, 1, positions.step))
-
-
-def splitting(call: Call) -> Marks:
-    marks, start = [], 0
-    for output in call.outputs:
-        count = output.shape[call.dim]
-        marks.append(call.picked(call.dim, range(start, start + count), (start, 1, 1)))
-        start += count
-    return marks
-
-
-def selection(call: Call) -> Marks:
-    position = call.arguments["index"] % call.shape[call.dim]
-    return call.picked(call.dim, [position]).without([call.dim])
-
-
-def unbinding(call: Call) -> Marks:
-    return [call.picked(call.dim, [position]).without([call.dim]) for position in range(len(call.outputs))]
-
-
-def indexing(call: Call) -> Marks:
-    """`index_select` and `roll` of channels, not of positions."""
-    dims = call.arguments["dims" if "dims" in call.arguments else "dim"]
-    numbers = {dim % len(call.shape) for dim in (dims if isinstance(dims, list | tuple) else [dims])}
-    if not numbers or numbers & call.mark.dims:
-        raise CantTell("positions are picked by number")
-    return call.picked(min(numbers, key=lambda dim: dim == 0), [])
-
-
-def flipping(call: Call) -> Marks:
-    mark = call.mark
-    for dim in {dim % len(call.shape) for dim in call.arguments["dims"]} & mark.dims:
-        if not mark.along(dim, call.shape):
-            raise CantTell("a dimension is flattened")
-        backward = [[p] for p in reversed(range(call.shape[dim]))]
-        y, x = (axis.gather(backward) if axis.dim == dim else axis for axis in mark.axes)
-        mark = mark.change(y, x)
-    return mark
-
-
 def concatenation(call: Call) -> Marks:
-    tensors = call.arguments["tensors"]
     dim = int(call.arguments["dim"]) % len(call.out)
-    if not any(dim in mark.dims for mark in call.marks):
-        return union(call.marks, even=dim == 0 or _alike(call))
-    if any(tensor.ndim != len(call.out) for tensor in tensors):
-        raise CantTell("a tensor of no elements comes along")
-    ends: dict[int, Axis] = {}
-    for operand, mark in zip(call.operands, call.marks, strict=True):
-        if not mark.along(dim, operand.shape):
-            raise CantTell("maps that walk differently come together")
-        ends[id(operand)] = next(axis for axis in mark.axes if axis.dim == dim)
-    if len({axis for mark in call.marks for axis in mark.axes if axis.dim != dim}) > 1:
-        raise CantTell("maps that walk differently come together")
-    spans = [ends[id(t)].spans if id(t) in ends else (NOTHING,) * t.shape[dim] for t in tensors]
-    joined = Axis(dim, tuple(span for part in spans for span in part), None)
-    y, x = (joined if axis.dim == dim else axis for axis in call.marks[0].axes)
-    return Mark(y, x, all(mark.even for mark in call.marks), all(mark.exact for mark in call.marks))
+    if any(dim in mark.dims for mark in call.marks):
+        return moving(call)
+    return union(call.marks, even=dim == 0 or _alike(call))
 
 
 def stacking(call: Call) -> Marks:
@@ -310,17 +284,16 @@ _RULES = _table(
     (group_norm, "native_group_norm group_norm"),
     (layer_norm, "native_layer_norm layer_norm _fused_rms_norm"),
     (product, "mm addmm bmm baddbmm linear"),
-    (mirroring, "reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d"),
-    (pixel_shuffle, "pixel_shuffle"),
+    (attention, "_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention"),
+    (
+        attention,
+        "_scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention _native_multi_head_attention",
+    ),
+    (moving, "view _unsafe_view reshape _reshape_alias squeeze unsqueeze flatten unflatten permute transpose t"),
+    (moving, "slice narrow select split split_with_sizes unsafe_split unsafe_split_with_sizes chunk unbind"),
+    (moving, "index index_select roll flip repeat pixel_shuffle"),
+    (moving, "reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d"),
     (pixel_unshuffle, "pixel_unshuffle"),
-    (reshaping, "view _unsafe_view reshape _reshape_alias squeeze unsqueeze flatten unflatten"),
-    (permutation, "permute transpose t"),
-    (slicing, "slice narrow"),
-    (splitting, "split split_with_sizes unsafe_split unsafe_split_with_sizes chunk"),
-    (selection, "select"),
-    (unbinding, "unbind"),
-    (indexing, "index_select roll"),
-    (flipping, "flip"),
     (concatenation, "cat _cat concat"),
     (stacking, "stack"),
 )

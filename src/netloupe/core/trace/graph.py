@@ -67,9 +67,6 @@ class Step:
             if "tensors" in arguments:
                 given = arguments["tensors"]
                 arguments["tensors"] = [t.expand(count, *t.shape[1:]) if t.shape[:1] == (1,) else t for t in given]
-        if self.name in ("view", "_unsafe_view") and "size" in arguments:
-            shape = {"self": arguments["self"], "shape": arguments["size"]}
-            return tensors(repeated(torch.ops.aten.reshape.default, shape))
         return tensors(repeated(self.function, arguments))
 
 

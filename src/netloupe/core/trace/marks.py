@@ -63,6 +63,13 @@ class Axis:
         """The same along another dimension of the tensor."""
         return self if dim == self.dim else replace(self, dim=dim)
 
+    def numbered(self, shape: torch.Size, start: int, apart: bool) -> Tensor:
+        """A number of the span of each element of a tensor, from `start` on; apart: even if positions see the same."""
+        first: dict[Span, int] = {}
+        numbers = [i if apart else first.setdefault(span, i) for i, span in enumerate(self.spans, start)]
+        sides = [1 if dim != self.dim else len(self.spans) for dim in range(len(shape))]
+        return torch.tensor(numbers, dtype=torch.float64).view(sides).expand(shape).contiguous()
+
     @property
     def constant(self) -> bool:
         return len(self.spans) == 1
@@ -70,12 +77,16 @@ class Axis:
 
 @dataclass(frozen=True)
 class Mark:
-    """What a tensor sees. even: all its channels see the same. exact: nothing was rounded up to a bound."""
+    """What a tensor sees. even: all its channels see the same. exact: nothing was rounded up to a bound.
+
+    mixed: channels that don't see the same lie along one dimension with positions, which see what any of them sees.
+    """
 
     y: Axis
     x: Axis
     even: bool = True
     exact: bool = True
+    mixed: bool = False
 
     @property
     def axes(self) -> tuple[Axis, Axis]:
@@ -85,13 +96,6 @@ class Mark:
     def dims(self) -> set[int]:
         """The dimensions that walk along the image."""
         return {axis.dim for axis in self.axes if axis.dim is not None}
-
-    def along(self, dim: int, shape: Sequence[int]) -> bool | None:
-        """Whether `dim` walks along one axis of the image and nothing else; None if along that and more (flattened)."""
-        if dim not in self.dims:
-            return False
-        walking = [axis for axis in self.axes if axis.dim == dim]
-        return True if len(walking) == 1 and len(walking[0].spans) == shape[dim] else None
 
     def change(self, y: Axis, x: Axis, **flags: bool) -> Mark:
         return replace(self, y=y, x=x, **flags)
@@ -158,7 +162,8 @@ def union(marks: Sequence[Mark], *, even: bool | None = None) -> Mark:
     """
     y, x = (_union([mark.axes[i] for mark in marks]) for i in (0, 1))
     flat = all(mark.even for mark in marks) if even is None else even
-    return Mark(y, x, flat, all(mark.exact for mark in marks))
+    mixed = not flat and any(mark.mixed for mark in marks)
+    return Mark(y, x, flat, all(mark.exact for mark in marks), mixed)
 
 
 def _union(axes: Sequence[Axis]) -> Axis:
@@ -222,18 +227,8 @@ class Call:
         axes = []
         for axis in self.mark.axes:
             if axis.dim is not None and axis.dim >= len(self.shape) - last:
-                if self.mark.along(axis.dim, self.shape) is not True:
-                    raise CantTell("a dimension is flattened")
+                if self.mark.mixed:
+                    raise CantTell("channels are flattened with positions")
                 axis = change(axis, axis.dim)
             axes.append(axis)
         return self.mark.change(*axes)
-
-    def picked(self, dim: int, positions: Sequence[int], line: Line | None = None) -> Mark:
-        """Some positions of one dimension. line: as in `Axis.gather`."""
-        along = self.mark.along(dim, self.shape)
-        if along is None:
-            raise CantTell("a dimension is flattened")
-        if not along:
-            return replace(self.mark, exact=self.mark.exact and (self.mark.even or dim == 0))
-        y, x = (a.gather([[p] for p in positions], line) if a.dim == dim else a for a in self.mark.axes)
-        return self.mark.change(y, x)

@@ -17,7 +17,7 @@ from netloupe.core.errors import InputError, UnknownName
 from netloupe.core.inputs import InputSpec
 from netloupe.core.layers import Layers
 from netloupe.core.network import Network
-from netloupe.core.spread import evenly, spread
+from netloupe.core.numbers import evenly, spread
 from netloupe.core.units import Unit
 
 

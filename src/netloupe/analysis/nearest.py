@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from netloupe.core.errors import InputError, unknown
-from netloupe.core.spread import spread
+from netloupe.core.numbers import spread
 from netloupe.core.watch import SILENT, Watch
 
 METRICS = ("l2", "cosine")

@@ -15,10 +15,10 @@ from netloupe.analysis.baselines import Baseline, baseline_images
 from netloupe.analysis.windows import Sliding, Windows
 from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.network import Network
+from netloupe.core.numbers import spread
 from netloupe.core.objectives import Objective, as_objective
 from netloupe.core.provenance import provenance
 from netloupe.core.receptive_field import Span
-from netloupe.core.spread import spread
 from netloupe.core.watch import SILENT, Watch
 from netloupe.render.colors import diverging, enlarged, overlay
 from netloupe.render.pictures import Picture, beside, captioned, fitted, from_pixels, resized

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from netloupe.analysis.nearest import INDEX_ABOVE, Search, search
-from netloupe.core.spread import spread
+from netloupe.core.numbers import spread
 from netloupe.core.watch import SILENT, Watch
 
 ASKED = 10_000  # at most so many images are asked for, evenly spread; all are answers

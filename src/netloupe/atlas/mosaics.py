@@ -16,9 +16,9 @@ from netloupe.analysis.fidelity import randomized
 from netloupe.analysis.patches import tile_of
 from netloupe.analysis.unproject import Neuron, Pass, Place, projections
 from netloupe.atlas.sheets import PROJECTION_COLUMNS, projection_side, typical
+from netloupe.core.device import fast_dtype
 from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.network import Network
-from netloupe.core.precision import fast_dtype
 from netloupe.core.receptive_field import Box
 from netloupe.core.rules import Rule
 from netloupe.core.watch import Part

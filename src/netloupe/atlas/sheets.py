@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from netloupe.core.spread import evenly
+from netloupe.core.numbers import evenly
 from netloupe.render.pictures import Color, Picture
 
 UNITS_PER_BLOCK = 64

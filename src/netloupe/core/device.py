@@ -1,4 +1,4 @@
-"""Where a network is computed."""
+"""Where a network is computed, and in which type."""
 
 from __future__ import annotations
 
@@ -17,3 +17,12 @@ def device_of(name: str) -> torch.device:
         reason = first_line(error)
         raise InputError(f"no device {name!r} here (accepted: auto, cpu, cuda, cuda:N): {reason}") from None
     return torch.device(name)
+
+
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """Where speed counts for more than the last bits: bfloat16 where the hardware multiplies in it, else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    if device.type == "cpu" and torch.backends.mkldnn.is_available():
+        return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+    return torch.float32

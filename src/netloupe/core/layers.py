@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from netloupe.core.errors import InputError, UnknownName, unknown
+from netloupe.core.numbers import evenly
 from netloupe.core.receptive_field import ReceptiveField
-from netloupe.core.spread import evenly
 from netloupe.core.taps import LOGITS, module_and_call
 from netloupe.core.trace.origins import UNNAMED, Origin
 

@@ -1,9 +1,31 @@
-"""Numbers as JSON knows them."""
+"""Numbers evenly apart, and as JSON knows them."""
 
 from __future__ import annotations
 
 import math
-from typing import SupportsFloat
+from collections.abc import Sequence
+from typing import SupportsFloat, TypeVar
+
+T = TypeVar("T")
+
+
+def spread(first: int, last: int, most: int, *, down: bool = False) -> list[int]:
+    """At most `most` whole numbers from `first` to `last`, upwards or downwards, both among them; of one, `first`.
+
+    Those between are rounded to the nearest, halves to the even one; with `down` toward zero.
+    """
+    count = min(most, abs(last - first) + 1)
+    if count < 2:
+        return [first][:count]
+    if down:
+        step = (last - first) / (count - 1)
+        return [*(int(first + i * step) for i in range(count - 1)), last]
+    return [round(first + i * (last - first) / (count - 1)) for i in range(count)]
+
+
+def evenly(items: Sequence[T], most: int, *, down: bool = False) -> list[T]:
+    """At most `most` of the items in their order, the first and the last among them. down: see `spread`."""
+    return [items[i] for i in spread(0, len(items) - 1, most, down=down)] if items else []
 
 
 def finite(value: SupportsFloat) -> float | None:

@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from netloupe.core.device import device_of
+from netloupe.core.device import device_of, fast_dtype
 from netloupe.core.errors import InputError, NetworkError, unknown
 from netloupe.core.inputs import InputSpec
-from netloupe.core.precision import fast_dtype
 from netloupe.core.taps import placement
 from netloupe.stylenet.network import LEAST, NORMS, StyleNet
 from netloupe.zoo.state import Stored, fill, read_state, save_weights

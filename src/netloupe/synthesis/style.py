@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from netloupe.core.device import fast_dtype
 from netloupe.core.errors import InputError, unknown
 from netloupe.core.moments import relative_distance
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective, match_features, total_variation
 from netloupe.core.perform import Images, function_of, perform
-from netloupe.core.precision import fast_dtype
 from netloupe.core.watch import SILENT, Watch
 from netloupe.render.pictures import Picture, beside, captioned, from_pixels
 from netloupe.render.pictures import resized as at_size

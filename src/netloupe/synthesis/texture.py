@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from netloupe.core.device import fast_dtype
 from netloupe.core.errors import InputError
 from netloupe.core.network import Network
 from netloupe.core.perform import Images, function_of, perform
-from netloupe.core.precision import fast_dtype
 from netloupe.core.watch import SILENT, Watch
 from netloupe.render.pictures import Picture, beside, captioned, from_pixels
 from netloupe.render.pictures import resized as at_size

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from netloupe.core.device import fast_dtype
 from netloupe.core.errors import DeadUnit, InputError, NetloupeError, NetworkError
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective, Reading, as_objective, diversity, excitation
-from netloupe.core.precision import fast_dtype
 from netloupe.core.provenance import provenance
 from netloupe.core.units import Unit
 from netloupe.core.watch import SILENT, Watch

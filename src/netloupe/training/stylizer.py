@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from netloupe.core.device import fast_dtype
 from netloupe.core.files import write_atomically
 from netloupe.core.network import Network
 from netloupe.core.objectives import Reading, total_variation
-from netloupe.core.precision import fast_dtype
 from netloupe.core.taps import evaluating
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from netloupe.analysis.display import as_seen
 from netloupe.analysis.layout.arrangement import Arrangement
-from netloupe.core.spread import spread
+from netloupe.core.numbers import spread
 from netloupe.data.sources import ImageSource
 from netloupe.render.chart import font, shortened
 from netloupe.render.colors import COLORS, INK, SOFT

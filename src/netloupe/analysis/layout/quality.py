@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from netloupe.core.errors import InputError
-from netloupe.core.spread import spread
+from netloupe.core.numbers import spread
 
 ASKED = 1_000  # at most so many images are asked, evenly spread, for their ranks among all
 

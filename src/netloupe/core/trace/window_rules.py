@@ -15,10 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from netloupe.core.trace.extents import Extent
 from netloupe.core.trace.geometry import Reads, sliding
 from netloupe.core.trace.graph import Step
-from netloupe.core.trace.maps import Clean, Windowed
+from netloupe.core.trace.maps import Clean, Extent, Windowed
 from netloupe.core.trace.mode import CantTell, repeated
 from netloupe.core.trace.winograd import suits, transformed, winograd
 

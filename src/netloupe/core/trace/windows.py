@@ -20,9 +20,8 @@ from torch.utils._pytree import tree_map
 
 from netloupe.core.network import Network
 from netloupe.core.receptive_field import Span
-from netloupe.core.trace.extents import Extent
 from netloupe.core.trace.graph import Recorder, Step
-from netloupe.core.trace.maps import Clean, Windowed
+from netloupe.core.trace.maps import Clean, Extent, Windowed
 from netloupe.core.trace.mode import CantTell, following
 from netloupe.core.trace.window_rules import Call, Value, rule_for
 from netloupe.core.watch import SILENT, Watch

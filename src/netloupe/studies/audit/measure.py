@@ -16,8 +16,8 @@ from torch import Tensor
 from netloupe.analysis.methods import Method
 from netloupe.core.errors import InputError
 from netloupe.core.network import Network
+from netloupe.core.numbers import spread
 from netloupe.core.provenance import provenance
-from netloupe.core.spread import spread
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource
 from netloupe.studies.audit import figure, page, words

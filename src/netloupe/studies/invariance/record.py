@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from netloupe.core.spread import spread
+from netloupe.core.numbers import spread
 from netloupe.data.sources import Skipped
 from netloupe.render.result import Record, told
 from netloupe.studies.invariance.task import MOTIONS, amount

@@ -12,8 +12,8 @@ from torch import Tensor
 from netloupe.analysis.correlation import rank_correlation
 from netloupe.core.errors import InputError
 from netloupe.core.network import Network
+from netloupe.core.numbers import spread
 from netloupe.core.objectives import Objective
-from netloupe.core.spread import spread
 
 WINDOW = 11  # px of structural similarity's Gaussian window, whose standard deviation is 1.5 px
 _SHARE = 0.99  # of a map's values lie within its scale, as in the figures of Adebayo et al.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from netloupe.core.settings import Setting
 from netloupe.core.task import Input, Task
 from netloupe.tasks import TASKS
 
@@ -22,7 +23,8 @@ settings in which two results differ. This page is written by `python tests/comm
 
 
 def section(task: type[Task]) -> str:
-    rows = [_input(one) for one in task.inputs] + [row for one in task.settings() for row in _setting(task, one.name)]
+    settings = sorted(task.settings(), key=lambda one: not one.argument)
+    rows = [_input(one) for one in task.inputs] + [_setting(task, one) for one in settings]
     lines = [
         f"## netloupe {task.verb}",
         "",
@@ -39,8 +41,7 @@ def _input(one: Input) -> str:
     return f"| {option} | | {one.help} | {'required' if one.required else one.default or ''} |"
 
 
-def _setting(task: type[Task], name: str) -> list[str]:
-    one = task.setting(name)
+def _setting(task: type[Task], one: Setting) -> str:
     default = "required" if one.required else "" if one.default in (None, (), False) else str(one.json(one.default))
     option = ", ".join(f"`{flag}`" for flag in one.flags) or f"`{one.name.upper()}`"
     if one.target:
@@ -49,7 +50,7 @@ def _setting(task: type[Task], name: str) -> list[str]:
         option = f"`{each.metavar}`" if each.shares == one.name else option
     listed = f" One of {', '.join(one.choices)}." if one.choices else ""
     what = f"{one.help}{listed}{f' {one.limits().capitalize()}.' if one.limits() else ''}".replace("|", r"\|")
-    return [f"| {option} | `{one.name}` | {what} | {default} |"]
+    return f"| {option} | `{one.name}` | {what} | {default} |"
 
 
 def page() -> str:

@@ -22,7 +22,8 @@ from netloupe.synthesis.natural import Natural, frequencies, measure_natural, na
 from netloupe.synthesis.optimizers import LBFGS, Adam, Normalized, Optimizer
 from netloupe.synthesis.parameterizations import Codes, Fourier, Phases, Pixels, Pyramid, rounded
 from netloupe.synthesis.recipe import Recipe
-from netloupe.synthesis.starts import NOISE, STARTS, start_images
+from netloupe.synthesis.starts import NOISE, start_images
+from netloupe.synthesis.tasks import STARTS
 from watch_helpers import Recorder
 
 SIDE = 6

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import netloupe
 from netloupe import objectives as obj
-from netloupe.cli.app import app
+from netloupe.cli.app import app, main
 from netloupe.core.errors import InputError, UnknownName
 from netloupe.core.network import Network
 from netloupe.core.units import Unit
@@ -150,7 +150,7 @@ def test_facets_of_what_has_none_are_refused(lenslet: Network, source: ImageSour
         facets(lenslet, "class:koalla", source)
     with pytest.raises(InputError, match="class:koala: fewer than 2 photographs excite it"):
         facets(lenslet, "class:koala", source.first(1))
-    with pytest.raises(InputError, match="0 facets"):
+    with pytest.raises(InputError, match="count 0"):
         facets(lenslet, "conv5:17", source, 0)
 
 
@@ -200,7 +200,8 @@ def test_a_unit_without_photographs_is_left_out(source: ImageSource) -> None:
     assert set(found.units) == {"conv2:7"}
     assert found.summary()["without"] == ["conv1:2"]
     told = found.provenance["parameters"]
-    assert (told["units"], told["preset"], told["steps"], told["pull"]) == (["conv2:7"], "lucid", 2, 1.0)
+    assert (told["units"], told["preset"], told["steps"], told["pull"]) == (["conv1:2", "conv2:7"], "lucid", 2, 1.0)
+    assert found.provenance["inputs"]["data"]["images"] == 40
 
 
 def test_diversity_can_be_climbed_by_itself(lenslet: Network) -> None:
@@ -214,7 +215,7 @@ def test_the_first_of_diverse_images_starts_where_one_would(lenslet: Network) ->
     found = visualize(lenslet, "conv2:3", diverse=3, start=start, steps=0, preset="none", size=32)
     assert np.array_equal(found.images[0], start[0].numpy())
     assert all(not np.array_equal(a, b) for a, b in itertools.combinations(found.images, 2))
-    with pytest.raises(InputError, match="0 diverse images"):
+    with pytest.raises(InputError, match="diverse 0"):
         visualize(lenslet, "conv2:3", diverse=0)
     with pytest.raises(InputError, match="reads no layer of several channels"):
         visualize(lenslet, obj.total_variation(), diverse=2, size=32)
@@ -224,10 +225,28 @@ def test_the_first_of_diverse_images_starts_where_one_would(lenslet: Network) ->
 
 
 def test_facets_on_the_command_line(tmp_path: Path) -> None:
-    command = ["visualize", "class:espresso", "--facets", "2", "--steps", "4", "-o", str(tmp_path), "--json"]
+    command = ["facets", "class:espresso", "--count", "2", "--steps", "4", "-o", str(tmp_path), "--json"]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     assert len(json.loads(done.stdout)["facets"]) == 2
     assert (tmp_path / "facets.png").is_file()
-    done = CliRunner().invoke(app, ["visualize", "conv5:17", "--facets", "2", "--every", "5"])
+    done = CliRunner().invoke(app, ["facets", "conv5:17", "--every", "5"])
     assert done.exit_code != 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "now"),
+    [
+        (["visualize", "conv5:17", "--facets", "2"], "netloupe facets UNIT --count N"),
+        (["visualize", "conv5:17", "--pull", "2"], "netloupe facets UNIT --pull WEIGHT"),
+        (["visualize", "conv5:17", "--data", "photos"], "netloupe facets UNIT --data SOURCE"),
+        (["dream", "a.png", "-l", "conv5:17", "--accentuate", "conv2"], "netloupe accentuate IMAGE --unit UNIT"),
+    ],
+)
+def test_old_flags_say_which_verb_they_are_now(
+    arguments: list[str], now: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    told = capsys.readouterr()
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert f"is a verb of its own now: {now}" in told.err

@@ -14,16 +14,19 @@ from torch import Tensor, nn
 
 import netloupe
 from netloupe import objectives as obj
+from netloupe.cli.command import parse_sweep
 from netloupe.core.errors import InputError, NetloupeError, NetworkError, UnknownName
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.data.images import load_images
-from netloupe.synthesis.contact import parse_sweep, sweep
+from netloupe.synthesis import optimizers, parameterizations
+from netloupe.synthesis.contact import contact
 from netloupe.synthesis.dream import accentuate, dream
 from netloupe.synthesis.fool import Near, fool
 from netloupe.synthesis.invert import invert
 from netloupe.synthesis.parameterizations import rounded
 from netloupe.synthesis.presets import PRESETS
+from netloupe.synthesis.tasks import OPTIMIZERS, PARAMETERIZATIONS, Visualize
 from netloupe.synthesis.visualize import visualize
 
 
@@ -66,11 +69,42 @@ def test_every_preset_raises_what_it_climbs(preset: str, lenslet: Network, photo
 
 def test_options_replace_parts_of_the_preset(lenslet: Network) -> None:
     found = visualize(lenslet, "conv3:2", steps=3, lr=0.2, size=(24, 32), every=1, start="gray", seed=4)
-    told = found.provenance["parameters"]
+    told, how = found.provenance["parameters"], found.summary()["recipe"]
     assert (told["steps"], told["seed"], told["size"]) == (3, 4, [24, 32])
-    assert told["optimizer"].startswith("Adam(lr=0.2")
+    assert found.provenance["inputs"]["start"] == "gray"
+    assert how["optimizer"].startswith("Adam(lr=0.2")
+    assert (how["steps"], how["parameterization"]) == (3, "Fourier(decay=1.0)")
     assert found.frames.shape == (3, 1, 3, 24, 32)
     assert found.history.shape == (3, 1)
+
+
+def test_parts_of_the_preset_by_name_are_the_objects(lenslet: Network) -> None:
+    def made(**settings: Any) -> np.ndarray:
+        return visualize(lenslet, "conv3:2", steps=2, size=24, preset="none", **settings).images
+
+    assert set(PARAMETERIZATIONS) == set(parameterizations.NAMED)
+    assert set(OPTIMIZERS) == set(optimizers.NAMED)
+    for name, kind in parameterizations.NAMED.items():
+        assert np.array_equal(made(parameterization=name), made(parameterization=kind()))
+    for name, optimizer in optimizers.NAMED.items():
+        assert np.array_equal(made(optimizer=name, lr=0.1), made(optimizer=optimizer(lr=0.1)))
+    assert np.array_equal(made(dtype="float32"), made(dtype=torch.float32))
+
+
+def test_all_presets_are_settings() -> None:
+    assert Visualize.setting("preset").choices == tuple(PRESETS)
+
+
+def test_units_objectives_and_layers_are_climbed_alike(lenslet: Network) -> None:
+    found = visualize(lenslet, ["conv3:1", obj.excitation("conv3", 1), "excitation(conv3, 1)"], steps=2, size=24)
+    assert np.array_equal(found.images[0], found.images[1])
+    assert np.array_equal(found.images[0], found.images[2])
+    assert found.names == ("conv3:1", "excitation(conv3, 1)", "excitation(conv3, 1)")
+    layer = visualize(lenslet, layer="conv3", first=2, steps=2, size=24)
+    assert layer.names == ("conv3:0", "conv3:1")
+    assert np.array_equal(layer.images[1], found.images[0])
+    both = visualize(lenslet, "class:koala", layer="conv3", first=1, steps=0, size=24)
+    assert both.names == ("class:koala", "conv3:0")
 
 
 def test_a_visualization_saves_itself(lenslet: Network, tmp_path: Path) -> None:
@@ -121,7 +155,10 @@ def test_a_size_too_small_names_the_smallest_that_works() -> None:
         ("conv3:1", {"start": "grey"}, UnknownName, "did you mean 'gray'"),
         ("conv3:1", {"lr": 0.0}, InputError, "lr 0"),
         ("conv3:1", {"size": 0}, InputError, "size 0"),
-        ([], {}, InputError, "no objective"),
+        ([], {}, InputError, "no unit to visualize"),
+        ("conv3:1", {"apart": 1.0}, InputError, "apart without diverse"),
+        ("conv3:1", {"dtype": "int8"}, UnknownName, "no dtype 'int8'"),
+        ("logit(koala", {}, InputError, "koala"),
     ],
 )
 def test_what_cannot_be_visualized(
@@ -242,6 +279,13 @@ def test_early_layers_give_the_photo_back_and_deep_ones_less(lenslet: Network, p
     assert {path.name for path in found.save(tmp_path)} >= {"inversion.png", "images.npy", "manifest.json"}
 
 
+def test_without_layers_all_with_weights_are_inverted(lenslet: Network, photos: Tensor) -> None:
+    found = invert(lenslet, photos[:1], steps=0)
+    assert found.layers == (*(f"conv{i}" for i in range(1, 8)), "fc")
+    started = invert(lenslet, photos[:1], "conv1", steps=0, start=photos[1])
+    assert np.array_equal(started.images[0], photos[1].numpy())
+
+
 def test_smoothness_makes_it_smoother(lenslet: Network, photos: Tensor) -> None:
     def variation(weight: float) -> float:
         images = invert(lenslet, photos[:1], "conv6", steps=40, smoothness=weight).images
@@ -252,7 +296,7 @@ def test_smoothness_makes_it_smoother(lenslet: Network, photos: Tensor) -> None:
 
 @pytest.mark.parametrize(
     ("layer", "options", "message"),
-    [("conv77", {}, "did you mean 'conv7'"), ([], {}, "0 layers"), ("conv1", {"smoothness": -1}, "smoothness -1")],
+    [("conv77", {}, "did you mean 'conv7'"), ([], {}, "no layer"), ("conv1", {"smoothness": -1}, "smoothness -1")],
 )
 def test_what_cannot_be_inverted(layer: Any, options: Any, message: str, lenslet: Network, photos: Tensor) -> None:
     with pytest.raises(NetloupeError, match=message):
@@ -313,7 +357,9 @@ def test_accentuation_keeps_the_photo_and_raises_the_unit(lenslet: Network, phot
     ("layer", "options", "message"),
     [
         ("conv77", {}, "did you mean 'conv7'"),
-        ("conv5", {"octaves": 0}, "0 octaves"),
+        ("conv5", {"octaves": 0}, "octaves 0"),
+        ("conv5", {"zoom": 0.9}, "zoom 0.9"),
+        ("logit(koala)", {"guide": torch.rand(3, 64, 64)}, "a guide with an objective"),
         ("conv5", {"octaves": 9}, "octave of 4x4 px"),
         ("conv5:3", {"guide": torch.rand(3, 64, 64)}, "a guide with conv5:3"),
         (obj.channel("conv3", 1), {"guide": torch.rand(3, 64, 64)}, "a guide with an objective"),
@@ -329,10 +375,8 @@ def test_what_cannot_be_dreamed(layer: Any, options: Any, message: str, lenslet:
 
 
 def test_a_sweep_is_one_sheet(lenslet: Network, tmp_path: Path) -> None:
-    name, values = parse_sweep("lr=0.01,0.1", {"lr": float, "steps": int})
-    found = sweep(
-        lambda **changed: visualize(lenslet, ["conv3:1", "conv3:2"], steps=2, size=24, **changed), name, values
-    )
+    task = Visualize(objective=("conv3:1", "conv3:2"), steps=2, size=(24, 24))
+    found = contact(task, lenslet, {}, *parse_sweep(task, "lr=0.01,0.1"))
     assert {path.name for path in found.save(tmp_path)} == {
         "sweep.png",
         "images-0.npy",
@@ -341,6 +385,20 @@ def test_a_sweep_is_one_sheet(lenslet: Network, tmp_path: Path) -> None:
     }
     assert [one["value"] for one in found.summary()["values"]] == [0.01, 0.1]
     assert not np.array_equal(found.results[0].images, found.results[1].images)
-    for text, message in (("lrr=1", "did you mean 'lr'"), ("lr=fast", "lr=VALUE"), ("steps=1.5", "steps=VALUE")):
+    for text, message in (
+        ("lrr=1", "did you mean 'lr'"),
+        ("lr", "lr=VALUE"),
+        ("lr=fast", "lr 'fast'"),
+        ("steps=1.5", "steps '1.5'"),
+        ("size=24", "no parameter to sweep 'size'"),
+    ):
         with pytest.raises(NetloupeError, match=message):
-            parse_sweep(text, {"lr": float, "steps": int})
+            parse_sweep(task, text)
+
+
+def test_a_sheet_of_several_numbers_of_images_has_gaps(lenslet: Network) -> None:
+    task = Visualize(objective=("conv3:1",), steps=0, size=(24, 24))
+    sheet = contact(task, lenslet, {}, "diverse", [1, 3]).pictures()["sweep"]
+    height, width = sheet.shape[0] // 3, sheet.shape[1] // 2
+    assert len(np.unique(sheet[height + 9 :, : width - 9].reshape(-1, 3), axis=0)) == 1
+    assert len(np.unique(sheet[height + 9 :, width + 9 :].reshape(-1, 3), axis=0)) > 1

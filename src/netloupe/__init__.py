@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from netloupe.data.photos import photos
     from netloupe.remake import again
     from netloupe.studies.audit.measure import audit
-    from netloupe.synthesis.dream import dream
+    from netloupe.synthesis.dream import accentuate, dream
     from netloupe.synthesis.facets import facets
     from netloupe.synthesis.fool import fool
     from netloupe.synthesis.invert import invert
@@ -49,6 +49,7 @@ __all__ = [
     "NetloupeError",
     "Network",
     "Unit",
+    "accentuate",
     "activation_maps",
     "again",
     "audit",
@@ -86,6 +87,7 @@ _MODULES = {
     "NetloupeError": "core.errors",
     "Network": "core.network",
     "Unit": "core.units",
+    "accentuate": "synthesis.dream",
     "again": "remake",
     "activation_maps": "analysis.activations",
     "audit": "studies.audit.measure",

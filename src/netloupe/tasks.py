@@ -13,14 +13,19 @@ from netloupe.studies.generalization.task import GeneralizationTask
 from netloupe.studies.invariance.task import InvarianceTask
 from netloupe.studies.retraining.task import RetrainingTask
 from netloupe.studies.trust.task import TrustTask
-from netloupe.synthesis.tasks import Fool, Style, TextureTask
+from netloupe.synthesis.tasks import Accentuate, DreamTask, FacetsTask, Fool, Invert, Style, TextureTask, Visualize
 
 TASKS: tuple[type[Task], ...] = (
     FiltersTask,
     Activations,
     Patches,
     NeighborsTask,
+    Visualize,
+    FacetsTask,
     Fool,
+    Invert,
+    DreamTask,
+    Accentuate,
     TextureTask,
     Style,
     CorrespondenceTask,

@@ -18,16 +18,13 @@ from netloupe.cli import (
     again,
     atlas,
     audit,
-    dream,
     explain,
-    invert,
     layers,
     map,
     occlude,
     photos,
     stylenet,
     train,
-    visualize,
 )
 from netloupe.cli.command import command
 from netloupe.core.errors import Cancelled, NetloupeError, unknown
@@ -86,9 +83,6 @@ for _task in TASKS:
 app.command("map")(map.map_images)
 app.command("explain")(explain.explain)
 app.command("occlude")(occlude.occlude)
-app.command("visualize")(visualize.visualize)
-app.command("invert")(invert.invert)
-app.command("dream")(dream.dream)
 app.add_typer(study_app, name="study")
 stylenet_app.command("train")(stylenet.train)
 stylenet_app.command("apply")(stylenet.apply)

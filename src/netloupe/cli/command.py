@@ -87,9 +87,7 @@ def _setting_parameters(one: Setting) -> list[inspect.Parameter]:
     default = inspect.Parameter.empty if one.required else None
     kind = kind if one.required else kind | None
     if one.argument:
-        shown = metavar if one.required else f"[{metavar}]"
-        shown += "..." if several else ""
-        return [_parameter(one.name, Annotated[kind, typer.Argument(metavar=shown, help=help)], default)]
+        return [_parameter(one.name, Annotated[kind, typer.Argument(metavar=metavar, help=help)], default)]
     return [_parameter(one.name, Annotated[kind, typer.Option(*one.flags, metavar=metavar, help=help)], default)]
 
 
@@ -191,6 +189,8 @@ def _target(one: Setting, given: Mapping[str, Any]) -> str | None:
         raise InputError(f"{' and '.join(found)} were given (accepted: one of them)")
     for flag, text in found.items():
         return f"class:{text}" if flag == "--class" else str(text)
+    if one.required:
+        raise InputError(f"no {one.name} was given (accepted: {', '.join(ways)})")
     return None
 
 

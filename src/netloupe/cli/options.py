@@ -58,7 +58,6 @@ Sweep = Annotated[
     str | None,
     typer.Option("--sweep", metavar="NAME=V,V,...", help="One sheet of several values, as in lr=0.01,0.05,0.1."),
 ]
-ImagePaths = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")]
 
 
 @dataclass(frozen=True)
@@ -120,16 +119,6 @@ def read_images(net: Network, paths: list[Path]) -> Tensor:
     from netloupe.data.images import load_images
 
     return load_images(paths, net.inputs.size, channels=net.inputs.channels)
-
-
-def read_photo(net: Network, path: Path, side: int | None) -> Tensor:
-    """One image (1, C, H, W) in its own shape, the shorter side at most `side` px."""
-    from netloupe.data.images import fit, open_image, to_float
-
-    opened = open_image(path)
-    share = 1.0 if side is None else min(1.0, side / min(opened.size))
-    size = max(1, round(opened.height * share)), max(1, round(opened.width * share))
-    return to_float(fit(opened, size, net.inputs.channels))[None]
 
 
 def weighted(texts: list[str], what: str, usual: float = 1.0) -> dict[str, float]:

@@ -34,8 +34,8 @@ class Images(ABC):
     names: tuple[str, ...]
 
     @abstractmethod
-    def fitted(self, net: Network) -> Tensor:
-        """(N, C, H, W) in [0, 1], all as the network takes them."""
+    def fitted(self, net: Network, size: tuple[int, int] | None = None) -> Tensor:
+        """(N, C, H, W) in [0, 1], all as the network takes them, or of another (height, width)."""
 
     @abstractmethod
     def shaped(self, net: Network, side: int | None = None) -> list[Tensor]:
@@ -60,7 +60,7 @@ class Held(Images):
     def names(self) -> tuple[str, ...]:  # type: ignore[override]
         return tuple(f"image {i}" for i in range(len(self.tensors)))
 
-    def fitted(self, net: Network) -> Tensor:
+    def fitted(self, net: Network, size: tuple[int, int] | None = None) -> Tensor:
         if len({one.shape for one in self.tensors}) > 1:
             raise InputError("images of several sizes (accepted: of one)")
         return torch.stack(self.tensors)

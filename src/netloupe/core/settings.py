@@ -143,7 +143,7 @@ class Setting:
     @property
     def sweepable(self) -> bool:
         """Whether a contact sheet can go through values of it."""
-        return not (self.many or self.weights or self.argument or self.kind in (TRUTH, SIDES, OBJECTIVE))
+        return not (self.many or self.weights or self.argument or self.target or self.kind in (TRUTH, SIDES))
 
     def accepted(self) -> str:
         """What is accepted, for errors and help."""

@@ -40,8 +40,8 @@ class ImageFiles(Images):
         """The decoded image."""
         return open_image(self.paths[index])
 
-    def fitted(self, net: Network) -> Tensor:
-        return load_images(self.paths, net.inputs.size, channels=net.inputs.channels)
+    def fitted(self, net: Network, size: tuple[int, int] | None = None) -> Tensor:
+        return load_images(self.paths, net.inputs.size if size is None else size, channels=net.inputs.channels)
 
     def shaped(self, net: Network, side: int | None = None) -> list[Tensor]:
         return [self._shaped(open_image(path), net, side) for path in self.paths]

@@ -21,9 +21,9 @@ from netloupe.core.watch import SILENT, Watch
 from netloupe.synthesis.optimizers import LBFGS
 from netloupe.synthesis.parameterizations import Variables
 from netloupe.synthesis.recipe import Recipe
+from netloupe.synthesis.tasks import BATCH
 from netloupe.synthesis.tiles import read
 
-BATCH = 16  # images at once
 GLIMPSE = 8  # steps from one picture of what forms to the next, where no frames are kept
 ROWS = 8  # of a linear layer at once
 

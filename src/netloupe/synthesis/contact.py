@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from netloupe.core.errors import InputError, unknown
+from netloupe.core.errors import InputError
 from netloupe.core.network import Network
 from netloupe.core.perform import Provenance, finished, perform
 from netloupe.core.task import Task
 from netloupe.core.watch import SILENT, Watch
-from netloupe.render.pictures import Picture, captioned, fitted, from_pixels, grid, resized
+from netloupe.render.pictures import PAPER, Picture, captioned, fitted, from_pixels, grid, resized
 from netloupe.render.result import Result, told
 
 _CELL = 160  # px of a picture, at least
-
-
-class Made(Protocol):
-    """What a recipe of this package returns."""
-
-    @property
-    def images(self) -> np.ndarray: ...
-
-    @property
-    def provenance(self) -> Mapping[str, Any]: ...
-
-    def summary(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -44,11 +32,12 @@ class Contact(Result):
         """A row for each image, a column for each value."""
         largest = max(max(result.images.shape[2:]) for result in self.results)
         cells = []
-        for i in range(len(self.results[0].images)):
+        for i in range(max(len(result.images) for result in self.results)):
             for value, result in zip(self.values, self.results, strict=True):
-                image = from_pixels(result.images[i])
+                image = from_pixels(result.images[min(i, len(result.images) - 1)])
                 size = fitted(image.shape[:2], max(largest, _CELL))
-                cells.append(captioned(resized(image, size), f"{self.name} {value}"))
+                cell = captioned(resized(image, size), f"{self.name} {value}")
+                cells.append(cell if i < len(result.images) else np.full_like(cell, PAPER))
         return {"sweep": grid(cells, len(self.values), gap=6)}
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -75,24 +64,3 @@ def contact(
     made = finished(Contact(name, tuple(values), tuple(results)), task, net, inputs)
     made.provenance["sweep"] = {"name": name, "values": [task.swept(name).json(value) for value in values]}
     return made
-
-
-def sweep(make: Callable[..., Made], name: str, values: Sequence[Any]) -> Contact:
-    """`make(name=value)` for every value. Raises InputError for no values."""
-    if not values:
-        raise InputError(f"a sweep of {name} over no values (accepted: 1 or more)")
-    results = tuple(make(**{name: value}) for value in values)
-    return Contact(
-        name, tuple(values), results, provenance=Provenance(results[0].provenance, sweep={name: list(values)})
-    )
-
-
-def parse_sweep(text: str, accepted: Mapping[str, Callable[[str], Any]]) -> tuple[str, list[Any]]:
-    """The name and the values of NAME=VALUE,VALUE,... Raises UnknownName, or InputError for what is no value."""
-    name, _, rest = text.partition("=")
-    if name not in accepted:
-        raise unknown("parameter to sweep", name, accepted)
-    try:
-        return name, [accepted[name](part) for part in rest.split(",")]
-    except ValueError:
-        raise InputError(f"sweep {text!r} (accepted: {name}=VALUE,VALUE,...)") from None

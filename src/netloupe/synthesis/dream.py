@@ -15,21 +15,20 @@ from torch import Tensor
 
 from netloupe.core.errors import InputError
 from netloupe.core.network import Network
-from netloupe.core.objectives import Objective, as_objective, energy, match_best, match_features
-from netloupe.core.provenance import provenance
+from netloupe.core.objectives import Objective, as_objective, energy, is_text, match_best, match_features
+from netloupe.core.perform import Images, function_of, perform
 from netloupe.core.units import Unit
 from netloupe.core.watch import SILENT, Watch
 from netloupe.render.pictures import Picture, beside, from_pixels
-from netloupe.render.result import Result
-from netloupe.synthesis.climb import BATCH, climb
+from netloupe.render.result import Result, told
+from netloupe.synthesis.climb import climb
 from netloupe.synthesis.octaves import octaves as enlarging
 from netloupe.synthesis.octaves import resized
 from netloupe.synthesis.optimizers import Adam, Normalized
 from netloupe.synthesis.parameterizations import Fourier, Pixels
 from netloupe.synthesis.recipe import Recipe
+from netloupe.synthesis.tasks import Accentuate, DreamTask
 from netloupe.synthesis.transforms import Jitter, Noise
-
-TILE = 512  # px
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Dream(Result):
     before: np.ndarray
     history: np.ndarray
     frames: np.ndarray
-    provenance: Mapping[str, Any]
+    provenance: Mapping[str, Any] = told()
 
     def pictures(self) -> dict[str, Picture]:
         shown = {f"dream-{i}": from_pixels(image) for i, image in enumerate(self.images)}
@@ -67,23 +66,15 @@ class Dream(Result):
         }
 
 
+@function_of(DreamTask)
 def dream(
     net: Network,
     images: Tensor,
     layer: str | Unit | Objective,
     *,
-    octaves: int = 4,
-    scale: float = 1.4,
-    steps: int = 10,
-    lr: float = 0.006,
-    jitter: int = 32,
     guide: Tensor | None = None,
-    frames: int = 0,
-    zoom: float = 1.05,
-    tile: int | None = TILE,
-    seed: int = 0,
-    batch_size: int = BATCH,
     watch: Watch = SILENT,
+    **settings: Any,
 ) -> Dream:
     """Images (N, C, H, W) in [0, 1], of any size, with what `layer` sees in them made stronger.
 
@@ -92,17 +83,20 @@ def dream(
     by up to `jitter` px, wraps it around, and goes up the gradient, divided by its mean size, by `lr`.
     guide: an image (C, H, W) in [0, 1] whose features are amplified instead of those that are strong. frames: so many
     more pictures, each the one before enlarged `zoom` times and dreamed on with a fifth of the steps.
-    tile: px, see `climb`.
+    tile: px, see `climb`; None for none.
     Raises UnknownName for a layer that is not there, InputError for an octave that leaves no image.
     """
-    net.inputs.check(images)
-    net.inputs.check_range(images)
-    if zoom < 1 or frames < 0:
-        raise InputError(f"{frames} frames by {zoom:g} (accepted: 0 or more frames by 1 or more)")
-    sizes = enlarging((int(images.shape[2]), int(images.shape[3])), octaves, scale)
-    objective = response(layer) if guide is None else _guided(net, layer, guide)
-    originals = images.detach().to(net.device)
-    part = watch.part("steps", len(images) * steps * octaves + frames * _fewer(steps))
+    task = DreamTask.of({"layer": layer, **settings})
+    found: Dream = perform(task, net, {"image": images, "guide": guide}, watch)
+    return found
+
+
+def run(task: DreamTask, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Dream:
+    originals = _given(net, inputs["image"], task.side)
+    sizes = enlarging((int(originals.shape[2]), int(originals.shape[3])), task.octaves, task.scale)
+    guide = inputs["guide"].shaped(net, task.side)[0] if "guide" in inputs else None
+    objective = response(task.layer) if guide is None else _guided(net, task.layer, guide)
+    part = watch.part("steps", len(originals) * task.steps * task.octaves + task.frames * _fewer(task.steps))
 
     def climbed(start: Tensor, count: int, number: int) -> Any:
         return climb(
@@ -111,13 +105,13 @@ def dream(
             start,
             Recipe(
                 parameterization=Pixels(),
-                optimizer=Normalized(lr, "l1"),
+                optimizer=Normalized(task.lr, "l1"),
                 steps=count,
-                transforms=(Jitter(min(jitter, min(start.shape[2:]) // 2)),),
+                transforms=(Jitter(min(task.jitter, min(start.shape[2:]) // 2)),),
             ),
-            seed=seed * 1009 + number,
-            batch_size=batch_size,
-            tile=tile,
+            seed=task.seed * 1009 + number,
+            batch_size=task.batch_size,
+            tile=task.tile,
             steady=False,
             watch=part.share(count * len(start)),
         )
@@ -125,15 +119,21 @@ def dream(
     detail = torch.zeros_like(originals)
     for number, size in enumerate(sizes):
         base = resized(originals, size)
-        found = climbed((base + resized(detail, size)).clamp(0, 1), steps, number)
+        found = climbed((base + resized(detail, size)).clamp(0, 1), task.steps, number)
         detail = found.images - base
     before = climb(
-        net, [objective] * len(images), originals, Recipe(steps=0), batch_size=batch_size, tile=tile, steady=False
+        net,
+        [objective] * len(originals),
+        originals,
+        Recipe(steps=0),
+        batch_size=task.batch_size,
+        tile=task.tile,
+        steady=False,
     ).scores
     image = found.images[:1]
-    shown = [image.cpu()] if frames else []
-    for number in range(frames):
-        image = climbed(_enlarged(image, zoom), _fewer(steps), octaves + number).images
+    shown = [image.cpu()] if task.frames else []
+    for number in range(task.frames):
+        image = climbed(_enlarged(image, task.zoom), _fewer(task.steps), task.octaves + number).images
         shown.append(image.cpu())
     return Dream(
         found.images.cpu().numpy(),
@@ -142,61 +142,46 @@ def dream(
         before.cpu().numpy(),
         found.history.cpu().numpy(),
         np.stack([one.numpy() for one in shown]) if shown else np.zeros((0, *found.images[:1].shape), np.float32),
-        provenance(
-            net,
-            "dream",
-            objective=repr(objective),
-            octaves=octaves,
-            scale=scale,
-            steps=steps,
-            lr=lr,
-            jitter=jitter,
-            frames=frames,
-            zoom=zoom,
-            tile=tile,
-            seed=seed,
-        ),
     )
 
 
+@function_of(Accentuate)
 def accentuate(
     net: Network,
     images: Tensor,
     unit: Objective | str | Unit,
     keep: str,
     *,
-    strength: float = 1.0,
-    steps: int = 100,
-    lr: float = 0.05,
-    seed: int = 0,
-    batch_size: int = BATCH,
     watch: Watch = SILENT,
+    **settings: Any,
 ) -> Dream:
     """Images (N, C, H, W) in [0, 1] in which one unit's reason to respond stands out (Hamblin et al. 2023).
 
     Raises the unit's score, in units of its own on each image, minus the relative squared distance of the features at
     the layer `keep` from those of the image, divided by `strength`. Frequencies are climbed, under noise.
     """
-    net.inputs.check(images)
-    net.inputs.check_range(images)
-    if strength <= 0:
-        raise InputError(f"strength {strength:g} (accepted: above 0)")
-    originals = images.detach().to(net.device)
-    raised = as_objective(unit)
+    task = Accentuate.of({"unit": unit, "keep": keep, **settings})
+    found: Dream = perform(task, net, {"image": images}, watch)
+    return found
+
+
+def run_accentuate(task: Accentuate, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Dream:
+    originals = _given(net, inputs["image"], task.side)
+    raised = as_objective(task.unit)
     with torch.no_grad():
         own = net.read(originals, raised)
-    features = net.activations(originals, [keep])[keep]
+    features = net.activations(originals, [task.keep])[task.keep]
     objectives = [
-        (1 / max(abs(float(score)), 1e-6)) * raised + (1 / strength) * match_features(keep, target)
+        (1 / max(abs(float(score)), 1e-6)) * raised + (1 / task.strength) * match_features(task.keep, target)
         for score, target in zip(own, features, strict=True)
     ]
     found = climb(
         net,
         objectives,
         originals,
-        Recipe(parameterization=Fourier(), optimizer=Adam(lr), steps=steps, transforms=(Noise(0.02),)),
-        seed=seed,
-        batch_size=batch_size,
+        Recipe(parameterization=Fourier(), optimizer=Adam(task.lr), steps=task.steps, transforms=(Noise(0.02),)),
+        seed=task.seed,
+        batch_size=task.batch_size,
         watch=watch,
     )
     with torch.no_grad():
@@ -208,15 +193,20 @@ def accentuate(
         own.cpu().numpy(),
         found.history.cpu().numpy(),
         np.zeros((0, *found.images[:1].shape), np.float32),
-        provenance(
-            net, "accentuate", objective=repr(raised), keep=keep, strength=strength, steps=steps, lr=lr, seed=seed
-        ),
     )
 
 
+def _given(net: Network, images: Images, side: int) -> Tensor:
+    """(N, C, H, W) in [0, 1], on the network's device."""
+    pixels = torch.stack(images.shaped(net, side))
+    net.inputs.check(pixels)
+    net.inputs.check_range(pixels)
+    return pixels.detach().to(net.device)
+
+
 def response(wanted: str | Unit | Objective) -> Objective:
-    """Half the squared norm of a layer or unit; a class's logit; or the objective itself, also of its text."""
-    if isinstance(wanted, Objective) or (isinstance(wanted, str) and "(" in wanted):
+    """Half the squared norm of a layer or unit; a class's logit; or the objective itself, or of that text."""
+    if isinstance(wanted, Objective) or is_text(wanted):
         return as_objective(wanted)
     unit = wanted if isinstance(wanted, Unit) else Unit.parse(wanted)
     if unit.class_name is not None:
@@ -227,7 +217,7 @@ def response(wanted: str | Unit | Objective) -> Objective:
 def _guided(net: Network, layer: str | Unit | Objective, guide: Tensor) -> Objective:
     """The layer's features of the guide."""
     accepted = "accepted: a guide with the name of a layer"
-    if isinstance(layer, Objective):
+    if isinstance(layer, Objective) or is_text(layer):
         raise InputError(f"a guide with an objective ({accepted})")
     unit = layer if isinstance(layer, Unit) else Unit.parse(layer)
     if unit.class_name is not None or unit.channel is not None:

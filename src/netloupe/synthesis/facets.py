@@ -10,7 +10,7 @@ start alone most images end at the same facet.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,18 +22,18 @@ from torch import Tensor
 from netloupe.core.errors import InputError
 from netloupe.core.network import LOGITS, Network
 from netloupe.core.objectives import Objective, direction
-from netloupe.core.provenance import provenance
+from netloupe.core.perform import decided, function_of, perform
 from netloupe.core.receptive_field import Box
 from netloupe.core.units import Unit
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource, ReadPixels, pixel_reader
 from netloupe.render.pictures import PAPER, Picture, beside, captioned, cropped, from_pixels, stacked
-from netloupe.render.result import Result
+from netloupe.render.result import Result, told
 from netloupe.sweep.engine import check_any_read, sweep
 from netloupe.sweep.top import Strongest
-from netloupe.synthesis.visualize import as_size, exciting, visualize
+from netloupe.synthesis.tasks import FacetsTask
+from netloupe.synthesis.visualize import addresses, dtype_of, exciting, name_of, visualize
 
-IMAGES = 100  # that are grouped
 AVERAGED = 15  # images nearest to the center of a group, whose mean is its start (Nguyen et al. 2016)
 
 _DIMENSIONS = 50  # principal components in which images are grouped (Nguyen et al. 2016)
@@ -85,7 +85,7 @@ class Facets(Result):
     history: np.ndarray
     without: tuple[str, ...]
     read: ReadPixels
-    provenance: Mapping[str, Any]
+    provenance: Mapping[str, Any] = told()
 
     def pictures(self) -> dict[str, Picture]:
         """A row for each facet: the mean that it started from, the image, and what the unit sees of its photographs."""
@@ -123,39 +123,35 @@ class Facets(Result):
         }
 
 
+@function_of(FacetsTask)
 def facets(
     net: Network,
     units: str | Unit | Sequence[str | Unit],
     source: ImageSource,
-    count: int = 4,
+    count: int = FacetsTask.count,
     *,
-    images: int = IMAGES,
-    pull: float = 1.0,
-    preset: str = "lucid",
-    size: int | tuple[int, int] | None = None,
-    steps: int | None = None,
-    lr: float | None = None,
-    seed: int = 0,
     watch: Watch = SILENT,
+    **settings: Any,
 ) -> Facets:
     """Up to `count` facets of each unit, a channel or a class, from the `images` of `source` that excite it most.
 
-    A unit that fewer images bring above zero has fewer facets, at most one for two of them. pull: the weight of what
-    sets a group apart, against the unit itself; with 0 only starts differ, as in the paper. preset, size, steps, lr,
-    seed: as in `visualize`.
+    A unit that fewer images bring above zero has fewer facets, at most one for two of them. pull: with 0 only starts
+    differ, as in the paper. preset, size, steps, lr, dtype, seed: as in `visualize`.
     Raises InputError for a unit that is neither a channel nor a class, or if at most one image excites any of them.
     """
-    given = [units] if isinstance(units, str | Unit) else list(units)
-    asked = [u if isinstance(u, Unit) else Unit.parse(u) for u in given]
+    task = FacetsTask.of({"units": units, "count": count, **settings})
+    found: Facets = perform(task, net, {"data": source}, watch)
+    return found
+
+
+def run(task: FacetsTask, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Facets:
+    source: ImageSource = inputs["data"]
+    asked = [u if isinstance(u, Unit) else Unit.parse(u) for u in addresses(net, task.units, task)]
     for one in asked:
         if (one.channel is None and one.class_name is None) or one.position is not None:
             raise InputError(f"facets of {one} (accepted: a channel as conv5:17, or a class as class:koala)")
-    if not asked or count < 1 or images < 2:
-        raise InputError(
-            f"{count} facets of {len(asked)} units from {images} images (accepted: 1 or more, 1 or more, 2 or more)"
-        )
-    sides = as_size(net, size)
-    ranked = rank(net, asked, source, images, watch.named("photographs"))
+    sides = net.inputs.size if task.size is None else task.size
+    ranked = rank(net, asked, source, task.images, watch.named("photographs"))
     read = pixel_reader(source, net.inputs.size, net.inputs.channels)
     enough = [len(order.ids) > 1 for order in ranked]
     without = tuple(str(one) for one, some in zip(asked, enough, strict=True) if not some)
@@ -165,48 +161,30 @@ def facets(
         )
     asked = [one for one, some in zip(asked, enough, strict=True) if some]
     ranked = [order for order, some in zip(ranked, enough, strict=True) if some]
-    found = [grouped(net, one, order, read, count, pull) for one, order in zip(asked, ranked, strict=True)]
+    found = [grouped(net, one, order, read, task.count, task.pull) for one, order in zip(asked, ranked, strict=True)]
     owners = [i for i, groups in enumerate(found) for _ in groups]
     flat = tuple(group for groups in found for group in groups)
     starts = torch.stack([group.start for group in flat])
     if sides != net.inputs.size:
         starts = F.interpolate(starts, sides, mode="bicubic", antialias=True).clamp(0, 1)
+    shared = {name: getattr(task, name) for name in ("preset", "steps", "lr", "seed")}
+    dtype = name_of(dtype_of(task, net))
     made = visualize(
-        net,
-        [group.objective for group in flat],
-        preset=preset,
-        size=sides,
-        steps=steps,
-        lr=lr,
-        start=starts,
-        seed=seed,
-        watch=watch,
+        net, [group.objective for group in flat], size=sides, dtype=dtype, start=starts, watch=watch, **shared
     )
     parts = torch.from_numpy(made.images).split([len(groups) for groups in found])
-    told = [judged(net, part, one, groups) for part, one, groups in zip(parts, asked, found, strict=True)]
+    seen = [judged(net, part, one, groups) for part, one, groups in zip(parts, asked, found, strict=True)]
     return Facets(
         made.images,
         starts.numpy(),
         tuple(str(asked[i]) for i in owners),
         flat,
-        np.concatenate([responses for responses, _ in told]),
-        np.concatenate([own for _, own in told]) & ~made.dead,
+        np.concatenate([responses for responses, _ in seen]),
+        np.concatenate([own for _, own in seen]) & ~made.dead,
         made.history,
         without,
         read,
-        provenance(
-            net,
-            "facets",
-            **{
-                **made.provenance["parameters"],
-                "units": [str(one) for one in asked],
-                "count": count,
-                "images": images,
-                "pull": pull,
-                "source": source.title,
-                "fingerprint": source.fingerprint(),
-            },
-        ),
+        provenance=decided(replace(task, dtype=dtype)),
     )
 
 

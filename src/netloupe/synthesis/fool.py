@@ -19,11 +19,11 @@ from netloupe.core.perform import function_of, perform
 from netloupe.core.watch import SILENT, Watch
 from netloupe.render.pictures import Picture, beside, captioned, from_pixels, resized, stacked
 from netloupe.render.result import Result, told
-from netloupe.synthesis.climb import BATCH, climb
+from netloupe.synthesis.climb import climb
 from netloupe.synthesis.optimizers import Normalized, Optimizer
 from netloupe.synthesis.parameterizations import Variables, rounded
 from netloupe.synthesis.recipe import Recipe
-from netloupe.synthesis.tasks import Fool
+from netloupe.synthesis.tasks import BATCH, Fool
 
 Norm = Literal["linf", "l2"]
 

@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from netloupe.core.errors import InputError
 from netloupe.core.network import Network
 from netloupe.core.objectives import match_features, norm, total_variation
-from netloupe.core.provenance import provenance
+from netloupe.core.perform import function_of, perform
 from netloupe.core.watch import SILENT, Watch
 from netloupe.render.pictures import Picture, beside, captioned, fitted, from_pixels, resized, stacked
-from netloupe.render.result import Result
-from netloupe.synthesis.climb import BATCH, climb
-from netloupe.synthesis.optimizers import Adam, Optimizer
-from netloupe.synthesis.parameterizations import Parameterization, Pixels
+from netloupe.render.result import Result, told
+from netloupe.synthesis.climb import climb
+from netloupe.synthesis.optimizers import optimizer_of
+from netloupe.synthesis.parameterizations import parameterization_of
 from netloupe.synthesis.recipe import Recipe
 from netloupe.synthesis.starts import Start, start_images
+from netloupe.synthesis.tasks import Invert
 
 ALPHA, BETA = 6.0, 2.0  # powers of the norm and of the total variation, as in the paper
 EXPECTED, SMOOTH = 0.35, 6.5  # how far pixels lie from gray, and how many times less from one pixel to the next
@@ -42,7 +42,7 @@ class Inversion(Result):
     errors: np.ndarray
     psnr: np.ndarray
     history: np.ndarray
-    provenance: Mapping[str, Any]
+    provenance: Mapping[str, Any] = told()
 
     def of(self, layer: str) -> np.ndarray:
         """(N, C, H, W): the inversions of one layer."""
@@ -74,59 +74,55 @@ class Inversion(Result):
         }
 
 
+@function_of(Invert)
 def invert(
     net: Network,
     images: Tensor,
-    layer: str | Sequence[str],
+    layer: str | Sequence[str] | None = None,
     *,
-    steps: int = 300,
-    lr: float | None = None,
-    smoothness: float = 1.0,
-    size_penalty: float = 1.0,
-    start: Start = "noise",
-    parameterization: Parameterization | None = None,
-    optimizer: Optimizer | None = None,
-    seed: int = 0,
-    batch_size: int = BATCH,
+    start: Start | None = None,
     watch: Watch = SILENT,
+    **settings: Any,
 ) -> Inversion:
     """Images that have at a layer, or at each of several, nearly the features of `images` (N, C, H, W) in [0, 1].
 
     Minimizes ||f(x) - f(x0)||^2 / ||f(x0)||^2 plus `size_penalty` times the norm of x - gray to the power 6 and
     `smoothness` times the total variation, both divided by what they come to in a photograph (eq. 2 to 5), and by 100.
-    The network sees x only; the original is known by its features.
+    The network sees x only; the original is known by its features. start: see `start_images`, by default "noise".
     Raises UnknownName for a layer that is not there, InputError for weights below 0.
     """
+    found: Inversion = perform(Invert.of({"layer": layer, **settings}), net, {"images": images, "start": start}, watch)
+    return found
+
+
+def run(task: Invert, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Inversion:
+    images = inputs["images"].fitted(net)
     net.inputs.check(images)
     net.inputs.check_range(images)
-    layers = [layer] if isinstance(layer, str) else list(layer)
-    if not layers or min(smoothness, size_penalty) < 0:
-        raise InputError(
-            f"{len(layers)} layers, smoothness {smoothness:g}, size penalty {size_penalty:g} (accepted: 1 or more, "
-            "and 0 or more)"
-        )
+    chosen = net.layers.where(lambda one: one.is_convolution or one.is_linear) if task.layer is None else task.layer
+    layers = list(chosen)
     originals = images.detach().to(net.device)
     numbers = originals[0].numel()
     natural_size = numbers * EXPECTED**ALPHA
     natural_variation = numbers * 2 * (EXPECTED / SMOOTH) ** BETA
-    penalty = (0.01 * size_penalty / natural_size) * norm(ALPHA, 0.5)
-    penalty = penalty + (0.01 * smoothness / natural_variation) * total_variation(BETA)
+    penalty = (0.01 * task.size_penalty / natural_size) * norm(ALPHA, 0.5)
+    penalty = penalty + (0.01 * task.smoothness / natural_variation) * total_variation(BETA)
     features = net.activations(originals, layers)
     matches = [match_features(name, target) for name in layers for target in features[name]]
     sides = int(originals.shape[2]), int(originals.shape[3])
-    how = Adam(0.02 if lr is None else lr) if optimizer is None else optimizer
+    how = Recipe(
+        parameterization=parameterization_of(task.parameterization),
+        optimizer=optimizer_of(task.optimizer, 0.02 if task.lr is None and task.optimizer == "adam" else task.lr),
+        steps=task.steps,
+        penalty=penalty,
+    )
     found = climb(
         net,
         matches,
-        start_images(net, start, len(matches), sides, seed),
-        Recipe(
-            parameterization=Pixels() if parameterization is None else parameterization,
-            optimizer=how,
-            steps=steps,
-            penalty=penalty,
-        ),
-        seed=seed,
-        batch_size=batch_size,
+        start_images(net, inputs.get("start", how.start), len(matches), sides, task.seed),
+        how,
+        seed=task.seed,
+        batch_size=task.batch_size,
         watch=watch,
     )
     shape = len(layers), len(originals)
@@ -138,15 +134,4 @@ def invert(
         -found.scores.cpu().numpy().reshape(shape),
         (-10 * distance.clamp(min=1e-12).log10()).cpu().numpy(),
         found.history.cpu().numpy(),
-        provenance(
-            net,
-            "invert",
-            layers=layers,
-            steps=steps,
-            optimizer=repr(how),
-            smoothness=smoothness,
-            size_penalty=size_penalty,
-            start=start if isinstance(start, str) else "images",
-            seed=seed,
-        ),
     )

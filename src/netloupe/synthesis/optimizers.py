@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -136,6 +136,15 @@ def chosen(given: Any, lr: float | None, usual: float, steps: int) -> Optimizer:
         raise InputError(f"lr {lr:g} with {given!r} (accepted: with an optimizer by name)")
     found: Optimizer = given
     return found
+
+
+NAMED = {"adam": Adam, "normalized": Normalized, "lbfgs": LBFGS}
+
+
+def optimizer_of(given: str | Optimizer, lr: float | None = None) -> Optimizer:
+    """The optimizer of that name, or the given one; with that `lr` instead of its own."""
+    found = NAMED[given]() if isinstance(given, str) else given
+    return found if lr is None else replace(found, lr=lr)  # type: ignore[type-var]
 
 
 def _check(lr: float) -> None:

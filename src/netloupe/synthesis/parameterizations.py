@@ -148,12 +148,20 @@ class Codes:
     that it is in.
     """
 
-    decoder: nn.Module
-    code: Tensor
+    decoder: nn.Module = field(repr=False)
+    code: Tensor = field(repr=False)
 
     def __call__(self, start: Tensor) -> Variables:
         codes = _leaf(self.code.to(start.device).expand(len(start), *self.code.shape[1:]))
         return Variables((codes,), lambda: self.decoder(codes).clamp(0, 1))
+
+
+NAMED = {"pixels": Pixels, "fourier": Fourier, "phases": Phases, "pyramid": Pyramid}
+
+
+def parameterization_of(given: str | Parameterization) -> Parameterization:
+    """The parameterization of that name, or the given one."""
+    return NAMED[given]() if isinstance(given, str) else given
 
 
 def rounded(images: Tensor, levels: int = 255) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from netloupe.core.objectives import Objective
 from netloupe.synthesis.constraints import Constraint
@@ -31,3 +32,14 @@ class Recipe:
     def bounded(self) -> bool:
         """Whether its colors cannot leave [0, 1]; if they can, pictures show them cut off."""
         return not (isinstance(self.parameterization, Pixels) and self.parameterization.limit == "free")
+
+    def summary(self) -> dict[str, Any]:
+        """What it is, JSON-able."""
+        return {
+            "parameterization": repr(self.parameterization),
+            "optimizer": repr(self.optimizer),
+            "steps": self.steps,
+            "transforms": [repr(one) for one in self.transforms],
+            "constraints": [repr(one) for one in self.constraints],
+            "penalty": None if self.penalty is None else str(self.penalty),
+        }

@@ -18,7 +18,7 @@ Start = str | Tensor
 NOISE = 0.02  # standard deviation of "noise"
 
 
-def start_images(net: Network, start: Start, count: int, size: tuple[int, int], seed: int) -> Tensor:
+def start_images(net: Network, start: Start | Images, count: int, size: tuple[int, int], seed: int) -> Tensor:
     """`count` images of (height, width).
 
     zeros: black. gray: 0.5. mean: the mean color of the network's data. uniform: every number drawn evenly from [0, 1].
@@ -27,6 +27,7 @@ def start_images(net: Network, start: Start, count: int, size: tuple[int, int], 
     shape, UnknownName for a name that is not there.
     """
     shape = (net.inputs.channels, *size)
+    start = start.fitted(net, size) if isinstance(start, Images) else start
     if isinstance(start, Tensor):
         given = start[None] if start.ndim == 3 else start
         net.inputs.check(given)

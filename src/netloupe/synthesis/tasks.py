@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from netloupe.core.errors import InputError
-from netloupe.core.settings import CLASS, NAMED, OBJECTIVE, SIDES, TRUTH, setting
-from netloupe.core.task import IMAGE, IMAGES, Input, Task
+from netloupe.core.settings import CLASS, NAMED, OBJECTIVE, SIDES, TRUTH, Kind, setting
+from netloupe.core.task import IMAGE, IMAGES, PHOTOS, Input, Task
 
 STARTS = ("zeros", "gray", "mean", "uniform", "noise")
 """What a climb can begin with, see `starts.start_images`."""
@@ -28,6 +28,139 @@ SAMPLED: Mapping[str, tuple[str, ...]] = {
 """Methods that put together a sample's own pixels, see `sampling`, with the settings of each."""
 
 _TILEABLE = (*STATISTICS, "wei-levoy", "quilting")
+
+PRESETS = ("lucid", "maco", "simonyan", "yosinski", "yosinski-2", "yosinski-3", "yosinski-4", "none")
+"""Of `synthesis.presets`, where they are told."""
+
+PARAMETERIZATIONS = ("pixels", "fourier", "phases", "pyramid")
+OPTIMIZERS = ("adam", "normalized", "lbfgs")
+
+BATCH = 16  # images at once
+
+START = Input(
+    "start", "images", f"What it begins with: {', '.join(STARTS)}, or an image file.", ("--start",), "START",
+    names=STARTS,
+)  # fmt: skip
+
+DTYPE = Kind("a type of numbers", "NAME", lambda given: str(given).removeprefix("torch."), {"type": "string"})
+
+
+def _seed() -> Any:
+    return setting(0, "Seed of all that is drawn at random.", low=0)
+
+
+def _batch_size() -> Any:
+    return setting(BATCH, "Images that are climbed at once.", low=1)
+
+
+def _side() -> Any:
+    return setting(256, "The shorter side of the picture; larger image files are reduced.", low=8, metavar="PX")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ascent(Task):
+    """Images of units, climbed by a preset."""
+
+    layer: str | None = setting(None, "Also channels of this layer.", flags=("--layer", "-l"))
+    first: int = setting(16, "With --layer: so many of its channels.", low=1)
+    preset: str = setting("lucid", "What keeps the images natural.", choices=PRESETS)
+    size: tuple[int, int] | None = setting(
+        None, "Of the images, by default as the network takes them.", kind=SIDES, low=1
+    )
+    steps: int | None = setting(None, "Steps of ascent, by default the preset's.", low=0)
+    lr: float | None = setting(None, "Size of a step, by default the preset's.", above=0, metavar="SIZE")
+    dtype: str | None = setting(
+        None,
+        "In which the network multiplies while climbing, by default bfloat16 where the hardware does.",
+        kind=DTYPE,
+        choices=("float32", "bfloat16", "float16"),
+    )
+    seed: int = _seed()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visualize(Ascent):
+    """Make images that classes, channels or neurons respond to.
+
+    With --out writes one picture of all, and each by itself. --size is the size of the images, --network-size that of
+    the network's input.
+    """
+
+    verb: ClassVar = "visualize"
+    runs: ClassVar = "synthesis.visualize:run"
+    inputs: ClassVar = (START,)
+    sweeps: ClassVar = True
+    head: ClassVar = ("objective", "before", "score", "")
+    moved: ClassVar = {
+        "--facets": "netloupe facets UNIT --count N",
+        "--pull": "netloupe facets UNIT --pull WEIGHT",
+        "--data": "netloupe facets UNIT --data SOURCE",
+    }
+
+    objective: tuple[Any, ...] = setting(
+        (),
+        "Units as class:koala, conv5:17 or conv5:17@4,5, or objectives as 'logit(koala) - logit(goldfish)'.",
+        kind=OBJECTIVE,
+        argument=True,
+    )
+    diverse: int = setting(1, "So many images of each, kept unlike each other.", low=1)
+    apart: float | None = setting(
+        None, "With --diverse: how much unlikeness counts, by default 0.5.", low=0, metavar="WEIGHT"
+    )
+    parameterization: Any | None = setting(
+        None, "What is climbed, by default as the preset says.", kind=NAMED, choices=PARAMETERIZATIONS
+    )
+    optimizer: Any | None = setting(
+        None, "How steps are made, by default as the preset says.", kind=NAMED, choices=OPTIMIZERS
+    )
+    every: int = setting(0, "Keep a frame each N steps.", low=0)
+    batch_size: int = _batch_size()
+
+    def check(self) -> None:
+        if self.diverse == 1 and self.apart is not None:
+            raise InputError("apart without diverse (accepted: with diverse of 2 or more)")
+
+    def rows(self, found: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        return [
+            (one["objective"], one["before"], one["score"], "dead" if one["dead"] else "") for one in found["images"]
+        ]
+
+    def notes(self, found: Mapping[str, Any]) -> list[str]:
+        cut = "colors are not bounded: where they leave [0, 1] pictures show them cut off"
+        return [] if found["bounded"] else [cut]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FacetsTask(Ascent):
+    """Make an image for each kind of photo that excites a unit.
+
+    The images of --data that excite a channel or a class most are grouped by what else the network sees in them, and
+    from the mean of each group an image is climbed.
+    """
+
+    verb: ClassVar = "facets"
+    runs: ClassVar = "synthesis.facets:run"
+    inputs: ClassVar = (PHOTOS,)
+    head: ClassVar = ("unit", "response", "best photograph", "photographs", "")
+
+    units: tuple[Any, ...] = setting(
+        (), "Channels as conv5:17, or classes as class:koala.", kind=OBJECTIVE, argument=True, metavar="UNIT"
+    )
+    count: int = setting(4, "Groups of each unit, at most.", low=1)
+    images: int = setting(100, "So many images that excite it most are grouped.", low=2)
+    pull: float = setting(
+        1.0, "How much counts what sets a group apart, against the unit itself.", low=0, metavar="WEIGHT"
+    )
+
+    def rows(self, found: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        return [
+            (f["unit"], f["response"], f["best"], f["photographs"], "" if f["own"] else "went over to another facet")
+            for f in found["facets"]
+        ]
+
+    def notes(self, found: Mapping[str, Any]) -> list[str]:
+        without = ", ".join(found["without"])
+        return [f"without facets: {without} (fewer than 2 photographs)"] if without else []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +187,7 @@ class Fool(Task):
     sure: float = setting(0.9, "Stop at this probability.", above=0, below=1, metavar="P")
     steps: int | None = setting(None, "Steps at most.", low=0)
     lr: float | None = setting(None, "How far a number goes in a step.", metavar="SIZE")
-    seed: int = setting(0, "Seed of all that is drawn at random.", low=0)
+    seed: int = _seed()
 
     def rows(self, found: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         return [
@@ -75,6 +208,109 @@ class Fool(Task):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Invert(Task):
+    """Show what each layer keeps of an image.
+
+    Finds images that a layer can't tell from the given ones.
+    """
+
+    verb: ClassVar = "invert"
+    runs: ClassVar = "synthesis.invert:run"
+    inputs: ClassVar = (IMAGES, START)
+    sweeps: ClassVar = True
+    head: ClassVar = ("layer", "image", "feature error", "PSNR")
+
+    layer: tuple[str, ...] | None = setting(
+        None, "Of these layers, by default of every convolution and linear layer.", flags=("--layer", "-l")
+    )
+    steps: int = setting(300, "Steps of descent.", low=0)
+    lr: float | None = setting(
+        None, "Size of a step, by default 0.02 of adam and the optimizer's own of others.", above=0, metavar="SIZE"
+    )
+    smoothness: float = setting(1.0, "Weight of the total variation.", low=0, metavar="WEIGHT")
+    size_penalty: float = setting(
+        1.0, "Weight of how far pixels lie from gray, to the power 6.", low=0, metavar="WEIGHT"
+    )
+    parameterization: Any = setting("pixels", "What is climbed.", kind=NAMED, choices=PARAMETERIZATIONS)
+    optimizer: Any = setting("adam", "How steps are made.", kind=NAMED, choices=OPTIMIZERS)
+    batch_size: int = _batch_size()
+    seed: int = _seed()
+
+    def check(self) -> None:
+        if self.layer == ():
+            raise InputError("no layer (accepted: 1 or more)")
+
+    def rows(self, found: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        return [
+            (one["layer"], i, f"{error:.2%}", f"{psnr:.1f} dB")
+            for one in found["layers"]
+            for i, (error, psnr) in enumerate(zip(one["feature_error"], one["psnr"], strict=True))
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DreamTask(Task):
+    """Amplify what a layer, a channel or a class sees in a photo."""
+
+    verb: ClassVar = "dream"
+    runs: ClassVar = "synthesis.dream:run"
+    inputs: ClassVar = (
+        IMAGE,
+        Input("guide", "images", "Amplify what is like this image.", ("--guide",), "IMAGE"),
+    )
+    sweeps: ClassVar = True
+    head: ClassVar = ("before", "score")
+    moved: ClassVar = {"--accentuate": "netloupe accentuate IMAGE --unit UNIT --keep LAYER"}
+
+    layer: Any = setting(
+        help="A layer, a channel as conv5:17, class:NAME, or an objective.",
+        kind=OBJECTIVE,
+        flags=("--layer", "-l"),
+        metavar="ADDRESS",
+    )
+    side: int = _side()
+    octaves: int = setting(4, "Sizes that it goes through.", low=1)
+    scale: float = setting(1.4, "From one size to the next.", above=1, metavar="FACTOR")
+    steps: int = setting(10, "Steps at each size.", low=1)
+    lr: float = setting(0.006, "How far a number goes in a step, in the mean.", above=0, metavar="SIZE")
+    jitter: int = setting(32, "The image is moved by up to so many pixels before a step.", low=0, metavar="PX")
+    frames: int = setting(0, "So many frames of a zoom, as a GIF.", low=0)
+    zoom: float = setting(1.05, "From one frame to the next.", low=1, metavar="FACTOR")
+    tile: int | None = setting(512, "Larger images are seen in tiles of about this size.", low=1, metavar="PX")
+    batch_size: int = _batch_size()
+    seed: int = _seed()
+
+    def rows(self, found: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        return [(one["before"], one["score"]) for one in found["images"]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accentuate(Task):
+    """Make a unit's reason to respond stand out in a photo.
+
+    The features of a layer stay near those of the photo.
+    """
+
+    verb: ClassVar = "accentuate"
+    runs: ClassVar = "synthesis.dream:run_accentuate"
+    inputs: ClassVar = (IMAGE,)
+    sweeps: ClassVar = True
+    head: ClassVar = ("before", "score")
+
+    unit: Any = setting(help="What stands out.", kind=OBJECTIVE)
+    keep: str = setting(help="The layer whose features stay near those of the photo.", metavar="LAYER")
+    strength: float = setting(1.0, "How much the unit counts against what is kept.", above=0, metavar="WEIGHT")
+    side: int = _side()
+    steps: int = setting(100, "Steps of ascent.", low=0)
+    lr: float = setting(0.05, "Size of a step.", above=0, metavar="SIZE")
+    batch_size: int = _batch_size()
+    seed: int = _seed()
+
+    def rows(self, found: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        return [(one["before"], one["score"]) for one in found["images"]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Climbed(Task):
     """What texture and style have in common: statistics at some layers, reached by a climb through several sizes."""
 
@@ -88,7 +324,7 @@ class _Climbed(Task):
     steps: int = setting(150, "Steps at each size.", low=0)
     optimizer: Any = setting("adam", "How a step is made.", kind=NAMED, choices=("adam", "lbfgs"))
     tile: int | None = setting(1536, "Larger pictures are seen in tiles.", low=1, metavar="PX")
-    seed: int = setting(0, "Seed of all that is drawn at random.", low=0)
+    seed: int = _seed()
 
 
 @dataclass(frozen=True, kw_only=True)

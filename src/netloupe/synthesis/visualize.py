@@ -13,18 +13,19 @@ from torch import Tensor
 from netloupe.core.device import fast_dtype
 from netloupe.core.errors import DeadUnit, InputError, NetloupeError, NetworkError
 from netloupe.core.network import Network
-from netloupe.core.objectives import Objective, Reading, as_objective, diversity, excitation
-from netloupe.core.provenance import provenance
+from netloupe.core.objectives import Objective, Reading, as_objective, diversity, excitation, is_text
+from netloupe.core.perform import decided, function_of, perform
 from netloupe.core.units import Unit
 from netloupe.core.watch import SILENT, Watch
 from netloupe.render.pictures import Picture, captioned, from_pixels, grid, resized
-from netloupe.render.result import Result
-from netloupe.synthesis.climb import BATCH, Climbed, climb
-from netloupe.synthesis.optimizers import Optimizer
-from netloupe.synthesis.parameterizations import Codes, Parameterization
+from netloupe.render.result import Result, told
+from netloupe.synthesis.climb import climb
+from netloupe.synthesis.optimizers import optimizer_of
+from netloupe.synthesis.parameterizations import parameterization_of
 from netloupe.synthesis.presets import recipe
 from netloupe.synthesis.recipe import Recipe
 from netloupe.synthesis.starts import Start, start_images
+from netloupe.synthesis.tasks import Ascent, Visualize
 
 REDIRECTED = 32  # steps in which units that are off may come alive
 
@@ -38,7 +39,7 @@ class Visualization(Result):
     images: (N, C, H, W) in [0, 1]. scores, before: (N,), raw scores of the images and of what they started from.
     history: (steps, N), before each step, under the transforms; of diverse images of what was climbed.
     names: (N,) of the objectives. dead: (N,) bool, whose score never changed, so that it shows nothing.
-    bounded: whether no color had to be cut off. frames: (F, N, C, H, W) in [0, 1].
+    recipe: how they were climbed. frames: (F, N, C, H, W) in [0, 1].
     """
 
     images: np.ndarray
@@ -47,9 +48,14 @@ class Visualization(Result):
     history: np.ndarray
     names: tuple[str, ...]
     dead: np.ndarray
-    bounded: bool
+    recipe: Recipe
     frames: np.ndarray
-    provenance: Mapping[str, Any]
+    provenance: Mapping[str, Any] = told()
+
+    @property
+    def bounded(self) -> bool:
+        """Whether no color had to be cut off."""
+        return self.recipe.bounded
 
     def pictures(self) -> dict[str, Picture]:
         shown = {"visualization": self.sheet()}
@@ -78,6 +84,7 @@ class Visualization(Result):
         return {
             "size": list(self.images.shape[2:]),
             "bounded": self.bounded,
+            "recipe": self.recipe.summary(),
             "images": [
                 {"objective": name, "score": float(score), "before": float(before), "dead": bool(dead)}
                 for name, score, before, dead in zip(self.names, self.scores, self.before, self.dead, strict=True)
@@ -85,83 +92,60 @@ class Visualization(Result):
         }
 
 
+@function_of(Visualize)
 def visualize(
     net: Network,
-    objective: Objective | str | Unit | Sequence[Objective | str | Unit],
+    objective: Objective | str | Unit | Sequence[Objective | str | Unit] = (),
     *,
-    preset: str = "lucid",
-    size: int | tuple[int, int] | None = None,
-    steps: int | None = None,
-    lr: float | None = None,
     start: Start | None = None,
-    diverse: int = 1,
-    apart: float = 0.5,
-    parameterization: Parameterization | None = None,
-    optimizer: Optimizer | None = None,
-    every: int = 0,
-    seed: int = 0,
-    batch_size: int = BATCH,
-    dtype: torch.dtype | None = None,
     watch: Watch = SILENT,
+    **settings: Any,
 ) -> Visualization:
     """Images (N, C, H, W) in [0, 1] that make one objective, or each of a list, as large as the preset allows.
 
-    preset: one of `PRESETS`; what else is given replaces its part. An objective may be the address of a unit: of a
-    channel that is what of it is above zero (`objectives.excitation`). size: px,
-    by default the network's input size. start: see `start_images`. every: keep a frame each so many steps.
+    preset: what else is given replaces its part. An objective may be the address of a unit: of a channel that is what
+    of it is above zero (`objectives.excitation`). start: see `start_images`. every: keep a frame each so many steps.
     diverse: so many images of each objective, one after the other, that are to differ: with `apart` times the size of
     the score counts how unlike each other they are (`objectives.diversity`, Olah et al. 2017), at the objective's own
-    layer or the last before it that has positions. dtype: in which the network multiplies while climbing, by default
-    bfloat16 where the hardware does; scores are found in float32.
+    layer or the last before it that has positions. parameterization, optimizer: a name, or an object. Scores are found
+    in float32, whatever the dtype.
     Raises DeadUnit if no objective has a gradient; NetworkError if a score is not finite; InputError for a size
     that the network can't take, with the smallest that it can.
     """
-    given = [objective] if isinstance(objective, Objective | str | Unit) else list(objective)
+    found: Visualization = perform(Visualize.of({"objective": objective, **settings}), net, {"start": start}, watch)
+    return found
+
+
+def run(task: Visualize, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Visualization:
+    given = addresses(net, task.objective, task)
     objectives = [exciting(one) for one in given]
-    if not objectives:
-        raise InputError("no objective (accepted: 1 or more)")
-    if diverse < 1:
-        raise InputError(f"{diverse} diverse images (accepted: 1 or more)")
-    names = tuple(str(one) if isinstance(one, str | Unit) else repr(one) for one in given for _ in range(diverse))
-    sides = as_size(net, size)
-    how = _adjusted(recipe(net, preset, sides), steps, lr, parameterization, optimizer)
-    begin = start_images(net, how.start if start is None else start, len(objectives), sides, seed)
+    names = tuple(str(one) for one in given for _ in range(task.diverse))
+    sides = net.inputs.size if task.size is None else task.size
+    how = _adjusted(recipe(net, task.preset, sides), task)
+    begin = start_images(net, inputs.get("start", how.start), len(objectives), sides, task.seed)
     check_size(net, objectives, sides)
-    dtype = fast_dtype(net.device) if dtype is None else dtype
-    began = begin if diverse == 1 else _varied(net, begin, diverse, seed)
+    dtype = dtype_of(task, net)
+    alone = task.diverse == 1
+    began = begin if alone else _varied(net, begin, task.diverse, task.seed)
+    apart = 0.5 if task.apart is None else task.apart
     found = climb(
         net,
-        objectives
-        if diverse == 1
-        else [ToldApart(one, diversity(_with_positions(net, one)), apart) for one in objectives],
+        objectives if alone else [ToldApart(one, diversity(_with_positions(net, one)), apart) for one in objectives],
         began,
         how,
         redirected=REDIRECTED,
         dtype=dtype,
-        every=every,
-        seed=seed,
-        batch_size=batch_size,
+        every=task.every,
+        seed=task.seed,
+        batch_size=task.batch_size,
         watch=watch,
     )
-    if diverse > 1:
+    if not alone:
         found = replace(
             found,
-            scores=_alone(net, objectives, found.images, diverse),
-            before=_alone(net, objectives, began, diverse),
+            scores=_alone(net, objectives, found.images, task.diverse),
+            before=_alone(net, objectives, began, task.diverse),
         )
-    told = {"diverse": diverse, "apart": apart, "dtype": str(dtype), "seed": seed}
-    return _result(net, objectives, names, found, how, preset, **told)
-
-
-def _result(
-    net: Network,
-    objectives: Sequence[Objective],
-    names: tuple[str, ...],
-    found: Climbed,
-    how: Recipe,
-    preset: str,
-    **parameters: Any,
-) -> Visualization:
     if bool(found.dead.all()) and how.steps:
         raise DeadUnit(
             f"{', '.join(names[:4])}: no gradient in {net.name}, so there is nothing to climb "
@@ -174,23 +158,30 @@ def _result(
         found.history.cpu().numpy(),
         names,
         found.dead.cpu().numpy(),
-        how.bounded,
+        how,
         found.frames.numpy(),
-        provenance(
-            net,
-            "visualize",
-            objectives=[repr(one) for one in objectives],
-            preset=preset,
-            parameterization=described(how.parameterization),
-            optimizer=repr(how.optimizer),
-            steps=how.steps,
-            transforms=[repr(one) for one in how.transforms],
-            constraints=[repr(one) for one in how.constraints],
-            penalty=None if how.penalty is None else repr(how.penalty),
-            size=list(found.images.shape[2:]),
-            **parameters,
-        ),
+        provenance=decided(replace(task, dtype=name_of(dtype))),
     )
+
+
+def addresses(net: Network, given: Sequence[Any], task: Ascent) -> list[Any]:
+    """What is given, and the first channels of the task's layer."""
+    channels = [] if task.layer is None else range(min(task.first, net.layer(task.layer).channels))
+    found = [*given, *(f"{task.layer}:{channel}" for channel in channels)]
+    if not found:
+        raise InputError(f"no unit to {task.verb} (accepted: 1 or more, as class:koala or conv5:17, or a layer)")
+    return found
+
+
+def dtype_of(task: Ascent, net: Network) -> torch.dtype:
+    """In which the network multiplies."""
+    named: torch.dtype = fast_dtype(net.device) if task.dtype is None else getattr(torch, task.dtype)
+    return named
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """As a task has it."""
+    return str(dtype).removeprefix("torch.")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -236,24 +227,11 @@ def _varied(net: Network, start: Tensor, count: int, seed: int) -> Tensor:
 
 
 def exciting(given: Objective | str | Unit) -> Objective:
-    """What to climb for a unit: of a channel what is above zero, of all else what the address names."""
-    unit = Unit.parse(given) if isinstance(given, str) else given
+    """What to climb for a unit: of a channel what is above zero, of all else what the address or the text names."""
+    unit = Unit.parse(given) if isinstance(given, str) and not is_text(given) else given
     if isinstance(unit, Unit) and unit.channel is not None and unit.position is None:
         return excitation(unit.layer, unit.channel)
     return as_objective(unit)
-
-
-def described(parameterization: Parameterization) -> str:
-    """For provenance."""
-    return type(parameterization).__name__ if isinstance(parameterization, Codes) else repr(parameterization)
-
-
-def as_size(net: Network, size: int | tuple[int, int] | None) -> tuple[int, int]:
-    """(height, width) in px. Raises InputError below 1."""
-    sides = net.inputs.size if size is None else (size, size) if isinstance(size, int) else (size[0], size[1])
-    if min(sides) < 1:
-        raise InputError(f"size {size} (accepted: 1 px or more)")
-    return sides
 
 
 def check_size(net: Network, objectives: Sequence[Objective], size: tuple[int, int]) -> None:
@@ -283,17 +261,8 @@ def check_size(net: Network, objectives: Sequence[Objective], size: tuple[int, i
     )
 
 
-def _adjusted(
-    how: Recipe,
-    steps: int | None,
-    lr: float | None,
-    parameterization: Parameterization | None,
-    optimizer: Optimizer | None,
-) -> Recipe:
-    if optimizer is not None:
-        how = replace(how, optimizer=optimizer)
-    if lr is not None:
-        how = replace(how, optimizer=replace(how.optimizer, lr=lr))  # type: ignore[type-var]
-    if parameterization is not None:
-        how = replace(how, parameterization=parameterization)
-    return how if steps is None else replace(how, steps=steps)
+def _adjusted(how: Recipe, task: Visualize) -> Recipe:
+    optimizer = optimizer_of(task.optimizer or how.optimizer, task.lr)
+    parameterization = parameterization_of(task.parameterization or how.parameterization)
+    steps = how.steps if task.steps is None else task.steps
+    return replace(how, optimizer=optimizer, parameterization=parameterization, steps=steps)

@@ -69,11 +69,16 @@ def parse(text: str) -> Objective:
     return _Parser(text).parse()
 
 
+def is_text(given: object) -> bool:
+    """Whether it is the text of an objective, not the address of a unit."""
+    return isinstance(given, str) and "(" in given and not given.lstrip().startswith("class:")
+
+
 def as_objective(given: Objective | str | Unit) -> Objective:
     """The objective itself, or the one of a text or the address of a unit. Raises InputError for anything else."""
     if isinstance(given, Objective):
         return given
-    if isinstance(given, str) and "(" in given and not given.lstrip().startswith("class:"):
+    if isinstance(given, str) and is_text(given):
         return parse(given)
     if isinstance(given, str | Unit):
         return units.unit(given)

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from netloupe.core.receptive_field import NOTHING, Line, Span
+from netloupe.core.receptive_field import NOTHING, Span
 from netloupe.core.trace.geometry import SLIDING, dimensions, sliding
 from netloupe.core.trace.marks import Axis, Call, Mark, union
 from netloupe.core.trace.mode import CantTell, Operation, repeated, tensors
 
 Marks = Mark | Sequence[Mark]
 Rule = Callable[[Call], Marks]
+Run = Callable[[Callable[[Tensor], Tensor]], list[Tensor]]
+"""Runs an operation on numbers in place of tensors."""
 
 
 # --- what computes
@@ -177,27 +178,10 @@ def moving(call: Call) -> Marks:
         moved = numbers if sources is given else numbers[0]
         return tensors(repeated(call.operation.function, {**call.arguments, name: moved}))
 
-    ways = []
-    for i in (0, 1):
-        line = call.marks[0].axes[i].line if len(sources) == 1 else None
-        spans = [NOTHING]
-        starts: dict[tuple[Span, ...], int] = {}
-        for mark in call.marks:
-            if starts.setdefault(mark.axes[i].spans, len(spans)) == len(spans):
-                spans += mark.axes[i].spans
-
-        def number(
-            source: Tensor, i: int = i, starts: dict[tuple[Span, ...], int] = starts, apart: bool = line is not None
-        ) -> Tensor:
-            axis = marks.get(id(source), call.marks[0]).axes[i]
-            if not source.numel() or (id(source) not in marks and axis.dim == call.dim):  # constants see nothing
-                return source.new_zeros(source.shape, dtype=torch.float64)
-            return axis.numbered(source.shape, starts[axis.spans], apart).to(source.device)
-
-        ways.append([_read(moved, spans, line, "_pad" in call.name) for moved in run(number)])
+    axes = [_moved(call, run, marks, i) for i in (0, 1)]
     found = [
         Mark(y, x, all(mark.even for mark in call.marks), all(mark.exact for mark in call.marks))
-        for y, x in zip(*ways, strict=True)
+        for y, x in zip(*axes, strict=True)
     ]
     if len(sources) > 1 or call.mark.even:
         return found
@@ -217,21 +201,35 @@ def _told(call: Call, mark: Mark, channels: Tensor, count: int) -> Mark:
     return replace(mark, exact=mark.exact and not left_out, mixed=mixed)
 
 
-def _read(numbers: Tensor, spans: Sequence[Span], line: Line | None, bordered: bool) -> Axis:
-    """Where numbers walk, and what they stand for. bordered: the closed form is that of the middle."""
-    over = [dim for dim in range(numbers.ndim) if _varies(numbers, dim)]
-    if len(over) > 1:
-        raise CantTell("a dimension is split")
-    first = numbers[tuple(slice(None) if dim in over else 0 for dim in range(numbers.ndim))]
-    places = first.flatten().long().tolist()
-    found, middle = tuple(spans[place] for place in places), len(places) // 2
-    if not over:
-        return Axis(None, found, line if len(spans) == 2 else None)
-    step, steps = places[middle] - places[middle - 1], {b - a for a, b in pairwise(places)}
-    if line is None or step < 1 or not (bordered or len(steps) == 1):
-        return Axis(over[0], found, None)
-    start, size, stride = line
-    return Axis(over[0], found, (start + (places[middle] - middle * step - 1) * stride, size, step * stride))
+def _moved(call: Call, run: Run, marks: dict[int, Mark], i: int) -> list[Axis]:
+    """The axes `i` of the outputs. marks: of the operands, by id."""
+    before = call.marks[0].axes[i]
+    line = before.line if len(call.arguments.get("tensors", "1")) == 1 else None
+    numbers: dict[tuple[Span, int], int] = {(NOTHING, 0): 0}
+
+    def number(source: Tensor) -> Tensor:
+        axis = marks.get(id(source), call.marks[0]).axes[i]
+        if not source.numel() or (id(source) not in marks and axis.dim == call.dim):  # constants see nothing
+            return source.new_zeros(source.shape, dtype=torch.float64)
+        places = axis.places if line is not None else [0] * len(axis.spans)
+        each = [numbers.setdefault(seen, len(numbers)) for seen in zip(axis.spans, places, strict=True)]
+        sides = [len(each) if dim == axis.dim else 1 for dim in range(source.ndim)]
+        return source.new_tensor(each, dtype=torch.float64).view(sides).expand(source.shape).contiguous()
+
+    found = []
+    for moved in run(number):
+        over = [dim for dim in range(moved.ndim) if _varies(moved, dim)]
+        if len(over) > 1:
+            raise CantTell("a dimension is split")
+        first = moved[tuple(slice(None) if dim in over else 0 for dim in range(moved.ndim))]
+        seen = list(numbers)
+        spans, places = zip(*(seen[one] for one in first.flatten().long().tolist()), strict=True)
+        if over:
+            axis = Axis(over[0], spans, line, places).straight("_pad" in call.name and not before.order)
+        else:
+            axis = Axis(None, spans, line if len(before.spans) == 1 else None)
+        found.append(axis)
+    return found
 
 
 def _varies(numbers: Tensor, dim: int) -> bool:

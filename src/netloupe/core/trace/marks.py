@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -28,12 +29,14 @@ class Axis:
     """What a tensor's positions see along one axis of the image.
 
     dim: the tensor's dimension that walks along this axis; None if all its elements see the same, `spans[0]`.
-    spans: by position. line: the closed form, None if there is none.
+    spans: by position. line: the closed form, None if there is none. order: where positions don't stand in its order,
+    as after flattening, which one of its each is.
     """
 
     dim: int | None
     spans: tuple[Span, ...]
     line: Line | None
+    order: tuple[int, ...] = ()
 
     def gather(self, sources: Sequence[Iterable[int]], line: Line | None = None) -> Axis:
         """Position i of the result reads the positions `sources[i]`; those outside the map see nothing.
@@ -44,7 +47,7 @@ class Axis:
             return self
         count = len(self.spans)
         spans = tuple(hull(self.spans[p] for p in positions if 0 <= p < count) for positions in sources)
-        if line is None or self.line is None:
+        if line is None or self.line is None or self.order:
             return Axis(self.dim, spans, None)
         (offset, extent, scale), (start, size, stride) = line, self.line
         return Axis(self.dim, spans, (start + offset * stride, size + (extent - 1) * stride, scale * stride))
@@ -63,12 +66,23 @@ class Axis:
         """The same along another dimension of the tensor."""
         return self if dim == self.dim else replace(self, dim=dim)
 
-    def numbered(self, shape: torch.Size, start: int, apart: bool) -> Tensor:
-        """A number of the span of each element of a tensor, from `start` on; apart: even if positions see the same."""
-        first: dict[Span, int] = {}
-        numbers = [i if apart else first.setdefault(span, i) for i, span in enumerate(self.spans, start)]
-        sides = [1 if dim != self.dim else len(self.spans) for dim in range(len(shape))]
-        return torch.tensor(numbers, dtype=torch.float64).view(sides).expand(shape).contiguous()
+    @property
+    def places(self) -> Sequence[int]:
+        """By position: which one of the closed form's it is."""
+        return self.order or range(len(self.spans))
+
+    def straight(self, bordered: bool) -> Axis:
+        """In the order of the closed form again if there is one step between all. bordered: or in the middle."""
+        steps = {after - before for before, after in pairwise(self.places)}
+        middle = len(self.spans) // 2
+        step = self.places[middle] - self.places[middle - 1]
+        if self.line is None:
+            return replace(self, order=())
+        if step < 1 or not (bordered or len(steps) == 1):
+            return self
+        start, size, stride = self.line
+        line = start + (self.places[middle] - middle * step) * stride, size, step * stride
+        return Axis(self.dim, self.spans, line)
 
     @property
     def constant(self) -> bool:
@@ -145,7 +159,7 @@ def _line(axis: Axis, limit: int) -> Line:
     """The closed form; the middle position's span and the mean step where there is none."""
     if all(span == (0, limit) for span in axis.spans):
         return 0, limit, 0
-    if axis.line is not None:
+    if axis.line is not None and not axis.order:
         return axis.line
     seeing = [(i, span) for i, span in enumerate(axis.spans) if span != NOTHING]
     if not seeing:
@@ -167,6 +181,8 @@ def union(marks: Sequence[Mark], *, even: bool | None = None) -> Mark:
 
 
 def _union(axes: Sequence[Axis]) -> Axis:
+    if len(set(axes)) == 1:
+        return axes[0]
     walking = [axis for axis in axes if axis.dim is not None and not axis.constant] or [
         axis for axis in axes if axis.dim is not None
     ]
@@ -176,7 +192,7 @@ def _union(axes: Sequence[Axis]) -> Axis:
     spans = tuple(hull(axis.spans[0 if axis.constant else i] for axis in axes) for i in range(count))
     lines = [axis.line for axis in axes if axis.constant == (count == 1)]
     known = [line for line in lines if line is not None]
-    if len(known) < len(axes) or len({stride for _, _, stride in known}) > 1:
+    if any(axis.order for axis in axes) or len(known) < len(axes) or len({stride for _, _, stride in known}) > 1:
         return Axis(dim, spans, None)
     first, end = min(start for start, _, _ in known), max(start + size for start, size, _ in known)
     return Axis(dim, spans, (first, end - first, known[0][2]))

@@ -22,9 +22,6 @@ class TotalVariation(Objective):
 
     layers = ()
 
-    def __post_init__(self) -> None:
-        keep(self, beta=float(self.beta))
-
     def score(self, reading: Reading) -> Tensor:
         images = reading.images
         dx = images[..., :-1, 1:] - images[..., :-1, :-1]

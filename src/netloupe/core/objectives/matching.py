@@ -10,7 +10,7 @@ from torch import Tensor
 
 from netloupe.core.errors import InputError
 from netloupe.core.moments import covariance, gram, neighborhoods, relative_distance
-from netloupe.core.objectives.objective import Objective, OfLayer, Reading, keep, whole
+from netloupe.core.objectives.objective import Objective, OfLayer, Reading, keep
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -21,9 +21,6 @@ class MatchFeatures(OfLayer):
     """
 
     target: Tensor
-
-    def __post_init__(self) -> None:
-        keep(self, target=_fixed(self.target))
 
     @cached_property
     def _norm(self) -> Tensor:
@@ -48,7 +45,8 @@ class MatchBest(OfLayer):
     guide: Tensor
 
     def __post_init__(self) -> None:
-        keep(self, guide=_fixed(self.guide).flatten(1))
+        super().__post_init__()
+        keep(self, guide=self.guide.flatten(1))
 
     def score(self, reading: Reading) -> Tensor:
         features, count = reading.layer(self.layer), len(self.guide)
@@ -67,9 +65,6 @@ class MatchGram(OfLayer):
 
     target: Tensor
     mask: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        keep(self, target=_fixed(self.target), mask=_mask(self.mask))
 
     def score(self, reading: Reading) -> Tensor:
         features = _maps(reading, self.layer)
@@ -91,9 +86,6 @@ class MatchCovariance(OfLayer):
     mean: Tensor
     target: Tensor
     mask: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        keep(self, mean=_fixed(self.mean), target=_fixed(self.target), mask=_mask(self.mask))
 
     def score(self, reading: Reading) -> Tensor:
         features = _maps(reading, self.layer)
@@ -118,9 +110,6 @@ class MatchNeighborhoods(Objective):
 
     layers = ()
 
-    def __post_init__(self) -> None:
-        keep(self, side=whole(self.side), mean=_fixed(self.mean), target=_fixed(self.target), mask=_mask(self.mask))
-
     def score(self, reading: Reading) -> Tensor:
         around = neighborhoods(reading.images, self.side)
         if self.mean.shape != around.shape[1:2]:
@@ -142,14 +131,6 @@ class Diversity(OfLayer):
         flat = F.normalize(gram(features).flatten(1), dim=1, eps=1e-12)
         cosines = flat @ flat.T
         return (cosines.diagonal() - cosines.sum(1)) / max(1, len(flat) - 1)
-
-
-def _fixed(target: Tensor) -> Tensor:
-    return target.detach().clone()
-
-
-def _mask(mask: Tensor | None) -> Tensor | None:
-    return None if mask is None else _fixed(mask)
 
 
 def _maps(reading: Reading, layer: str) -> Tensor:

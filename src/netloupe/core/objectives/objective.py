@@ -64,6 +64,9 @@ class Objective(ABC):
     `parse` reads it back, unless it holds more numbers than a text can: then a digest of them stands there.
     """
 
+    def __post_init__(self) -> None:
+        keep(self, **{one.name: _kept(getattr(self, one.name), str(one.type)) for one in _fields(self)})
+
     @property
     @abstractmethod
     def layers(self) -> tuple[str, ...]:
@@ -182,6 +185,15 @@ def keep(made: object, **settings: Any) -> None:
     """Set fields of a frozen dataclass, while it is made."""
     for name, value in settings.items():
         object.__setattr__(made, name, value)
+
+
+def _kept(value: Any, kind: str) -> Any:
+    """A setting as its annotation says: numbers of that type, and tensors that nobody else changes."""
+    if value is None or isinstance(value, str):
+        return value
+    if kind.startswith("Tensor"):
+        return value.detach().clone()
+    return whole(value) if "int" in kind else float(value) if kind == "float" else value
 
 
 def whole(number: Any) -> int:

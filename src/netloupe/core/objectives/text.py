@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from inspect import isabstract
 from typing import Any
 
 import torch
@@ -23,31 +24,13 @@ from netloupe.core.objectives import image, matching, units
 from netloupe.core.objectives.objective import WHOLE, Objective, Scaled, Sum, word
 from netloupe.core.units import Unit
 
-_KINDS: Sequence[type[Objective]] = (
-    units.Logit,
-    units.Probability,
-    units.LogProbability,
-    units.LogOdds,
-    units.Channel,
-    units.Excitation,
-    units.Neuron,
-    units.Direction,
-    units.Energy,
-    matching.Diversity,
-    image.TotalVariation,
-    image.Norm,
-)
-_WORDS = {word(kind): kind for kind in _KINDS}
-_HOLDERS = {
-    word(kind)
-    for kind in (
-        matching.MatchFeatures,
-        matching.MatchBest,
-        matching.MatchGram,
-        matching.MatchCovariance,
-        matching.MatchNeighborhoods,
-    )
+_WORDS: dict[str, type[Objective]] = {
+    word(kind): kind
+    for module in (units, matching, image)
+    for kind in vars(module).values()
+    if isinstance(kind, type) and kind.__module__ == module.__name__ and not isabstract(kind)
 }
+_HOLDERS = {name for name, kind in _WORDS.items() if name.startswith("match_")}
 _NUMBER = re.compile(r"-?(?:inf|nan|(?:[0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})(?:[eE][+-]?[0-9]{1,4})?)")
 _FACTOR = re.compile(rf"({_NUMBER.pattern})\s*\*")
 _SCALE = re.compile(rf"\*\s*({_NUMBER.pattern})")
@@ -182,7 +165,7 @@ class _Parser:
             raise self._wrong(f"a kind and its settings should stand where {self._rest()} is")
         if found[1] in _HOLDERS:
             raise self._wrong(f"{found[1]} holds numbers that no text tells; make it in Python")
-        if found[1] not in (accepted := [*_WORDS, "unit", "l2"]):
+        if found[1] not in (accepted := [*(name for name in _WORDS if name not in _HOLDERS), "unit", "l2"]):
             raise unknown("objective", found[1][:40], accepted, shown=20)
         if found[1] == "unit":
             return units.unit(self._address())

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from netloupe.core.errors import InputError, UnknownName
 from netloupe.core.moments import means
-from netloupe.core.objectives.objective import Objective, OfLayer, Reading, keep, whole
+from netloupe.core.objectives.objective import Objective, OfLayer, Reading, keep
 from netloupe.core.taps import LOGITS
 from netloupe.core.units import Unit
 
@@ -20,9 +20,6 @@ class OfClass(Objective):
     """What reads one class, by name or index."""
 
     name: str | int
-
-    def __post_init__(self) -> None:
-        keep(self, name=self.name if isinstance(self.name, str) else whole(self.name))
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -64,9 +61,6 @@ class Channel(OfLayer):
 
     index: int
 
-    def __post_init__(self) -> None:
-        keep(self, index=whole(self.index))
-
     def score(self, reading: Reading) -> Tensor:
         values = reading.channel(self.layer, self.index)
         return values if values.ndim == 1 else values.flatten(1).mean(1)
@@ -82,9 +76,6 @@ class Excitation(OfLayer):
 
     index: int
 
-    def __post_init__(self) -> None:
-        keep(self, index=whole(self.index))
-
     def score(self, reading: Reading) -> Tensor:
         values = reading.channel(self.layer, self.index)
         return values if values.ndim == 1 else F.relu(values).flatten(1).mean(1)
@@ -97,9 +88,6 @@ class Neuron(OfLayer):
     index: int
     y: int | None = None
     x: int | None = None
-
-    def __post_init__(self) -> None:
-        keep(self, index=whole(self.index), y=_whole(self.y), x=_whole(self.x))
 
     def score(self, reading: Reading) -> Tensor:
         layer, maps = self.layer, reading.channel(self.layer, self.index)
@@ -125,7 +113,8 @@ class Direction(OfLayer):
     vector: Tensor
 
     def __post_init__(self) -> None:
-        keep(self, vector=self.vector.detach().clone().flatten())
+        super().__post_init__()
+        keep(self, vector=self.vector.flatten())
 
     def score(self, reading: Reading) -> Tensor:
         maps, count = reading.layer(self.layer), len(self.vector)
@@ -147,7 +136,7 @@ class Energy(OfLayer):
     x: int | None = None
 
     def __post_init__(self) -> None:
-        keep(self, index=_whole(self.index), y=_whole(self.y), x=_whole(self.x))
+        super().__post_init__()
         if self.index is None and (self.y, self.x) != (None, None):
             raise InputError(
                 f"energy of layer {self.layer!r} at a position without a channel (accepted: channel, y, x)"
@@ -173,7 +162,3 @@ def unit(address: str | Unit) -> Objective:
     if u.channel is None:
         return Energy(u.layer)
     return Channel(u.layer, u.channel) if u.position is None else Neuron(u.layer, u.channel, *u.position)
-
-
-def _whole(number: int | None) -> int | None:
-    return None if number is None else whole(number)

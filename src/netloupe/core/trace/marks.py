@@ -111,8 +111,8 @@ class Mark:
         """The dimensions that walk along the image."""
         return {axis.dim for axis in self.axes if axis.dim is not None}
 
-    def change(self, y: Axis, x: Axis, **flags: bool) -> Mark:
-        return replace(self, y=y, x=x, **flags)
+    def change(self, y: Axis, x: Axis) -> Mark:
+        return replace(self, y=y, x=x)
 
     def collapse(self, dims: Iterable[int]) -> Mark:
         """Every element reads all of these dimensions."""

@@ -17,9 +17,8 @@ from netloupe.core.errors import InputError, UnknownName
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.data.sources import ImageSource
-from netloupe.studies.features import grid_of, read_features
-from netloupe.studies.folds import class_accuracy, draw_folds
-from netloupe.studies.generalization.measure import generalization
+from netloupe.studies.generalization.folds import class_accuracy, draw_folds
+from netloupe.studies.generalization.measure import generalization, grid_of, read_features
 from netloupe.studies.generalization.probes import Kind, Scale, fit_path, probe, scores_of
 from netloupe.studies.generalization.record import ahead, spread
 from netloupe.studies.generalization.task import KINDS
@@ -265,9 +264,16 @@ def test_a_test_source_and_its_folds() -> None:
 def test_grids_and_usual_layers() -> None:
     lens = Network(lenslet(5).eval(), InputSpec((64, 64)))
     assert list(lens.layers.stage_ends()) == ["pool1", "pool2", "relu3", "pool4", "relu5", "pool6", "relu7"]
-    assert [grid_of(lens, name) for name in ("pool1", "pool2", "relu3", "relu7", "mean", "fc")] == [4, 4, 2, 2, 1, 1]
+    assert [grid_of(lens, name, 2048) for name in ("pool1", "pool2", "relu3", "relu7", "mean", "fc")] == [
+        4,
+        4,
+        2,
+        2,
+        1,
+        1,
+    ]
     assert grid_of(lens, "pool1", 31) == 1
-    found = read_features(net(), colors(), ["conv1"])
+    found = read_features(net(), colors(), ["conv1"], 2048)
     maps = torch.stack([torch.from_numpy(np.asarray(colors().open(i)).copy()) for i in range(24)]).double() / 255
     cell = maps[3, 4:8, 12:16, 1].mean()
     assert found.vectors["conv1"].shape == (24, 48)

@@ -18,9 +18,8 @@ from netloupe.core.device import fast_dtype
 from netloupe.core.errors import InputError, NetworkError, first_line
 from netloupe.core.provenance import machine
 from netloupe.core.watch import SILENT, Watch
-from netloupe.training.checkpoint import Checkpoint
 from netloupe.training.labeled import Images, Score, random_crops, score
-from netloupe.training.loop import Learner, Schedule, side_at, stretches
+from netloupe.training.loop import Checkpoint, Learner, Schedule, side_at, stretches
 from netloupe.training.recorder import Recorder
 from netloupe.zoo.state import as_stored
 

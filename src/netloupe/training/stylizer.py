@@ -27,9 +27,8 @@ from netloupe.data.sources import ImageSource
 from netloupe.render.pictures import encode, from_pixels, grid
 from netloupe.stylenet.network import StyleNet
 from netloupe.synthesis.statistics import PIXELS, Statistics, measured
-from netloupe.training.checkpoint import Checkpoint
 from netloupe.training.crops import crops, turns
-from netloupe.training.loop import Learner, Schedule, side_at, stretches
+from netloupe.training.loop import Checkpoint, Learner, Schedule, side_at, stretches
 
 SMALLEST = 32  # px
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from netloupe.core.errors import InputError
-from netloupe.studies.folds import class_accuracy
+from netloupe.studies.generalization.folds import class_accuracy
 
 Kind = Literal["logistic", "svm"]
 PENALTIES: dict[Kind, tuple[float, ...]] = {  # strong to weak; beside the mean loss, for features of mean square 1 / d

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -73,12 +73,6 @@ class Held(Images):
 
     def record(self) -> Any:
         return [{"name": None, "shape": list(one.shape), "sha256": _digest(one)} for one in self.tensors]
-
-
-class Recorded(Protocol):
-    """Something a task is given that can say what it is: images, a source, a file."""
-
-    def record(self) -> Any: ...
 
 
 class Provenance(dict[str, Any]):

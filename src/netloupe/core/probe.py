@@ -27,8 +27,6 @@ class _Seen:
     version: int
     shape: tuple[int, ...]
     field: ReceptiveField | None
-    overwritten: bool = False
-    same_as: str | None = None
 
 
 @torch.inference_mode(False)
@@ -74,26 +72,17 @@ def list_layers(
     finally:
         for handle in handles:
             handle.remove()
-    first: dict[tuple[int, int], str] = {}
-    for entry in seen:
-        entry.overwritten = entry.output._version != entry.version
-        entry.same_as = first.get((id(entry.output), entry.version))
-        first.setdefault((id(entry.output), entry.version), entry.name)
     missing = {e.name: e.shape for e in seen if e.field is None}
     measured = measure(module, inputs, forward, missing) if missing else {}
-    layers = [
-        Layer(
-            e.name,
-            type(e.module).__name__,
-            e.shape,
-            sum(p.numel() for p in e.module.parameters()),
-            e.field if e.field is not None else measured[e.name],
-            e.module,
-            e.overwritten,
-            e.same_as,
-        )
-        for e in seen
-    ]
+    first: dict[tuple[int, int], str] = {}
+    layers = []
+    for e in seen:
+        field = e.field if e.field is not None else measured[e.name]
+        parameters = sum(p.numel() for p in e.module.parameters())
+        overwritten, same_as = e.output._version != e.version, first.get((id(e.output), e.version))
+        first.setdefault((id(e.output), e.version), e.name)
+        kind = type(e.module).__name__
+        layers.append(Layer(e.name, kind, e.shape, parameters, field, e.module, overwritten, same_as))
     try:
         answer = origins.of(pick_logits(result))
     except (NetworkError, UnknownName):  # no logits: what it gives instead are its features

@@ -44,15 +44,11 @@ class Step:
         return [leaf.value for leaf in tree_flatten(self.arguments)[0] if isinstance(leaf, Ref)]
 
     def filled(self, values: Mapping[int, Any]) -> dict[str, Any]:
-        """The arguments with values in place of `Ref`, which stand in lists at the deepest."""
-
-        def value(given: Any) -> Any:
-            return values[given.value] if isinstance(given, Ref) else given
-
-        return {
-            name: [value(one) for one in given] if isinstance(given, list | tuple) else value(given)
-            for name, given in self.arguments.items()
-        }
+        """The arguments with values in place of `Ref`."""
+        found: dict[str, Any] = tree_map(
+            lambda leaf: values[leaf.value] if isinstance(leaf, Ref) else leaf, self.arguments
+        )
+        return found
 
     def run(self, values: Mapping[int, Tensor], count: int = 1) -> list[Tensor]:
         """The outputs; for `count` images where one was recorded. Raises CantTell."""

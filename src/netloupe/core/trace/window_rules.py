@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_flatten, tree_map
 
 from netloupe.core.trace.geometry import Reads, sliding
 from netloupe.core.trace.graph import Step
@@ -41,8 +41,7 @@ class Call:
     @cached_property
     def leaves(self) -> list[Any]:
         """All arguments, and what stands in lists."""
-        nested = (given if isinstance(given, list) else [given] for given in self.arguments.values())
-        return [leaf for some in nested for leaf in some]
+        return tree_flatten(self.arguments)[0]
 
     @property
     def windowed(self) -> list[Windowed]:

@@ -24,7 +24,7 @@ from netloupe.sweep.engine import sweep
 from netloupe.sweep.peaks import Peaks
 from netloupe.sweep.top import Strongest
 from netloupe.sweep.vectors import Features, Predictions
-from netloupe.zoo.lenslet import lenslet
+from netloupe.zoo.architectures import Lenslet
 
 SIDE = 64
 BATCH_SIZES = (16, 32)  # the forward pass is timed at its best
@@ -60,7 +60,7 @@ def resnet(classes: int = 200) -> nn.Sequential:
 def network(kind: str) -> tuple[Network, str]:
     """A network with random weights, and its layer of features."""
     torch.manual_seed(0)
-    module = lenslet() if kind == "lenslet" else resnet()
+    module = Lenslet() if kind == "lenslet" else resnet()
     net = Network(
         module.eval(), InputSpec(size=(SIDE, SIDE), mean=(0.48, 0.45, 0.4), std=(0.27, 0.26, 0.28)), name=kind
     )

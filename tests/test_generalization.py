@@ -22,7 +22,7 @@ from netloupe.studies.generalization.measure import generalization, grid_of, rea
 from netloupe.studies.generalization.probes import Kind, Scale, fit_path, probe, scores_of
 from netloupe.studies.generalization.record import ahead, spread
 from netloupe.studies.generalization.task import KINDS
-from netloupe.zoo.lenslet import lenslet
+from netloupe.zoo.architectures import Lenslet
 
 # --- folds
 
@@ -262,7 +262,7 @@ def test_a_test_source_and_its_folds() -> None:
 
 
 def test_grids_and_usual_layers() -> None:
-    lens = Network(lenslet(5).eval(), InputSpec((64, 64)))
+    lens = Network(Lenslet(5).eval(), InputSpec((64, 64)))
     assert list(lens.layers.stage_ends()) == ["pool1", "pool2", "relu3", "pool4", "relu5", "pool6", "relu7"]
     assert [grid_of(lens, name, 2048) for name in ("pool1", "pool2", "relu3", "relu7", "mean", "fc")] == [
         4,

@@ -19,7 +19,7 @@ from netloupe.studies.retraining.measure import error, retraining
 from netloupe.studies.retraining.surgery import changed
 from netloupe.studies.retraining.task import parse_changes
 from netloupe.studies.training import fresh, usual_recipe
-from netloupe.zoo.lenslet import Lenslet, lenslet
+from netloupe.zoo.architectures import Lenslet
 
 
 def after(module: nn.Module, text: str, shape: Sequence[int] = (3, 32, 32)) -> nn.Module:
@@ -87,7 +87,7 @@ def _layers(found: nn.Module) -> list[nn.Module]:
 
 
 def test_resized_layer() -> None:
-    own = shapes(after(lenslet(7), "resize conv4 0.5, remove conv6"))
+    own = shapes(after(Lenslet(7), "resize conv4 0.5, remove conv6"))
     assert own["conv4.weight"] == (96, 192, 3, 3)
     assert own["conv4.bias"] == (96,)
     assert own["conv5.weight"] == (320, 96, 3, 3)
@@ -96,7 +96,7 @@ def test_resized_layer() -> None:
     assert own["fc.weight"] == (7, 512)
     both = shapes(after(Lenslet(7, batch_norm=True), "resize conv7 2"))
     assert (both["norm7.weight"], both["fc.weight"]) == ((1024,), (7, 1024))
-    assert shapes(after(lenslet(7), "resize conv4 0.001"))["conv4.weight"][0] == 1
+    assert shapes(after(Lenslet(7), "resize conv4 0.001"))["conv4.weight"][0] == 1
 
 
 def test_linear_layers_after_flattening() -> None:
@@ -156,9 +156,9 @@ def test_what_cannot_be_changed() -> None:
         after(Untraceable(), "remove block", (3, 8, 8))
     for name in ("conv9", "relu3", "pool1"):
         with pytest.raises(UnknownName, match=f"no convolution or linear layer '{name}'"):
-            after(lenslet(7), f"remove {name}")
+            after(Lenslet(7), f"remove {name}")
     with pytest.raises(UnknownName, match="layer 'fc' gives the logits"):
-        after(lenslet(7), "resize fc 2")
+        after(Lenslet(7), "resize fc 2")
 
 
 def test_depthwise_convolutions_follow_their_channels() -> None:
@@ -182,7 +182,7 @@ def test_fresh_networks_have_new_weights_and_classes() -> None:
     assert all(torch.equal(value, held[name]) for name, value in net.module.state_dict().items())
     again = fresh(net, 5, seed=1)
     assert all(torch.equal(a, b) for a, b in zip(found.parameters(), again.parameters(), strict=True))
-    lens = fresh(Network(lenslet(7).eval(), InputSpec((64, 64))), 5)
+    lens = fresh(Network(Lenslet(7).eval(), InputSpec((64, 64))), 5)
     assert isinstance(lens, Lenslet)
     assert (lens.batch_norm, lens.classes) == (True, 5)
     with pytest.raises(NetworkError, match="no linear layer that gives its 4 logits"):
@@ -190,7 +190,7 @@ def test_fresh_networks_have_new_weights_and_classes() -> None:
 
 
 def test_recipes() -> None:
-    lens = Network(lenslet(7).eval(), InputSpec((64, 64)))
+    lens = Network(Lenslet(7).eval(), InputSpec((64, 64)))
     recipe = usual_recipe(lens, fresh(lens, 3), 3000, epochs=24)
     assert (recipe.sizes, recipe.finish, recipe.epochs, recipe.batch) == (((40, 8), (48, 9), (56, 4)), 3, 24, 32)
     fixed = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))

@@ -8,8 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from netloupe.core.errors import InputError
-from netloupe.zoo.lenslet import PLAN, Lenslet
-from netloupe.zoo.zfnet import zfnet
+from netloupe.zoo.architectures import PLAN, Lenslet, zfnet
 
 
 def trained_looking(classes: int, channels: int = 3) -> Lenslet:

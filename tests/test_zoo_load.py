@@ -17,11 +17,10 @@ from netloupe.core.errors import InputError, NetworkError, UnknownName
 from netloupe.core.inputs import InputSpec
 from netloupe.data.images import load_images
 from netloupe.zoo import load as load_module
-from netloupe.zoo.lenslet import Lenslet
+from netloupe.zoo.architectures import Lenslet, zfnet
 from netloupe.zoo.load import load
 from netloupe.zoo.specs import parse_inputs
 from netloupe.zoo.state import header, read_state, save_weights
-from netloupe.zoo.zfnet import zfnet
 
 TINY = """
 from torch import nn

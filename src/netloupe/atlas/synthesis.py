@@ -25,7 +25,6 @@ from netloupe.synthesis.visualize import visualize
 RANKED = 60  # photographs of a channel that are grouped into facets
 
 _BEST = 9  # photographs of a channel that its image is compared with
-_REST = 64  # any photographs, for comparison
 _SHOWN = 6  # photographs of a facet
 _SIDE = 256  # px of an image, at most
 

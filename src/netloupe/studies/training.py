@@ -14,7 +14,7 @@ from netloupe.core.network import Network
 from netloupe.core.watch import SILENT, Watch
 from netloupe.training.classifier import ClassifierRecipe, fit
 from netloupe.training.labeled import Images
-from netloupe.zoo.lenslet import Lenslet
+from netloupe.zoo.architectures import Lenslet
 
 EPOCHS = 24
 BATCH = 32

@@ -25,8 +25,6 @@ from netloupe.stylenet.video import VIDEO_SUFFIXES, Writer, camera, frames, pyav
 
 _LONGEST = 60  # characters of a stem
 
-"""Takes what is going on, how much of it is done and how much there is."""
-
 
 @dataclass(frozen=True)
 class Applied:

@@ -21,11 +21,10 @@ from netloupe.training.card import classifier_card, classifier_page
 from netloupe.training.classifier import ClassifierRecipe, train
 from netloupe.training.labeled import Images, read_labeled
 from netloupe.training.recorder import Recorder
+from netloupe.zoo.architectures import Lenslet, zfnet
 from netloupe.zoo.files import build_from_file
 from netloupe.zoo.labels import read_labels
-from netloupe.zoo.lenslet import Lenslet
 from netloupe.zoo.state import header, save_weights
-from netloupe.zoo.zfnet import zfnet
 
 ARCHITECTURES = ("lenslet", "zfnet", "path/to/file.py:FACTORY")
 

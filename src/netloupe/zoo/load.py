@@ -15,12 +15,11 @@ from netloupe.core.files import file_digest, portable
 from netloupe.core.head import Head
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
+from netloupe.zoo.architectures import Lenslet, zfnet
 from netloupe.zoo.files import build_from_file
 from netloupe.zoo.labels import read_labels
-from netloupe.zoo.lenslet import Lenslet
 from netloupe.zoo.libraries import Built, build_timm, build_torchvision
 from netloupe.zoo.state import Stored, fill, read_state
-from netloupe.zoo.zfnet import zfnet
 
 EMBEDDED = Path(__file__).parent / "weights" / "lenslet.safetensors"
 RANDOM = "random"
@@ -162,21 +161,19 @@ def _embedded() -> Stored:
 
 
 def _lenslet(stored: Stored | None, classes: int | None) -> Lenslet:
-    if stored is None:
-        return Lenslet(classes if classes is not None else 200)
-    found = stored.length("fc.weight", 0, 200)
-    channels = stored.length("conv1.weight", 1, 3)
-    return Lenslet(
-        classes if classes is not None else found, batch_norm="norm1.weight" in stored.state, channels=channels
-    )
+    norm = stored is not None and "norm1.weight" in stored.state
+    found, channels = _shape(stored, "fc.weight", 200)
+    return Lenslet(classes if classes is not None else found, batch_norm=norm, channels=channels)
 
 
 def _zfnet(stored: Stored | None, classes: int | None, size: tuple[int, int]) -> nn.Module:
-    if stored is None:
-        return zfnet(classes if classes is not None else 1000, size)
-    found = stored.length("fc8.weight", 0, 1000)
-    channels = stored.length("conv1.weight", 1, 3)
+    found, channels = _shape(stored, "fc8.weight", 1000)
     return zfnet(classes if classes is not None else found, size, channels=channels)
+
+
+def _shape(stored: Stored | None, last: str, classes: int) -> tuple[int, int]:
+    """The classes and channels of the network in a file, `classes` and 3 without one; last: its last weights."""
+    return (classes, 3) if stored is None else (stored.length(last, 0, classes), stored.length("conv1.weight", 1, 3))
 
 
 def _file_and_factory(model: str) -> tuple[Path, str]:

@@ -26,6 +26,7 @@ from netloupe.atlas.parts.images import SPACES
 from netloupe.atlas.parts.layout import Layout
 from netloupe.atlas.sheets import THUMB
 from netloupe.atlas.store import FORMAT, Store
+from netloupe.core.identity import Identity
 from netloupe.render.pictures import encode
 
 CLASSES = 200
@@ -37,7 +38,7 @@ CHUNK = 10_000  # images written at once
 def write_atlas(folder: Path, count: int) -> Path:
     """An atlas of `count` made-up images of 200 classes, whose points are scattered around their classes' centers."""
     rng = np.random.default_rng(0)
-    store = Store.begin(folder, {"made up": count})
+    store = Store.begin(folder, Identity(made_up=count), Layout.tables)
     centers = rng.normal(0, 1, (CLASSES, 2))
     looks = rng.integers(0, 256, (CLASSES, 4, 4, 3))
     points = np.empty((count, 2), np.float32)
@@ -54,7 +55,7 @@ def write_atlas(folder: Path, count: int) -> Path:
     for space in SPACES:
         row = {"space": space, "ids": list(range(count)), "x": points[:, 0].tolist(), "y": points[:, 1].tolist()}
         about = json.dumps({"method": "none", "notes": ["made up"]})
-        store.put(layout.rows("embeddings", [{**row, "about": about, "missing": None}]))
+        store.put({"embeddings": [{**row, "about": about, "missing": None}]})
         points = points[:, ::-1]
     store.put(layout.sheets("made up"))
     store.put({"provenance": pa.table({"network": [json.dumps(_document(count))]})})

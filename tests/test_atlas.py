@@ -32,6 +32,7 @@ from netloupe.atlas.sheets import typical
 from netloupe.atlas.store import Store
 from netloupe.atlas.synthesis import Synthesis
 from netloupe.core.errors import Cancelled, InputError, StoreError, UnknownName
+from netloupe.core.identity import Identity
 from netloupe.core.network import Network
 from netloupe.data.images import load_images, open_image
 from netloupe.data.open import open_source
@@ -338,6 +339,9 @@ def test_mistakes_are_one_plain_line(atlas: Path, tmp_path: Path) -> None:
     (other / "atlas.json").write_text(json.dumps({"format": 99}))
     with pytest.raises(StoreError, match="has format 99, this version reads 4"):
         Store.open(other)
+    Store.begin(tmp_path / "cut", Identity(layers=["a"], k=9), {})  # and killed
+    with pytest.raises(StoreError, match=r"\.cut\.partial is of another atlas, its k: 9, now: 5; delete it"):
+        Store.begin(tmp_path / "cut", Identity(layers=["a"], k=5), {})
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "x.jpg").write_bytes(b"")
     with pytest.raises(InputError, match="none of 1 images of .*: x.jpg: not an image"):

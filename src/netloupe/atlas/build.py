@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,10 @@ from netloupe.analysis.layout.embedding import LEAST, METHODS, embed_vectors
 from netloupe.analysis.unproject import named_rule
 from netloupe.atlas.making import Making
 from netloupe.atlas.parts import PARTS
-from netloupe.atlas.store import Store
+from netloupe.atlas.store import FORMAT, Store
 from netloupe.atlas.synthesis import Synthesis
 from netloupe.core.errors import InputError, unknown
+from netloupe.core.identity import Identity
 from netloupe.core.network import Network
 from netloupe.core.rules import Rule
 from netloupe.core.watch import SILENT, Watch
@@ -78,18 +79,23 @@ def build(
     how = (synthesize if synthesize is not None else Synthesis()).checked(net)
     if missing := [name for name in how.layers if name not in layers]:
         raise InputError(f"images of layer {missing[0]!r}, which the atlas leaves out (accepted: {', '.join(layers)})")
-    making = Making(net, source, layers, features, k, project, map_by, how, batch_size, watch)
-    identity = making.identity()
+    identity = Identity(
+        network=net.fingerprint(),
+        name=net.name,
+        labels=net.labels,
+        source=source.spec,
+        images=source.fingerprint(),
+        layers=layers,
+        k=k,
+        project=project,
+        format=FORMAT,
+        map=map_by,
+        synthesize=asdict(how),
+    )
     if Store.is_of(out, identity):
         return _report_of(out, time.monotonic() - start)
-    store = Store.begin(out, identity)
-    _make(making.into(store, {table: schema for part in PARTS for table, schema in part.tables.items()}), store)
-    store.finish(out)
-    return replace(_report_of(out, time.monotonic() - start), fresh=True)
-
-
-def _make(making: Making, store: Store) -> None:
-    """Every step of every part that the store lacks."""
+    store = Store.begin(out, identity, {name: columns for part in PARTS for name, columns in part.tables.items()})
+    making = Making(net, source, store, layers, features, k, project, map_by, how, batch_size, watch)
     for kind in PARTS:
         part = kind(store)
         for step in part.steps(making):
@@ -98,6 +104,8 @@ def _make(making: Making, store: Store) -> None:
                 store.put(step.make(), key)
         making.told.append(part.about(making))
     making.clear()
+    store.finish(out)
+    return replace(_report_of(out, time.monotonic() - start), fresh=True)
 
 
 def _features(net: Network, layers: Sequence[str] | None) -> str:

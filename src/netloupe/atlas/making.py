@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-import pyarrow as pa
-
 from netloupe.analysis.unproject import no_rectifier, rectifies
 from netloupe.atlas.pictures import Photographs, Pictures
-from netloupe.atlas.store import FORMAT, Store
+from netloupe.atlas.store import Store
 from netloupe.atlas.synthesis import Synthesis
-from netloupe.core.identity import Identity
 from netloupe.core.network import Network
-from netloupe.core.provenance import provenance
 from netloupe.core.rules import Rule
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.labels import class_names, of_network
@@ -49,6 +45,7 @@ class Making:
 
     net: Network
     source: ImageSource
+    store: Store
     layers: Sequence[str]
     feature_layer: str
     k: int
@@ -57,29 +54,7 @@ class Making:
     synthesis: Synthesis
     batch_size: int = 32
     watch: Watch = SILENT
-    store: Store | None = None
-    tables: Mapping[str, pa.Schema] = field(default_factory=dict)
     told: list[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]] = field(default_factory=list)
-
-    def identity(self) -> Identity:
-        """What makes an atlas the same one."""
-        return Identity(
-            network=self.net.fingerprint(),
-            name=self.net.name,
-            labels=self.net.labels,
-            source=self.source.spec,
-            images=self.source.fingerprint(),
-            layers=self.layers,
-            k=self.k,
-            project=self.project,
-            format=FORMAT,
-            map=self.map_by,
-            synthesize=asdict(self.synthesis),
-        )
-
-    def into(self, store: Store, tables: Mapping[str, pa.Schema]) -> Making:
-        """The same, made in a store that holds these tables."""
-        return replace(self, store=store, tables=tables)
 
     @cached_property
     def rule(self) -> Rule | None:
@@ -108,7 +83,6 @@ class Making:
 
     @cached_property
     def _photographs(self) -> Photographs:
-        assert self.store is not None
         inputs = self.net.inputs
         kept = self.store.path / _PIXELS if self.rule is not None or self.synthesis.layers else None
         return Photographs(self.source, inputs.size, inputs.channels, kept, not (self.store.path / _STATE).exists())
@@ -119,10 +93,9 @@ class Making:
 
         Raises InputError where no image can be read.
         """
-        assert self.store is not None
         patches, peaks, classes = Strongest(max(self.k, self.synthesis.ranked)), Peaks(), ClassMeans()
         features = Features(self.feature_layer)
-        pictures = Pictures(self.store, self.tables["images"], self.source, self._photographs, self.map_layers)
+        pictures = Pictures(self.store, self.source, self._photographs, self.map_layers)
         seen = replace(self.source, opener=self._photographs.open, ids=None)
         report = sweep(
             self.net,
@@ -137,21 +110,7 @@ class Making:
         check_any_read(report, self.source)
         return Found(patches.result(), peaks.result(), classes.result(), features.result(), report.skipped)
 
-    def provenance(self) -> dict[str, Any]:
-        """Where the atlas comes from."""
-        return provenance(
-            self.net,
-            "atlas",
-            images=self.source.title,
-            k=self.k,
-            project=self.rule,
-            synthesis=asdict(self.synthesis),
-            map=self.map_by,
-            fingerprint=self.source.fingerprint(),
-        )
-
     def clear(self) -> None:
         """Remove what only the build needed."""
-        assert self.store is not None
         for name in (_STATE, _PIXELS):
             (self.store.path / name).unlink(missing_ok=True)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator, Mapping
-from functools import cached_property, partial
+from collections.abc import Iterator
+from functools import cached_property
 from importlib import resources
 from typing import Any
 from urllib.parse import quote, unquote
 
 from netloupe.atlas.parts import PARTS
+from netloupe.atlas.parts.part import WORD
 from netloupe.atlas.store import Store
 from netloupe.core.errors import StoreError
 from netloupe.core.numbers import finite
@@ -27,7 +28,7 @@ class Pages:
         self.store = store
         self._lock = threading.Lock()
         self._resources = [resource for part in PARTS for resource in part(store).resources()]
-        self._patterns = [re.compile(_WORD.sub(_group, re.escape(resource.path))) for resource in self._resources]
+        self._patterns = [re.compile(WORD.sub(_group, re.escape(resource.path))) for resource in self._resources]
 
     @cached_property
     def _layers(self) -> dict[str, int]:
@@ -63,16 +64,9 @@ class Pages:
         slugs = [quote(name, safe="") for name in self._layers]
         for resource in self._resources:
             for key in resource.listed():
-                words = dict(zip(_WORD.findall(resource.path), key, strict=True))
+                words = dict(zip(WORD.findall(resource.path), key, strict=True))
                 named = {word: slugs[n] if word == "LAYER" else str(n) for word, n in words.items()}
-                yield _WORD.sub(partial(_named, named), resource.path)
-
-
-_WORD = re.compile("[A-Z]+")
-
-
-def _named(names: Mapping[str, str], word: re.Match[str]) -> str:
-    return names[word[0]]
+                yield WORD.sub(lambda word, named=named: named[word[0]], resource.path)  # type: ignore[misc]
 
 
 def _group(word: re.Match[str]) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import final
 
 import numpy as np
-import pyarrow as pa
 from PIL import Image
 from torch import Tensor
 
@@ -64,12 +63,10 @@ class Photographs:
 
 @final
 class Pictures(Sink):
-    """Writes the rows of table `images`, of this schema; `layers` are the rows of the sheets of maps."""
+    """Writes the rows of table `images`; `layers` are the rows of the sheets of maps."""
 
-    def __init__(
-        self, store: Store, schema: pa.Schema, source: ImageSource, photographs: Photographs, layers: Sequence[str]
-    ) -> None:
-        self._store, self._schema, self._source = store, schema, source
+    def __init__(self, store: Store, source: ImageSource, photographs: Photographs, layers: Sequence[str]) -> None:
+        self._store, self._source = store, source
         self._photographs, self._layers = photographs, layers
         there = store.arrow("images", columns=["id"])["id"].to_pylist() if store.count("images") else []
         self._next = max(there, default=-1) + 1
@@ -96,7 +93,7 @@ class Pictures(Sink):
 
     def flush(self) -> None:
         if self._rows:
-            self._store.put({"images": pa.Table.from_pylist(self._rows, schema=self._schema)})
+            self._store.put({"images": self._rows})
             self._next = int(str(self._rows[-1]["id"])) + 1
             self._rows = []
 

@@ -17,10 +17,14 @@ import pyarrow as pa
 
 from netloupe.core.errors import StoreError, first_line
 from netloupe.core.files import write_atomically
+from netloupe.core.identity import Identity
 
 FORMAT = 4
 _MARK = "atlas.json"
 _JOURNAL = "journal.json"
+
+Rows = Mapping[str, Sequence[Mapping[str, Any]] | pa.Table]
+"""Table -> rows for it."""
 
 
 class Store:
@@ -30,8 +34,10 @@ class Store:
     else. What a killed build wrote beyond that is taken back when it goes on.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, tables: Mapping[str, str] | None = None) -> None:
+        """tables: of one in the making, the columns of each, as in "id int64, classes int32[]"; [] means a list."""
         self.path = path
+        self._columns = dict(tables or {})
         self._steps: list[str] = []
         self._versions: dict[str, int] = {}
 
@@ -53,24 +59,26 @@ class Store:
         return cls(path)
 
     @classmethod
-    def begin(cls, path: Path, identity: Mapping[str, Any]) -> Store:
-        """The atlas in the making beside `path`: gone on with if of the same identity, otherwise begun anew.
+    def begin(cls, path: Path, identity: Identity, tables: Mapping[str, str]) -> Store:
+        """The atlas in the making beside `path`, gone on with where one was cut short.
 
-        Raises StoreError if `path` holds something that is no atlas, or can't be written.
+        Raises StoreError if `path` holds something that is no atlas, or can't be written, or if what was cut short was
+        of another identity.
         """
         if path.exists() and _read(path / _MARK) is None and (not path.is_dir() or any(path.iterdir())):
             raise StoreError(f"{path} holds something that is no atlas; give another --out")
-        store = cls(path.with_name(f".{path.name}.partial"))
+        store = cls(path.with_name(f".{path.name}.partial"), tables)
         journal = _read(store.path / _JOURNAL)
-        if journal is not None and journal.get("identity") == identity:
-            store._go_on(journal)
-        else:
+        if journal is None:
             shutil.rmtree(store.path, ignore_errors=True)
-        store._identity = dict(identity)
+        else:
+            identity.check(journal["identity"], store.path, "atlas")
+            store._go_on(journal)
+        store._identity = identity
         store._note()
         return store
 
-    _identity: dict[str, Any]
+    _identity: Identity
 
     def _go_on(self, journal: Mapping[str, Any]) -> None:
         self._steps, self._versions = journal["steps"], journal["versions"]
@@ -86,10 +94,10 @@ class Store:
         write_atomically(self.path / _JOURNAL, json.dumps(journal).encode())
 
     @staticmethod
-    def is_of(path: Path, identity: Mapping[str, Any]) -> bool:
+    def is_of(path: Path, identity: Identity) -> bool:
         """Whether a finished atlas of this identity lies at `path`."""
         mark = _read(path / _MARK)
-        return mark is not None and mark.get("format") == FORMAT and mark.get("identity") == identity
+        return mark is not None and identity.differs(mark.get("identity", {})) is None
 
     def finish(self, path: Path) -> Store:
         """Put the finished atlas in place at `path`, in one step, instead of what was there."""
@@ -111,13 +119,14 @@ class Store:
         """Whether a step of the build is whole."""
         return step in self._steps
 
-    def put(self, rows: Mapping[str, pa.Table], step: str | None = None) -> None:
+    def put(self, rows: Rows, step: str | None = None) -> None:
         """Append rows to tables, which are made where they are not there: all of them or, after a kill, none.
 
         step: the step of the build that is whole with them. Raises StoreError on a full or read-only disk.
         """
         try:
-            for table, added in rows.items():
+            for table, given in rows.items():
+                added = given if isinstance(given, pa.Table) else self._typed(table, given)
                 if table in self._tables():
                     opened = self._database.open_table(table)
                     opened.add(added)
@@ -156,6 +165,10 @@ class Store:
         document: dict[str, Any] = json.loads(self.rows("provenance")[0]["network"])
         return document
 
+    def _typed(self, table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+        pairs = [column.split() for column in self._columns[table].split(", ")]
+        return pa.Table.from_pylist(list(rows), pa.schema([(name, _kind(kind)) for name, kind in pairs]))
+
     def _tables(self) -> set[str]:
         return {p.stem for p in self.path.glob("*.lance")}
 
@@ -163,6 +176,10 @@ class Store:
 def any_of(column: str, values: Sequence[int]) -> str:
     """The SQL condition that a column holds one of the values."""
     return f"{column} IN ({', '.join(map(str, values))})"
+
+
+def _kind(name: str) -> pa.DataType:
+    return pa.list_(_kind(name.removesuffix("[]"))) if name.endswith("[]") else pa.type_for_alias(name)
 
 
 def _read(file: Path) -> dict[str, Any] | None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from netloupe.atlas.parts.part import About, Part, Resource, Rows, Step
+from netloupe.atlas.parts.part import About, Part, Resource, Step
 from netloupe.atlas.sheets import MAP_COLUMNS, MAP_SIDE, THUMB
-from netloupe.atlas.store import any_of
+from netloupe.atlas.store import Rows, any_of
 
 if TYPE_CHECKING:
     from netloupe.atlas.making import Making
@@ -26,30 +26,10 @@ _TOGETHER = 4096  # thumbnails held at once
 
 class Images(Part):
     tables: ClassVar = {
-        "images": pa.schema(  # an image
-            [
-                ("id", pa.int64()),
-                ("name", pa.string()),
-                ("label", pa.int32()),
-                ("classes", pa.list_(pa.int32())),
-                ("probabilities", pa.list_(pa.float32())),
-                ("jpeg", pa.binary()),
-                ("thumb", pa.binary()),
-                ("maps", pa.binary()),
-                ("map_channels", pa.list_(pa.int32())),
-                ("map_peaks", pa.list_(pa.float32())),
-            ]
-        ),
-        # an image; all vectors are of one length, which the table's own schema states
-        "features": pa.schema([("id", pa.int64()), ("vector", pa.list_(pa.float32()))]),
-        "neighbors": pa.schema(  # an image in one space
-            [
-                ("id", pa.int64()),
-                ("space", pa.string()),
-                ("ids", pa.list_(pa.int64())),
-                ("distances", pa.list_(pa.float32())),
-            ]
-        ),
+        "images": "id int64, name string, label int32, classes int32[], probabilities float32[], jpeg binary, "
+        "thumb binary, maps binary, map_channels int32[], map_peaks float32[]",
+        "features": "id int64, vector float32[]",  # of an image; all vectors are of one length
+        "neighbors": "id int64, space string, ids int64[], distances float32[]",  # of an image in one space
     }
 
     def steps(self, making: Making) -> Iterator[Step]:
@@ -74,7 +54,7 @@ class Images(Part):
             {"id": i, "space": space, "ids": row[known].tolist(), "distances": far[known].tolist()}
             for i, row, far, known in zip(ids.tolist(), near, distances, near >= 0, strict=True)
         ]
-        return self.rows("neighbors", found)
+        return {"neighbors": found}
 
     def _nearest(self, space: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Ids (n,), and of each its nearest others (n, k), -1 for none, with their Euclidean distances (n, k)."""
@@ -110,14 +90,11 @@ class Images(Part):
         return About(told)
 
     def resources(self) -> Sequence[Resource]:
-        def keys() -> list[tuple[int]]:
-            return [(i,) for i in sorted(self.store.arrow("images", columns=["id"])["id"].to_pylist())]
-
         return [
             Resource("data/images/BLOCK.json", self._block, lambda: [(i,) for i in range(self._blocks())]),
-            Resource("data/image/ID.json", self._image, keys),
-            Resource("img/ID.jpg", lambda i: self.one("images", f"id = {i}", "jpeg"), keys),
-            Resource("maps/ID.jpg", lambda i: self.one("images", f"id = {i}", "maps"), keys),
+            Resource("data/image/ID.json", self._image, lambda: self.keys("images", "id")),
+            self.stored("img/ID.jpg", "images", "jpeg"),
+            self.stored("maps/ID.jpg", "images", "maps"),
         ]
 
     def _blocks(self) -> int:
@@ -182,7 +159,7 @@ def vectors_of(part: Part, space: str, ids: np.ndarray | None = None) -> tuple[n
     """Ids (n,), ascending, and vectors (n, d) float32 of a space: of all images, or of those with the given ids."""
     if space == "pixels":
         ids, thumbs = thumbs_of(part, ids)
-        return ids, thumbs.reshape(len(ids), -1).astype(np.float32) / 255
+        return ids, np.divide(thumbs.reshape(len(ids), -1), 255, dtype=np.float32)
     where = None if ids is None else any_of("id", ids.tolist())
     table = part.store.arrow("features", where, columns=["id", "vector"])
     found, column = table["id"].to_numpy(), table["vector"].combine_chunks()

@@ -13,11 +13,11 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import pyarrow as pa
 
 from netloupe.atlas.parts.images import SPACES, thumbs_of, vectors_of
-from netloupe.atlas.parts.part import About, Part, Resource, Rows, Step
+from netloupe.atlas.parts.part import About, Part, Resource, Step
 from netloupe.atlas.sheets import THUMB
+from netloupe.atlas.store import Rows
 from netloupe.core.errors import InputError
 from netloupe.core.watch import Watch
 from netloupe.render.pictures import Picture, encode
@@ -36,19 +36,9 @@ _STEPS = 1000  # of a space, whatever a method counts
 
 class Layout(Part):
     tables: ClassVar = {
-        "embeddings": pa.schema(  # a space
-            [
-                ("space", pa.string()),
-                ("ids", pa.list_(pa.int64())),
-                ("x", pa.list_(pa.float32())),
-                ("y", pa.list_(pa.float32())),
-                ("about", pa.string()),  # JSON
-                ("missing", pa.string()),
-            ]
-        ),
-        # of the map: ids in the order of places, and `channels` of `data/map.json` (JSON)
-        "map": pa.schema([("ids", pa.list_(pa.int64())), ("document", pa.string())]),
-        "sprites": pa.schema([("side", pa.int32()), ("sheet", pa.int32()), ("jpeg", pa.binary())]),  # a sheet
+        "embeddings": "space string, ids int64[], x float32[], y float32[], about string, missing string",
+        "map": "ids int64[], document string",  # ids in the order of places; JSON, as `about`
+        "sprites": "side int32, sheet int32, jpeg binary",
     }
 
     def steps(self, making: Making) -> Iterator[Step]:
@@ -65,7 +55,7 @@ class Layout(Part):
 
     def _embedding(self, space: str, method: str, watch: Watch) -> Rows:
         ids, vectors = vectors_of(self, space)
-        return self.rows("embeddings", [{"space": space, "ids": ids.tolist(), **embedded(vectors, method, watch)}])
+        return {"embeddings": [{"space": space, "ids": ids.tolist(), **embedded(vectors, method, watch)}]}
 
     def sheets(self, layer: str) -> Rows:
         """The thumbnails in the order of places, that order, and the range of each channel."""
@@ -82,7 +72,7 @@ class Layout(Part):
                 sprites.append({"side": side, "sheet": number, "jpeg": jpeg})
         _, vectors = vectors_of(self, "features")
         row = {"ids": ids[order].tolist(), "document": json.dumps(_channels(layer, vectors))}
-        return {**self.rows("sprites", sprites), **self.rows("map", [row])}
+        return {"sprites": sprites, "map": [row]}
 
     def _spaces(self) -> tuple[list[str], dict[str, str]]:
         """The spaces that have a map, and why others have none."""
@@ -112,27 +102,18 @@ class Layout(Part):
         return About({"map": {"method": making.map_by, "layer": layer, "spaces": spaces, "missing": missing}})
 
     def resources(self) -> Sequence[Resource]:
-        def sheets() -> Iterator[tuple[int, int]]:
-            for side in SIDES if self._there else ():
-                yield from ((side, sheet) for sheet in range(math.ceil(len(self._ids) / (SHEET // side) ** 2)))
-
-        def blocks() -> list[tuple[int]]:
-            return [(block,) for block in range(math.ceil(len(self._ids) / BLOCK))] if self._there else []
-
-        def once() -> list[tuple[()]]:
-            return [()] if self._there else []
-
+        found = self.store.network["map"]
+        if found is None or not found["spaces"]:
+            return []
         return [
-            Resource("data/map.json", lambda: self._document if self._there else None, once),
-            Resource("data/map/points.bin", lambda: self._points if self._there else None, once),
-            Resource("data/map/features/BLOCK.bin", lambda i: self._features(i) if self._there else None, blocks),
-            Resource("sprites/SIDE/SHEET.jpg", lambda *key: self._sprites(*key) if self._there else None, sheets),
+            Resource("data/map.json", lambda: self._document),
+            Resource("data/map/points.bin", lambda: self._points),
+            Resource("data/map/features/BLOCK.bin", self._features, self._blocks),
+            self.stored("sprites/SIDE/SHEET.jpg", "sprites", "jpeg"),
         ]
 
-    @cached_property
-    def _there(self) -> bool:
-        found = self.store.network["map"]
-        return found is not None and len(found["spaces"]) > 0
+    def _blocks(self) -> list[tuple[int]]:
+        return [(block,) for block in range(math.ceil(len(self._ids) / BLOCK))]
 
     @cached_property
     def _ids(self) -> np.ndarray:
@@ -177,10 +158,6 @@ class Layout(Part):
             return None
         known, vectors = vectors_of(self, "features", ids)
         return quantized(vectors[np.searchsorted(known, ids)], self._ranges).tobytes()
-
-    def _sprites(self, side: int, sheet: int) -> bytes | None:
-        found: bytes | None = self.one("sprites", f"side = {side} AND sheet = {sheet}", "jpeg")
-        return found
 
 
 _BY_RANK = ("classes", "probabilities")

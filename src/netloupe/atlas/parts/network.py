@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import pyarrow as pa
-
-from netloupe.atlas.parts.part import About, Part, Resource, Rows, Step
-from netloupe.atlas.store import FORMAT
+from netloupe.atlas.parts.part import About, Part, Resource, Step
+from netloupe.atlas.store import FORMAT, Rows
 
 if TYPE_CHECKING:
     from netloupe.atlas.making import Making
 
 
 class NetworkPage(Part):
-    tables: ClassVar = {"provenance": pa.schema([("network", pa.string())])}  # the build: the document (JSON)
+    tables: ClassVar = {"provenance": "network string"}  # of the build: the document (JSON)
 
     def steps(self, making: Making) -> Iterator[Step]:
         yield Step("document", lambda: self._document(making))
@@ -34,7 +33,7 @@ class NetworkPage(Part):
             "source_classes": making.source_classes,
             "labeled": source.labels is not None,
             "parameters": sum(p.numel() for p in net.module.parameters()),
-            "provenance": making.provenance(),
+            "provenance": _provenance(making),
             "layers": [],
         }
         layers = [
@@ -50,10 +49,25 @@ class NetworkPage(Part):
         for network, more in making.told:
             document |= network
             layers = [own | dict(one) for own, one in zip(layers, more or [{}] * len(layers), strict=True)]
-        return self.rows("provenance", [{"network": json.dumps(document | {"layers": layers})}])
+        return {"provenance": [{"network": json.dumps(document | {"layers": layers})}]}
 
     def about(self, making: Making) -> About:
         return About({})
 
     def resources(self) -> Sequence[Resource]:
         return [Resource("data/network.json", lambda: self.store.network)]
+
+
+def _provenance(making: Making) -> dict[str, Any]:
+    from netloupe.core.provenance import provenance
+
+    return provenance(
+        making.net,
+        "atlas",
+        images=making.source.title,
+        k=making.k,
+        project=making.rule,
+        synthesis=asdict(making.synthesis),
+        map=making.map_by,
+        fingerprint=making.source.fingerprint(),
+    )

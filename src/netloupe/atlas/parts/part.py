@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-import pyarrow as pa
-
-from netloupe.atlas.store import Store
+from netloupe.atlas.store import Rows, Store
 
 if TYPE_CHECKING:
     from netloupe.atlas.making import Making  # serving an atlas begins at once, without torch
 
-Rows = Mapping[str, pa.Table]
-"""Table -> rows for it."""
+WORD = re.compile("[A-Z]+")
+"""What of a resource's path stands for a number, or a layer."""
 
 
 class Resource(NamedTuple):
@@ -51,7 +50,8 @@ class Part(ABC):
     Serving and exporting go through the resources.
     """
 
-    tables: ClassVar[Mapping[str, pa.Schema]]
+    tables: ClassVar[Mapping[str, str]]
+    """Its tables and their columns, as `Store` takes them."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -68,9 +68,18 @@ class Part(ABC):
     def resources(self) -> Sequence[Resource]:
         """What the page can ask for."""
 
-    def rows(self, table: str, rows: Sequence[Mapping[str, Any]]) -> Rows:
-        """Rows as they go into a table."""
-        return {table: pa.Table.from_pylist(list(rows), schema=self.tables[table])}
+    def stored(self, path: str, table: str, column: str) -> Resource:
+        """A column of a table, whose rows are found by the columns that the words of the path name."""
+        words = [word.lower() for word in WORD.findall(path)]
+
+        def read(*key: int) -> Any:
+            return self.one(table, " AND ".join(f"{w} = {n}" for w, n in zip(words, key, strict=True)), column)
+
+        return Resource(path, read, lambda: self.keys(table, *words))
+
+    def keys(self, table: str, *columns: str) -> list[tuple[int, ...]]:
+        """These columns of all rows, in order."""
+        return sorted(tuple(row[c] for c in columns) for row in self.store.rows(table, columns=columns))
 
     def one(self, table: str, where: str, column: str) -> Any:
         """The value in the first row for which the condition holds; None where there is none."""

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
 
-import pyarrow as pa
-
-from netloupe.atlas.parts.part import About, Part, Resource, Rows, Step
-from netloupe.atlas.parts.units import block_of
-from netloupe.atlas.sheets import PROJECTION_COLUMNS, UNITS_PER_BLOCK, projection_side
-from netloupe.atlas.store import Store, any_of
+from netloupe.atlas.parts.part import About, Part, Resource, Step
+from netloupe.atlas.sheets import PROJECTION_COLUMNS, projection_side
+from netloupe.atlas.store import Rows, any_of
 
 if TYPE_CHECKING:
     from netloupe.atlas.making import Making
@@ -22,13 +19,9 @@ if TYPE_CHECKING:
 
 class Projections(Part):
     tables: ClassVar = {
-        "projections": pa.schema([("layer", pa.int32()), ("channel", pa.int32()), ("jpeg", pa.binary())]),  # a channel
-        "alike": pa.schema([("layer", pa.int32()), ("random", pa.float32()), ("channels", pa.float32())]),  # a layer
+        "projections": "layer int32, channel int32, jpeg binary",
+        "alike": "layer int32, random float32, channels float32",  # of a layer
     }
-
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
-        self._mosaics = lru_cache(maxsize=4)(self._read)
 
     def steps(self, making: Making) -> Iterator[Step]:
         from netloupe.analysis.unproject import chains
@@ -69,7 +62,7 @@ class Projections(Part):
         dtype = draw.dtype_for(net, samples[chain[0]], read, rule)
         made = draw.mosaics(net, patches, read, rule, dtype, making.batch_size, told)
         mosaics = [{"layer": layers.index(name), "channel": channel, "jpeg": jpeg} for name, channel, jpeg in made]
-        return {**self.rows("alike", alike), **self.rows("projections", mosaics)}
+        return {"alike": alike, "projections": mosaics}
 
     def about(self, making: Making) -> About:
         size = projection_side(making.net.inputs.size)
@@ -80,21 +73,6 @@ class Projections(Part):
         return About({"projections": told}, [{"alike": alike.get(i)} for i in range(len(making.layers))])
 
     def resources(self) -> Sequence[Resource]:
-        return [Resource("projections/LAYER/CHANNEL.jpg", self._mosaic, self._keys)]
-
-    @property
-    def _there(self) -> bool:
-        return self.store.network["projections"]["rule"] is not None
-
-    def _keys(self) -> list[tuple[int, int]]:
-        rows: list[dict[str, Any]] = []
-        if self._there:
-            rows = self.store.rows("projections", columns=["layer", "channel"])
-        return sorted((row["layer"], row["channel"]) for row in rows)
-
-    def _mosaic(self, layer: int, channel: int) -> bytes | None:
-        return self._mosaics(layer, channel // UNITS_PER_BLOCK).get(channel) if self._there else None
-
-    def _read(self, layer: int, number: int) -> dict[int, bytes]:
-        rows = self.store.rows("projections", block_of(layer, number), ["channel", "jpeg"])
-        return {row["channel"]: row["jpeg"] for row in rows}
+        if self.store.network["projections"]["rule"] is None:
+            return []
+        return [self.stored("projections/LAYER/CHANNEL.jpg", "projections", "jpeg")]

@@ -9,11 +9,10 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import pyarrow as pa
 
-from netloupe.atlas.parts.part import About, Part, Resource, Rows, Step
+from netloupe.atlas.parts.part import About, Part, Resource, Step
 from netloupe.atlas.sheets import UNITS_PER_BLOCK, block, blocks, sheet
-from netloupe.atlas.store import Store
+from netloupe.atlas.store import Rows, Store
 from netloupe.render.pictures import encode
 
 if TYPE_CHECKING:
@@ -23,22 +22,13 @@ _REST = 64  # any photographs, for comparison
 
 
 class Synthesized(Part):
-    tables: ClassVar = {
-        "synthesized": pa.schema(  # 64 channels of a layer
-            [
-                ("layer", pa.int32()),
-                ("sheet", pa.int32()),
-                ("jpeg", pa.binary()),
-                ("mosaics", pa.list_(pa.binary())),
-                ("units", pa.string()),  # JSON
-                ("seconds", pa.float64()),
-            ]
-        )
+    tables: ClassVar = {  # 64 channels of a layer; units: JSON
+        "synthesized": "layer int32, sheet int32, jpeg binary, mosaics binary[], units string, seconds double"
     }
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
-        self._row = lru_cache(maxsize=4)(self._read)
+        self._mosaics = lru_cache(maxsize=4)(self._read)
 
     def steps(self, making: Making) -> Iterator[Step]:
         layers = {name: making.net.layers[name].channels for name in making.synthesis.layers}
@@ -68,7 +58,7 @@ class Synthesized(Part):
             "units": json.dumps([one.document for one in made]),
             "seconds": time.monotonic() - start,
         }
-        return self.rows("synthesized", [row])
+        return {"synthesized": [row]}
 
     def about(self, making: Making) -> About:
         how = making.synthesis
@@ -93,33 +83,26 @@ class Synthesized(Part):
         }
 
     def resources(self) -> Sequence[Resource]:
+        if self.store.network["synthesis"] is None:
+            return []
         return [
-            Resource("synthesis/LAYER/SHEET.jpg", lambda *key: self._row(*key).get("jpeg"), self._blocks),
+            self.stored("synthesis/LAYER/SHEET.jpg", "synthesized", "jpeg"),
             Resource("synthesized/LAYER/CHANNEL.jpg", self._image, self._channels),
         ]
 
-    def _blocks(self) -> Iterator[tuple[int, int]]:
-        for i, layer in enumerate(self.store.network["layers"]):
-            if layer["synthesized"] is not None:
-                yield from ((i, number) for number in blocks(layer["shape"][0]))
-
     def _channels(self) -> Iterator[tuple[int, int]]:
-        for layer, number in self._blocks():
-            pictures = self._row(layer, number).get("mosaics", [])
+        for layer, number in self.keys("synthesized", "layer", "sheet"):
             first = number * UNITS_PER_BLOCK
-            yield from ((layer, first + i) for i, jpeg in enumerate(pictures) if jpeg is not None)
+            yield from ((layer, first + i) for i, jpeg in enumerate(self._mosaics(layer, number)) if jpeg is not None)
 
     def _image(self, layer: int, channel: int) -> bytes | None:
         """The image of a channel and its facets, in one row."""
         number, place = divmod(channel, UNITS_PER_BLOCK)
-        pictures = self._row(layer, number).get("mosaics", [])
+        pictures = self._mosaics(layer, number)
         return pictures[place] if place < len(pictures) else None
 
-    def _read(self, layer: int, number: int) -> dict[str, Any]:
-        if self.store.network["layers"][layer]["synthesized"] is None:
-            return {}
-        rows = self.store.rows("synthesized", f"layer = {layer} AND sheet = {number}", ["jpeg", "mosaics"])
-        return rows[0] if rows else {}
+    def _read(self, layer: int, number: int) -> Sequence[bytes | None]:
+        return self.one("synthesized", f"layer = {layer} AND sheet = {number}", "mosaics") or ()
 
 
 def _mean(rows: Sequence[Sequence[float]]) -> list[float]:

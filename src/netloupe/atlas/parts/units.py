@@ -8,11 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import pyarrow as pa
 
-from netloupe.atlas.parts.part import About, Part, Resource, Rows, Step
+from netloupe.atlas.parts.part import About, Part, Resource, Step
 from netloupe.atlas.sheets import DARK, TILE_COLUMNS, TILE_SIDE, UNITS_PER_BLOCK, block, blocks, sheet, typical
-from netloupe.atlas.store import Store, any_of
+from netloupe.atlas.store import Rows, Store, any_of
 from netloupe.render.pictures import Picture, cropped, decode, encode
 
 if TYPE_CHECKING:
@@ -28,29 +27,12 @@ _HELD = 1024  # photographs held decoded while tiles are made
 
 class Units(Part):
     tables: ClassVar = {
-        "units": pa.schema(  # a channel
-            [
-                ("layer", pa.int32()),
-                ("channel", pa.int32()),
-                *((name, pa.float32()) for name in ("strength", "mean", "sparsity", "selectivity")),
-                ("dead", pa.bool_()),
-                ("low", pa.float32()),
-                ("high", pa.float32()),
-                ("counts", pa.list_(pa.int32())),
-                ("classes", pa.list_(pa.int32())),
-                ("class_means", pa.list_(pa.float32())),
-                ("class_counts", pa.list_(pa.int32())),
-            ]
-        ),
-        "patches": pa.schema(  # one of a channel's best images
-            [
-                *((name, pa.int32()) for name in ("layer", "channel", "rank")),
-                ("image", pa.int64()),
-                ("value", pa.float32()),
-                *((name, pa.int32()) for name in ("y", "x", "top", "left", "bottom", "right")),
-            ]
-        ),
-        "tiles": pa.schema([("layer", pa.int32()), ("sheet", pa.int32()), ("jpeg", pa.binary())]),  # 64 channels
+        "units": "layer int32, channel int32, strength float32, mean float32, sparsity float32, selectivity float32, "
+        "dead bool, low float32, high float32, counts int32[], classes int32[], class_means float32[], "
+        "class_counts int32[]",
+        "patches": "layer int32, channel int32, rank int32, image int64, value float32, y int32, x int32, top int32, "
+        "left int32, bottom int32, right int32",  # one of a channel's best images
+        "tiles": "layer int32, sheet int32, jpeg binary",  # of 64 channels
     }
 
     def steps(self, making: Making) -> Iterator[Step]:
@@ -66,9 +48,9 @@ class Units(Part):
         best = patch_rows(i, field, found, statistics.minimum, net.inputs.size)
         means, counts = (a.numpy() for a in making.found.classes[name])
         return {
-            **self.rows("units", unit_rows(i, statistics, means, counts)),
-            **self.rows("patches", best),
-            **self.rows("tiles", tile_rows(i, net.layers[name].channels, best, photographs, net.inputs.size)),
+            "units": unit_rows(i, statistics, means, counts),
+            "patches": best,
+            "tiles": tile_rows(i, net.layers[name].channels, best, photographs, net.inputs.size),
         }
 
     def about(self, making: Making) -> About:
@@ -84,19 +66,14 @@ class Units(Part):
 
     def resources(self) -> Sequence[Resource]:
         return [
-            Resource("data/layer/LAYER.json", self._columns, lambda: [(i,) for i, _ in self._channels()]),
-            Resource("data/units/LAYER/BLOCK.json", self._units, self._blocks),
-            Resource("tiles/LAYER/SHEET.jpg", self._tiles, self._blocks),
+            Resource("data/layer/LAYER.json", self._columns, lambda: [(i,) for i in range(len(self._layers))]),
+            Resource("data/units/LAYER/BLOCK.json", self._units, lambda: self.keys("tiles", "layer", "sheet")),
+            self.stored("tiles/LAYER/SHEET.jpg", "tiles", "jpeg"),
         ]
 
-    def _channels(self) -> Iterator[tuple[int, int]]:
-        yield from ((i, layer["shape"][0]) for i, layer in enumerate(self.store.network["layers"]))
-
-    def _blocks(self) -> Iterator[tuple[int, int]]:
-        yield from ((i, number) for i, channels in self._channels() for number in blocks(channels))
-
-    def _tiles(self, layer: int, number: int) -> bytes | None:
-        found: bytes | None = self.one("tiles", f"layer = {layer} AND sheet = {number}", "jpeg")
+    @property
+    def _layers(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.store.network["layers"]
         return found
 
     def _columns(self, layer: int) -> dict[str, Any]:
@@ -104,11 +81,12 @@ class Units(Part):
         rows = sorted(self.store.rows("units", f"layer = {layer}", columns), key=lambda r: r["channel"])
         best = [r["classes"][0] if r["classes"] and not r["dead"] else None for r in rows]
         named = {name: [r[name] for r in rows] for name in ("strength", "mean", "sparsity", "selectivity", "dead")}
-        name = self.store.network["layers"][layer]["name"]
+        name = self._layers[layer]["name"]
         return {"name": name, **named, "class": best, "label": [self.label(c) for c in best]}
 
     def _units(self, layer: int, number: int) -> dict[str, Any] | None:
-        where = block_of(layer, number)
+        first = number * UNITS_PER_BLOCK
+        where = f"layer = {layer} AND channel >= {first} AND channel < {first + UNITS_PER_BLOCK}"
         rows = sorted(self.store.rows("units", where), key=lambda r: r["channel"])
         if not rows:
             return None
@@ -123,7 +101,7 @@ class Units(Part):
                 }
             )
         made = [None] * len(rows)
-        if self.store.network["layers"][layer]["synthesized"] is not None:
+        if self._layers[layer]["synthesized"] is not None:
             made = json.loads(self.one("synthesized", f"layer = {layer} AND sheet = {number}", "units") or "[]") or made
         return {
             "units": [
@@ -140,12 +118,6 @@ class Units(Part):
                 for r, own in zip(rows, made, strict=True)
             ]
         }
-
-
-def block_of(layer: int, number: int) -> str:
-    """The SQL condition for the channels of a block."""
-    first = number * UNITS_PER_BLOCK
-    return f"layer = {layer} AND channel >= {first} AND channel < {first + UNITS_PER_BLOCK}"
 
 
 def selectivity(means: np.ndarray) -> np.ndarray:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterable
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from netloupe.data.sources import ImageSource
 from netloupe.render.pictures import Picture
 from netloupe.stylenet.model import StyleModel
 from netloupe.stylenet.network import Norm, StyleNet
+from netloupe.stylenet.video import Writer
 from netloupe.synthesis.statistics import statistics
 from netloupe.training.stylizer import Judge, Progressed, StylizerRecipe, train
 from netloupe.zoo.load import load
@@ -86,3 +90,13 @@ def moving(height: int = 48, width: int = 64, count: int = 6) -> list[Picture]:
 
 def files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def encode_video(pictures: Iterable[Picture], rate: Fraction | float) -> bytes:
+    """The bytes of an MP4 that shows pictures of one size, (H, W, 3) uint8; written by `Writer`."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "video.mp4"
+        with Writer(path, rate) as writer:
+            for picture in pictures:
+                writer.write(picture)
+        return path.read_bytes()

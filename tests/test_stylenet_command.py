@@ -18,9 +18,9 @@ from netloupe.core.errors import InputError, StoreError
 from netloupe.data.images import load_image
 from netloupe.render.pictures import Picture, from_pixels
 from netloupe.stylenet.model import load_styles, save_styles
-from netloupe.stylenet.video import Frames, encode_video, frames, record
+from netloupe.stylenet.video import Frames, frames, record
 from netloupe.training.styles import train_styles
-from stylenet_helpers import files, moving, photo, tiny_model
+from stylenet_helpers import encode_video, files, moving, photo, tiny_model
 from watch_helpers import Recorder
 
 av = pytest.importorskip("av")

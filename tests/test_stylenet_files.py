@@ -16,8 +16,8 @@ import torch
 from netloupe.core.errors import InputError, StoreError
 from netloupe.render.pictures import Picture
 from netloupe.stylenet.export import export_onnx
-from netloupe.stylenet.video import Writer, camera, encode_video, frames
-from stylenet_helpers import files, moving, tiny_model
+from netloupe.stylenet.video import Writer, camera, frames
+from stylenet_helpers import encode_video, files, moving, tiny_model
 
 av = pytest.importorskip("av")
 

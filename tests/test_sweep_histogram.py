@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from netloupe.sweep.histogram import Histograms
+from netloupe.sweep.peaks import Histograms
 
 
 def columns_of_values() -> np.ndarray:

@@ -18,7 +18,7 @@ from netloupe.core.network import Network
 from netloupe.core.perform import FORMAT, perform, taken, versions
 from netloupe.core.task import Input, Task
 from netloupe.core.watch import SILENT, Watch
-from netloupe.data.given import ImageFiles
+from netloupe.data.images import ImageFiles
 from netloupe.data.open import open_source
 from netloupe.render.pictures import about
 from netloupe.render.result import Result

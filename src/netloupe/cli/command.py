@@ -228,7 +228,7 @@ def _read(task: Task, one: Input, given: list[str]) -> Any:
         return Path(given[0])
     if given[0] in one.names:
         return given[0]
-    from netloupe.data.given import ImageFiles
+    from netloupe.data.images import ImageFiles
 
     try:
         files = ImageFiles.of(given)

@@ -17,9 +17,8 @@ from typing import Any
 from PIL import Image
 
 from netloupe.core.errors import InputError
-from netloupe.data.digits import digits
 from netloupe.data.images import open_image, plain
-from netloupe.data.photos import photos
+from netloupe.data.photos import digits, photos
 from netloupe.data.sources import ImageSource
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")

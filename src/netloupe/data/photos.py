@@ -1,4 +1,4 @@
-"""The embedded photos: what scikit-image and scikit-learn carry in their wheels, and crops of it.
+"""The embedded images: photos that scikit-image and scikit-learn carry in their wheels, crops of them, and digits.
 
 So every command has images to show without a download. Left out are drawings, test patterns, masks,
 microscope phase images, the second view of the motorcycle, and the clock, which is blurred to gray.
@@ -13,6 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image, ImageStat
 
 from netloupe.core.errors import InputError
@@ -23,6 +24,8 @@ _FOLDERS = {"scikit-image": ("skimage", "data"), "scikit-learn": ("sklearn", "da
 _GRIDS = (((3, 4), 3), ((1, 2), 4), ((1, 3), 5), ((1, 4), 7))  # crops n x n, of sides that are shares of the short side
 _SMALLEST = 64  # pixels; crops with shorter sides are left out
 _BLANK = 11.8  # crops whose gray values (0 to 255) deviate less are left out; no crop lies within 0.1 of it
+_FULL_INK = 16  # the highest value in a digit
+_SCALE = 4  # px a side for each pixel of a digit, by repetition: networks' inputs are larger, and it shall be seen
 
 
 class _Photo(NamedTuple):
@@ -117,3 +120,29 @@ def _decoded(photo: _Photo) -> Image.Image:
     if not path.is_file():
         raise InputError(f"the installed {photo.package} lacks the photograph {photo.file} ({folder})")
     return open_image(path, photo.file)
+
+
+@cache
+def digits() -> ImageSource:
+    """The digits of the UCI ML hand-written digits data set (E. Alpaydin, C. Kaynak, CC BY 4.0), white on black.
+
+    Gray images of 32x32 px, each pixel of the original repeated 4x4 times. Labels 0 to 9, of the same names.
+    """
+    from sklearn.datasets import load_digits
+
+    labels = [int(label) for label in load_digits().target]
+    names = [f"digits/{i:04}-{label}" for i, label in enumerate(labels)]
+    return ImageSource("digits", names, _digit, labels, [str(i) for i in range(10)], "digits", channels=1)
+
+
+def _digit(i: int) -> Image.Image:
+    return Image.fromarray(_digit_pixels()[i])
+
+
+@cache
+def _digit_pixels() -> np.ndarray:
+    """(1797, 32, 32) uint8."""
+    from sklearn.datasets import load_digits
+
+    images: np.ndarray = load_digits().images
+    return np.rint(images * (255 / _FULL_INK)).astype(np.uint8).repeat(_SCALE, 1).repeat(_SCALE, 2)

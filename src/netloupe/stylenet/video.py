@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -290,16 +289,6 @@ def record(source: Frames, seconds: float, path: str | Path) -> Fraction:
             writer.write(picture)
             last, count = since, count + 1
     return Fraction((count - 1) / last).limit_denominator(1001) if count > 1 and last else source.rate
-
-
-def encode_video(pictures: Iterable[Picture], rate: Fraction | float) -> bytes:
-    """The bytes of an MP4 that shows pictures of one size, (H, W, 3) uint8; see `Writer` for what it raises."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "video.mp4"
-        with Writer(path, rate) as writer:
-            for picture in pictures:
-                writer.write(picture)
-        return path.read_bytes()
 
 
 def pyav() -> ModuleType:

@@ -265,6 +265,7 @@ VERBS: Mapping[str, tuple[str, ...]] = {
     "dream b.png": ("-l", "conv3", "--octaves", "1", "--steps", "1", "--sweep", "layer=conv1,conv2"),
     "accentuate a.png": ("--class", "koala", "--keep", "conv2", "--steps", "2"),
     "study correspondence": ("--draws", "1", "-l", "pool1", "-l", "mean"),
+    "audit": ("--data", "{place}/kinds", "--size", "16", "--predicted", "--tested", "1", "--per-class", "9"),
     "study trust": ("--data", "{place}/images", "-m", "gradient", "--stages", "2", "--steps", "2"),
     "study invariance": ("--data", "{place}/images", "--steps", "2"),
     "study ablation": ("--data", "{place}/images", "--first", "2", "-l", "fc"),

@@ -90,7 +90,7 @@ def test_what_is_saved(tagged: Audit, tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == names
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["summary"]["classes"] == 5
-    assert manifest["provenance"]["parameters"]["labels"] == "labels"
+    assert manifest["summary"]["predicted"] is False
     assert np.load(tmp_path / "maps.npy").sum((1, 2)) == pytest.approx(np.ones(5))
 
 
@@ -266,10 +266,10 @@ def test_maps_that_are_not_finite_or_empty_are_left_out() -> None:
     ("options", "error", "message"),
     [
         ({"method": "gradiant"}, UnknownName, "did you mean 'gradient'"),
-        ({"per_class": 0}, InputError, "0 images per class"),
-        ({"tested": 0}, InputError, "0 classes to test"),
+        ({"per_class": 0}, InputError, "per_class 0"),
+        ({"tested": 0}, InputError, "tested 0"),
         ({"boxes": torch.zeros(3, 4)}, InputError, r"boxes of shape \(3, 4\) for 20 images"),
-        ({"per_class": 7}, InputError, r"7 images per class \(accepted: 8 or more\)"),
+        ({"per_class": 7}, InputError, r"per_class 7 \(accepted: 8 or more\)"),
         ({"method": "deconvnet"}, NetworkError, "finds no ReLU"),
     ],
 )

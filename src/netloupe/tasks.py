@@ -6,6 +6,7 @@ from netloupe.analysis.tasks import Activations, FiltersTask, NeighborsTask, Pat
 from netloupe.core.errors import unknown
 from netloupe.core.task import Task
 from netloupe.studies.ablation.task import AblationTask
+from netloupe.studies.audit.task import AuditTask
 from netloupe.studies.correspondence.task import CorrespondenceTask
 from netloupe.studies.diagnosis.task import DiagnosisTask
 from netloupe.studies.evolution.task import EvolutionTask
@@ -36,6 +37,7 @@ TASKS: tuple[type[Task], ...] = (
     DiagnosisTask,
     GeneralizationTask,
     TrustTask,
+    AuditTask,
 )
 
 

@@ -17,7 +17,6 @@ from typer.core import TyperGroup
 from netloupe.cli import (
     again,
     atlas,
-    audit,
     explain,
     layers,
     map,
@@ -89,7 +88,6 @@ stylenet_app.command("apply")(stylenet.apply)
 stylenet_app.command("styles")(stylenet.styles)
 stylenet_app.command("export")(stylenet.export)
 app.add_typer(stylenet_app, name="stylenet")
-app.command("audit")(audit.audit)
 app.command("train")(train.train)
 app.command("photos")(photos.photos)
 atlas_app = typer.Typer(cls=Verbs, subcommand_metavar="VERB ...", help="Build, serve or export an atlas of a network.")

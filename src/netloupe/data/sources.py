@@ -57,8 +57,8 @@ class ImageSource:
 
     @property
     def title(self) -> str:
-        """The spec for people who need not know where it lies: of a path, the last two parts."""
-        return "/".join(Path(self.spec).parts[-2:]).lstrip("/")
+        """The spec for people who need not know where it lies, and the same wherever that is: of a path, its end."""
+        return Path(self.spec).name or self.spec
 
     def open(self, image_id: int) -> Image.Image:
         """The decoded image, mode RGB or L. Raises InputError if it is broken, too large or not there."""

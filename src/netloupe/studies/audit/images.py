@@ -16,11 +16,10 @@ from netloupe.core.network import Network
 from netloupe.core.watch import Watch
 from netloupe.data.labels import class_names, of_network
 from netloupe.data.sources import ImageSource, pixel_reader
+from netloupe.studies.audit.task import LEAST, AuditTask
 from netloupe.sweep.accumulator import Accumulator
 from netloupe.sweep.engine import check_any_read, sweep
 from netloupe.sweep.vectors import Features, Predictions
-
-LEAST = 8  # images of a class: four to look at, four to test
 
 
 @dataclass(frozen=True)
@@ -63,16 +62,14 @@ class Pool:
         return self.source.names[int(self.ids[row])]
 
 
-def gather(
-    net: Network, source: ImageSource, *, predicted: bool, per_class: int | None, seed: int, watch: Watch
-) -> Pool:
+def gather(task: AuditTask, net: Network, source: ImageSource, watch: Watch) -> Pool:
     """The images of each class that has enough of them, without copies of the same pixels within a class.
 
-    Labels are the network's predictions where `predicted` says so or the source has none. Raises InputError for labels
+    Labels are the network's predictions where the task says so or the source has none. Raises InputError for labels
     that are not the network's classes and where fewer than two classes have enough images.
     """
-    labels = None if predicted or class_names(source) is None else _labels(net, source)
-    chosen = np.arange(len(source)) if labels is None else _first(labels, per_class)
+    labels = None if task.predicted or class_names(source) is None else _labels(net, source)
+    chosen = np.arange(len(source)) if labels is None else _first(labels, task.per_class)
     if not len(chosen):
         raise InputError(f"no image of {source.spec!r} has a label (accepted: labels, or predictions: --predicted)")
     part = source.subset(chosen.tolist())
@@ -90,7 +87,7 @@ def gather(
     best, vectors = found.classes[:, 0], None if features is None else features.result().vectors
     ids = chosen[found.ids]
     own = best if labels is None else labels[ids]
-    kept = _first(own, per_class) if labels is None else np.arange(len(ids))
+    kept = _first(own, task.per_class) if labels is None else np.arange(len(ids))
     read = pixel_reader(source, net.inputs.size, net.inputs.channels)
     first = _without_copies(kept, ids, own, read)
     counts = {int(c): int((own[first] == c).sum()) for c in np.unique(own[first])}
@@ -105,7 +102,7 @@ def gather(
         source=source,
         ids=ids[rows],
         labels=own[rows],
-        explored=_halves(own[rows], seed),
+        explored=_halves(own[rows], task.seed),
         right=best[rows] == own[rows],
         features=None if vectors is None else vectors[rows],
         predicted=labels is None,

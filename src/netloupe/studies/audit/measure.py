@@ -7,6 +7,7 @@ images, and on the other half it is tested what hiding the place, and carrying i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,65 +18,66 @@ from netloupe.analysis.methods import Method
 from netloupe.core.errors import InputError
 from netloupe.core.network import Network
 from netloupe.core.numbers import spread
-from netloupe.core.provenance import provenance
+from netloupe.core.perform import finished, function_of
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource
 from netloupe.studies.audit import figure, page, words
 from netloupe.studies.audit.backgrounds import backgrounds
 from netloupe.studies.audit.effects import Effects
 from netloupe.studies.audit.groups import find_groups
-from netloupe.studies.audit.images import LEAST, Pool, gather
+from netloupe.studies.audit.images import Pool, gather
 from netloupe.studies.audit.maps import explain_classes
 from netloupe.studies.audit.places import GRID, excess
-from netloupe.studies.audit.record import (
-    LEAST_EFFECT,
-    Audit,
-    Background,
-    Place,
-    Shown,
-)
+from netloupe.studies.audit.record import LEAST_EFFECT, Audit, Background, Place, Shown
 from netloupe.studies.audit.shown import show_background, show_place
+from netloupe.studies.audit.task import AuditTask
 from netloupe.studies.audit.tests import try_places
+from netloupe.studies.boxes import read_boxes
 from netloupe.studies.methods import quick_methods
 
-METHOD = "gradient"
-TESTED = 20  # classes whose maps stand out most
 SHOWN = 6  # suspects with pictures
 
 
+@function_of(AuditTask)
 def audit(
     net: Network,
     source: ImageSource,
     *,
     boxes: Tensor | None = None,
-    method: str | Method = METHOD,
-    per_class: int | None = None,
-    tested: int = TESTED,
-    predicted: bool = False,
-    seed: int = 0,
+    first: int | None = None,
     watch: Watch = SILENT,
+    **settings: Any,
 ) -> Audit:
     """Look for classes that are recognized by a fixed place of the image, or by the background.
 
     source: images labeled with the network's classes; where there are no labels, or with `predicted`, the network's
     predictions stand for them. boxes: (N, 4) of the objects, by image id, as `read_boxes` gives them.
-    method: of attribution, at the settings of `quick_methods`. per_class: the first so many images of each class.
-    tested: how many classes to test, those whose maps stand out most.
+    The method runs at the settings of `quick_methods`, if it is a name.
     Raises UnknownName for a method that is not there, InputError for images, labels or boxes that can't be used,
     NetworkError where the method can't explain the network.
     """
-    for what, count, least in (("images per class", per_class, LEAST), ("classes to test", tested, 1)):
-        if count is not None and count < least:
-            raise InputError(f"{count} {what} (accepted: {least} or more)")
+    given = source.first(first)
+    task = AuditTask.of({"first": len(given), **settings})
+    return finished(measure(task, net, given, boxes, watch), task, net, {"data": given, "boxes": boxes})
+
+
+def run(task: AuditTask, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Audit:
+    quick_methods([task.method])  # one that is not there is named before images are read
+    boxes = read_boxes(inputs["boxes"], inputs["data"], net.inputs.size) if "boxes" in inputs else None
+    return measure(task, net, inputs["data"], boxes, watch)
+
+
+def measure(task: AuditTask, net: Network, source: ImageSource, boxes: Tensor | None, watch: Watch) -> Audit:
+    """What `audit` says, of all images of a source."""
     if boxes is not None and boxes.shape != (len(source), 4):
         raise InputError(f"boxes of shape {tuple(boxes.shape)} for {len(source)} images (accepted: (N, 4))")
     classes = net.head.classes("an audit", 2)
-    (chosen,) = quick_methods([method])
-    pool = gather(net, source, predicted=predicted, per_class=per_class, seed=seed, watch=watch)
+    (chosen,) = quick_methods([task.method])
+    pool = gather(task, net, source, watch)
     found = explain_classes(net, pool, chosen, boxes, watch)
-    groups = find_groups(pool, found.cells, found.rows, seed, watch)
-    effects = Effects(net, pool, seed)
-    places = try_places(effects, pool, found, groups, tested, LEAST_EFFECT, watch)
+    groups = find_groups(pool, found.cells, found.rows, task.seed, watch)
+    effects = Effects(net, pool, task.seed)
+    places = try_places(effects, pool, found, groups, task.tested, LEAST_EFFECT, watch)
     by_boxes = None
     if boxes is not None:
         by_boxes = backgrounds(effects, pool, boxes, found.within, _mean_color(pool), LEAST_EFFECT, watch)
@@ -95,17 +97,8 @@ def audit(
         names=dict(enumerate(classes.labels)),
         counts=_counts(net, pool, found.blank, found.failed, by_boxes),
         size=net.inputs.size,
-        provenance=provenance(
-            net,
-            "audit",
-            source=source.spec,
-            images=source.fingerprint(),
-            method=chosen.name,
-            per_class=per_class,
-            tested=tested,
-            labels="predictions" if pool.predicted else "labels",
-            seed=seed,
-        ),
+        source=source.title,
+        method=chosen.name,
     )
 
 

@@ -37,15 +37,15 @@ _GROUPS = ("Class", "By maps", "Apart", "Rightly classified", "By features", "Ap
 
 def write(a: Audit) -> dict[str, str]:
     """The HTML: the verdict, each suspect with examples and counterexamples, and every class in tables."""
-    network, about = a.provenance["network"]["name"], a.provenance["parameters"]
+    network = a.provenance["network"]["name"]
     split = [one for one in a.groups if one.maps.any() or (one.features is not None and one.features.any())]
     page = filled(
         "audit.html",
         title=f"Audit of {network}",
         verdict=verdict(a),
         network=network,
-        source=about["source"],
-        method=about["method"],
+        source=a.source,
+        method=a.method,
         left_out=left_out(a),
         suspects=[_suspect(a, one) for one in a.shown],
         places=([head.replace("\n", " ") for head in HEADER], [place_cells(a, one) for one in a.places]),

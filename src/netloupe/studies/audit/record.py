@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from netloupe.render.result import Record
+from netloupe.render.result import Record, told
 from netloupe.studies.audit.places import Proposal
 
 LEAST_EFFECT = 0.2  # of probability, below which nothing is a suspect
@@ -163,7 +163,8 @@ class Audit(Record):
     maps: (C, 8, 8) the mean share of the attribution in each cell; excess: (C, 8, 8), how far that is above the other
     classes', in standard errors. groups: by class, the groups of its maps and of its features.
     shown: suspects with pictures, or the foremost class where there is no suspect.
-    images: audited; counts: of what was left out, and why. notes: in words.
+    images: audited; counts: of what was left out, and why. source, method:
+    their names.
     """
 
     labels: tuple[str, ...]
@@ -177,7 +178,9 @@ class Audit(Record):
     names: Mapping[int, str]
     counts: Mapping[str, Any]
     size: tuple[int, int]
-    provenance: Mapping[str, Any]
+    source: str
+    method: str
+    provenance: Mapping[str, Any] = told()
 
     @property
     def suspects(self) -> list[Place | Background]:
@@ -190,3 +193,6 @@ class Audit(Record):
 
     def summary(self) -> dict[str, Any]:
         return {**self.tell(self), "images": self.images, "classes": len(self.labels), **self.counts}
+
+    def remarks(self) -> list[str]:
+        return list(self.tell(self)["left_out"])

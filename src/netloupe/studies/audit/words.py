@@ -25,7 +25,8 @@ def tell(a: Audit) -> dict[str, Any]:
     """The verdicts, and the rows of the summary with theirs."""
     return {
         "verdict": verdict(a),
-        "suspects": verdicts(a),
+        "suspects": [words(a, one) for one in a.suspects],
+        "left_out": left_out(a),
         "places": [place_row(a, one) for one in a.places],
         "backgrounds": None if a.backgrounds is None else [background_row(a, one) for one in a.backgrounds],
         "groups": [group_row(a, one) for one in a.groups],
@@ -46,11 +47,6 @@ def verdict(a: Audit) -> str:
     names = list(dict.fromkeys(a.names[one.label] for one in found))
     listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     return f"{_count(len(names), 'class')} suspected: {listed} ({tested}, {a.images} images)."
-
-
-def verdicts(a: Audit) -> list[str]:
-    """One for each suspect, the surest and largest effect first."""
-    return [words(a, one) for one in a.suspects]
 
 
 def words(a: Audit, one: Place | Background) -> str:

@@ -59,6 +59,7 @@ class Rectifiers(TorchFunctionMode):
             return func(*args, **kwargs)
         self.count += 1
         x, high, inplace = found
+        inplace = inplace or func.__name__.endswith("_")
         return _Rectify.apply(x, high, inplace, self.rule)  # type: ignore[no-untyped-call]
 
 
@@ -108,10 +109,6 @@ def _relu(input: Tensor, inplace: bool = False) -> _Found:
     return input, math.inf, inplace
 
 
-def _relu_(input: Tensor) -> _Found:
-    return input, math.inf, True
-
-
 def _relu6(input: Tensor, inplace: bool = False) -> _Found:
     return input, 6.0, inplace
 
@@ -126,25 +123,16 @@ def _clamp(input: Tensor, min: Any = None, max: Any = None) -> _Found:
     return input, math.inf if max is None else float(max), False
 
 
-def _clamp_(input: Tensor, min: Any = None, max: Any = None) -> _Found:
-    found = _clamp(input, min, max)
-    return found and (found[0], found[1], True)
-
-
 def _threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> _Found:
     return (input, math.inf, inplace) if threshold == value == 0 else None
 
 
 _RECTIFIERS: dict[Any, Callable[..., _Found]] = {
-    F.relu: _relu,
-    torch.relu: _relu,
-    torch.relu_: _relu_,
-    Tensor.relu: _relu,
-    Tensor.relu_: _relu_,
+    **dict.fromkeys((F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_), _relu),
     F.relu6: _relu6,
     F.hardtanh: _hardtanh,
     F.threshold: _threshold,
     **dict.fromkeys((torch.clamp, torch.clip, torch.clamp_min, Tensor.clamp, Tensor.clip, Tensor.clamp_min), _clamp),
-    **dict.fromkeys((torch.clamp_, torch.clip_, torch.clamp_min_), _clamp_),
-    **dict.fromkeys((Tensor.clamp_, Tensor.clip_, Tensor.clamp_min_), _clamp_),
+    **dict.fromkeys((torch.clamp_, torch.clip_, torch.clamp_min_), _clamp),
+    **dict.fromkeys((Tensor.clamp_, Tensor.clip_, Tensor.clamp_min_), _clamp),
 }

@@ -148,7 +148,6 @@ def defaults(*verb: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("verb", "module", "function", "names"),
     [
-        ("map", "analysis.layout.task", "embed", {"layer": "layer", "method": "method", "perplexity": "perplexity"}),
         ("atlas build", "atlas.build", "build", {"layer": "layers", "k": "k", "batch_size": "batch_size"}),
         ("atlas serve", "atlas.server", "serve", {"host": "host", "port": "port"}),
         ("layers", "zoo.load", "load", {"model": "model", "weights": "weights", "output": "output"}),

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from atlas_helpers import tiny_network, write_photos
 from netloupe import objectives as obj
 from netloupe.analysis.explain.evidence import Curves, ExplainedBy
+from netloupe.analysis.explain.measure import explain
 from netloupe.analysis.explain.record import Explanation
 from netloupe.analysis.explain.target import find_target
-from netloupe.analysis.explain.task import explain
+from netloupe.analysis.explain.task import Explain
 from netloupe.analysis.explain.words import likeness, on_curves, on_random, on_rival, score
 from netloupe.analysis.fidelity import area, deletion, insertion, randomized
 from netloupe.analysis.methods import METHODS
@@ -236,12 +237,16 @@ def test_a_method_asked_for_that_cannot_explain_the_network_is_an_error() -> Non
         ({"image": torch.rand(2, 3, 24, 32)}, InputError, "2 images"),
         ({"image": torch.rand(24, 32)}, InputError, "accepted"),
         ({"image": torch.full((3, 24, 32), 9.0)}, InputError, "accepted"),
-        ({"steps": 0}, InputError, "0 steps"),
+        ({"steps": 0}, InputError, "steps 0"),
     ],
 )
 def test_mistakes(change: dict[str, Any], error: type[Exception], message: str, image: Tensor) -> None:
     with pytest.raises(error, match=message):
         explain(tiny_network(), **({"image": image, "methods": ["gradient"]} | change))
+
+
+def test_every_method_can_be_asked_for() -> None:
+    assert Explain.setting("methods").choices == tuple(METHODS)
 
 
 def test_a_method_that_was_not_asked_for(image: Tensor) -> None:
@@ -354,7 +359,7 @@ def test_saving_writes_the_figure_the_page_the_arrays_and_the_manifest(whole: Ex
     assert np.load(tmp_path / "object-mask.npy").dtype == bool
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["summary"]["methods"].keys() == METHODS.keys()
-    assert manifest["provenance"]["parameters"]["objective"] == manifest["summary"]["objective"]
+    assert manifest["summary"]["objective"] == "logit(1)"
     assert manifest["files"] == names[:-1]
 
 
@@ -422,8 +427,8 @@ def test_the_command_writes_and_prints_json(
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--class", "1", "--unit", "0:2"], "class and unit were given (accepted: one of"),
-        (["--objective", "l2()", "--unit", "0:2"], "unit and objective were given (accepted: one of"),
+        (["--class", "1", "--unit", "0:2"], "--class and --unit were given (accepted: one of"),
+        (["--objective", "l2()", "--unit", "0:2"], "--unit and --objective were given (accepted: one of"),
         (["--objective", "logit(1) - lgit(2)"], "no objective 'lgit'; did you mean 'logit'?"),
         (["--objective", "logit(9)"], "no class 9 (accepted: 0 to 2)"),
         (["-m", "gradient,gradcam"], "did you mean 'grad_cam'?"),

@@ -151,7 +151,7 @@ def test_neighbors_by_cosine_with_accuracy(tmp_path: Path) -> None:
         ({"layer": "conv1", "pixels": True}, InputError, "layer 'conv1' and pixels both"),
         ({"layer": "conv9"}, UnknownName, "did you mean 'conv"),
         ({"method": "umpa"}, UnknownName, "did you mean 'umap'"),
-        ({"thumbnail": 3}, InputError, r"thumbnails of 3 px \(accepted: 4 to 256\)"),
+        ({"thumbnail": 3}, InputError, r"thumbnail 3 \(accepted: 4 or more and up to 256\)"),
         ({"perplexity": -1}, InputError, "perplexity -1"),
     ],
 )
@@ -191,7 +191,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "p03.png lies at" in text
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["summary"]["perplexity"] == 2
-    assert manifest["provenance"]["parameters"]["layer"] == manifest["summary"]["layer"]
+    assert manifest["summary"]["layer"] == "mean"
     assert main([*options, "--first", "3"]) == 2
     assert "3 images by tsne (accepted: 4 or more, or pca)" in capsys.readouterr().err
     assert main(["neighbors", str(folder / "a" / "p00.png"), "--data", str(folder), "--metric", "l3"]) == 2

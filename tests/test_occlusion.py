@@ -17,8 +17,7 @@ from atlas_helpers import tiny_network, write_photos
 from core_helpers import Fn
 from netloupe import InputSpec, NetloupeError, Network
 from netloupe import objectives as obj
-from netloupe.analysis.occlusion import occlusions
-from netloupe.analysis.occlusion_panels import occlusion_panels
+from netloupe.analysis.occlude import OcclusionPanels, Occlusions, occlude
 from netloupe.analysis.windows import Windows
 from netloupe.cli.app import main
 from netloupe.data.open import open_source
@@ -102,8 +101,9 @@ def test_mean_baseline_is_that_of_the_input_spec() -> None:
 
 def test_several_windows_are_those_of_each() -> None:
     net = tiny_network()
-    both = occlusions(net, IMAGES, SCORE, {8: 4, (5, 6): (5, 3)})
-    for one, (window, stride) in zip(both, [(8, 4), ((5, 6), (5, 3))], strict=True):
+    both = occlude(net, IMAGES, SCORE, windows=[8, (5, 6)])
+    assert isinstance(both, Occlusions)
+    for one, (window, stride) in zip(both.each, [(8, 4), ((5, 6), (2, 3))], strict=True):
         alone = netloupe.occlusion(net, IMAGES, SCORE, window, stride)
         np.testing.assert_array_equal(one.scores, alone.scores)
 
@@ -152,17 +152,17 @@ def broken() -> Network:
         (lambda: netloupe.occlusion(tiny_network(), IMAGES, SCORE, 0, 1), "a window 0 px"),
         (lambda: netloupe.occlusion(tiny_network(), IMAGES, SCORE, 8, 9), "stride 9 with a window 8"),
         (lambda: netloupe.occlusion(tiny_network(), IMAGES, SCORE, 8, 0), "stride 0"),
-        (lambda: netloupe.occlusion(tiny_network(), IMAGES, SCORE, 8, 4, "gray"), "no baseline 'gray'"),
+        (lambda: netloupe.occlusion(tiny_network(), IMAGES, SCORE, 8, 4, "gray"), "baseline 'gray' .accepted: mean"),
         (lambda: netloupe.occlusion(tiny_network(), IMAGES, obj.logit("dig"), 8, 4), "did you mean 'dog'"),
         (lambda: netloupe.occlusion(tiny_network(), IMAGES, "conv2:70", 8, 4), "no channel 70"),
-        (lambda: netloupe.occlusion(tiny_network(), IMAGES, SCORE, growth=0), "a growth of 0"),
+        (lambda: netloupe.occlusion(tiny_network(), IMAGES, SCORE, growth=0), "growth 0 .accepted: above 0"),
         (lambda: netloupe.occlusion(tiny_network(), IMAGES[:0], SCORE), "0 images"),
         (lambda: netloupe.occlusion(tiny_network(), IMAGES[:, :1], SCORE), "accepted: \\(N, 3, H, W\\)"),
         (lambda: netloupe.occlusion(constant(), IMAGES, obj.logit(1)), "wherever the window is"),
         (lambda: netloupe.occlusion(broken(), IMAGES, obj.logit(1), 24, 24, 0.0, incremental=False), "not finite"),
-        (lambda: occlusion_panels(tiny_network(), IMAGES[0], layer="fc"), "no feature maps"),
-        (lambda: occlusion_panels(tiny_network(), IMAGES[0], "dgo"), "did you mean 'dog'"),
-        (lambda: occlusion_panels(tiny_network(), IMAGES), "2 images"),
+        (lambda: occlude(tiny_network(), IMAGES[0], layer="fc"), "no feature maps"),
+        (lambda: occlude(tiny_network(), IMAGES[0], "class:dgo"), "did you mean 'dog'"),
+        (lambda: occlude(tiny_network(), IMAGES), "2 images"),
     ],
 )
 def test_mistakes(call: Callable[[], object], message: str) -> None:
@@ -173,7 +173,8 @@ def test_mistakes(call: Callable[[], object], message: str) -> None:
 def test_the_four_panels(tmp_path: Path) -> None:
     net = tiny_network()
     source = open_source(str(write_photos(tmp_path / "photos")))
-    found = occlusion_panels(net, IMAGES[0], "dog", "relu", windows={8: 4, 12: 12}, others=source)
+    found = occlude(net, IMAGES[0], "class:dog", layer="relu", windows=[8, 12], data=source)
+    assert isinstance(found, OcclusionPanels)
     totals = net.activations(IMAGES[:1], ["relu"])["relu"][0].sum((1, 2))
     assert found.unit == netloupe.Unit("relu", int(totals.argmax()))
     one = found.grids[0]
@@ -198,7 +199,8 @@ def test_the_four_panels(tmp_path: Path) -> None:
 def test_panels_of_a_network_without_relu() -> None:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), nn.Conv2d(4, 4, 3), Fn(lambda x: x.mean((2, 3))))
-    found = occlusion_panels(Network(module, InputSpec((24, 32))), IMAGES[0])
+    found = occlude(Network(module, InputSpec((24, 32))), IMAGES[0])
+    assert isinstance(found, OcclusionPanels)
     assert found.rule == "plain"
     assert next(iter(found.pictures().values())).shape[2] == 3
 
@@ -228,8 +230,8 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["--window", "65"], "a window 65 px high on an image 64 px high (accepted: 1 to 64)"),
         (["--window", "8", "--stride", "0"], "stride 0"),
         (["--class", "tabbi"], "did you mean 'tabby'"),
-        (["--unit", "conv5:3", "--class", "tabby"], "class and unit were given (accepted: one of"),
-        (["--unit", "conv5:3", "--layer", "conv4"], "a layer was given with channel(conv5, 3) (accepted: one of"),
+        (["--unit", "conv5:3", "--class", "tabby"], "--class and --unit were given (accepted: one of"),
+        (["--unit", "conv5:3", "--layer", "conv4"], "a layer was given with conv5:3 (accepted: one of"),
         (["--objective", "channel(conv5)"], "channel takes layer, index"),
         (["--unit", "conv9:3"], "no layer 'conv9'"),
         (["--baseline", "#12345"], "baseline '#12345'"),

@@ -20,13 +20,13 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from netloupe import objectives as obj
-from netloupe.analysis.explain.task import explain
+from netloupe.analysis.explain.measure import explain
 from netloupe.analysis.layout.arrangement import arrange
 from netloupe.analysis.layout.embedding import embed_vectors
-from netloupe.analysis.layout.task import embed
+from netloupe.analysis.layout.measure import embed
 from netloupe.analysis.neighbors import neighbors
+from netloupe.analysis.occlude import occlude
 from netloupe.analysis.occlusion import occlusion
-from netloupe.analysis.occlusion_panels import occlusion_panels
 from netloupe.analysis.patches import project_patches, top_patches
 from netloupe.core.errors import Cancelled
 from netloupe.core.inputs import InputSpec
@@ -114,7 +114,7 @@ RUNS: Mapping[str, Callable[[Given, Watch], Any]] = {
     "occlusion in full passes": lambda on, watch: occlusion(
         on.net, on.images, "class:a", 4, 4, incremental=False, batch_size=5, watch=watch
     ),
-    "occlusion panels": lambda on, watch: occlusion_panels(on.net, on.images[0], others=on.source, watch=watch),
+    "occlusion panels": lambda on, watch: occlude(on.net, on.images[0], data=on.source, watch=watch),
     "visualize": lambda on, watch: visualize(on.net, ["0:1", "3:2", "class:a"], steps=4, batch_size=2, watch=watch),
     "fool": lambda on, watch: fool(on.net, on.images, "b", steps=6, watch=watch),
     "invert": lambda on, watch: invert(on.net, on.images, "3", steps=4, watch=watch),
@@ -243,12 +243,11 @@ def test_watching_pictures_form_changes_nothing(name: str) -> None:
 
 
 VERBS = [
-    "analysis.explain.task:explain",
-    "analysis.layout.task:embed",
+    "analysis.explain.measure:explain",
+    "analysis.layout.measure:embed",
     "analysis.neighbors:neighbors",
+    "analysis.occlude:occlude",
     "analysis.occlusion:occlusion",
-    "analysis.occlusion:occlusions",
-    "analysis.occlusion_panels:occlusion_panels",
     "analysis.patches:project_patches",
     "analysis.patches:top_patches",
     "atlas.build:build",

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from netloupe.analysis.activations import activation_maps
     from netloupe.analysis.cam import grad_cam, guided_grad_cam
-    from netloupe.analysis.explain.task import explain
+    from netloupe.analysis.explain.measure import explain
     from netloupe.analysis.filters import filters
     from netloupe.analysis.gradients import gradient, integrated_gradients, saliency, smooth_grad
-    from netloupe.analysis.layout.task import embed
+    from netloupe.analysis.layout.measure import embed
     from netloupe.analysis.neighbors import neighbors
     from netloupe.analysis.objects import locate_object
+    from netloupe.analysis.occlude import occlude
     from netloupe.analysis.occlusion import occlusion
     from netloupe.analysis.patches import top_patches
     from netloupe.core import objectives
@@ -70,6 +71,7 @@ __all__ = [
     "locate_object",
     "neighbors",
     "objectives",
+    "occlude",
     "occlusion",
     "open_source",
     "perform",
@@ -92,8 +94,8 @@ _MODULES = {
     "activation_maps": "analysis.activations",
     "audit": "studies.audit.measure",
     "dream": "synthesis.dream",
-    "embed": "analysis.layout.task",
-    "explain": "analysis.explain.task",
+    "embed": "analysis.layout.measure",
+    "explain": "analysis.explain.measure",
     "facets": "synthesis.facets",
     "filters": "analysis.filters",
     "fool": "synthesis.fool",
@@ -107,6 +109,7 @@ _MODULES = {
     "load_images": "data.images",
     "locate_object": "analysis.objects",
     "neighbors": "analysis.neighbors",
+    "occlude": "analysis.occlude",
     "occlusion": "analysis.occlusion",
     "open_source": "data.open",
     "perform": "core.perform",

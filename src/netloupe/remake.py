@@ -224,8 +224,10 @@ class _Finder:
 
     def _source(self, task: Task, one: Input, told: Any) -> Any:
         data = self.data if one.name == "data" else None
+        if one.first is not None and getattr(task, one.first) == 0:
+            return None
         if told is None and data is None:
-            if one.default is not None:
+            if task.usual(one, self.record.told["inputs"]) is not None:
                 raise InputError(f"{one.name} was not a source, but images handed over in Python (fix: --data SOURCE)")
             return None
         spec = data or self._where(str(told["source"]))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from netloupe.analysis.tasks import Activations, FiltersTask, NeighborsTask, Patches
+from netloupe.analysis.explain.task import Explain
+from netloupe.analysis.layout.task import Layout
+from netloupe.analysis.tasks import Activations, FiltersTask, NeighborsTask, Occlude, Patches
 from netloupe.core.errors import unknown
 from netloupe.core.task import Task
 from netloupe.studies.ablation.task import AblationTask
@@ -21,6 +23,9 @@ TASKS: tuple[type[Task], ...] = (
     Activations,
     Patches,
     NeighborsTask,
+    Layout,
+    Explain,
+    Occlude,
     Visualize,
     FacetsTask,
     Fool,

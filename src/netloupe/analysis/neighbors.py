@@ -88,13 +88,12 @@ class Neighbors(Result):
             ],
             "found": {space: found.summary() for space, found in self.found.items()},
             "accuracy": {space: None if votes is None else votes.summary() for space, votes in self.votes.items()},
-            "skipped": [{"id": s.id, "name": s.name, "reason": s.reason} for s in self.skipped],
+            "skipped": [dict(vars(one)) for one in self.skipped],
             "notes": list(self.notes),
         }
 
     def remarks(self) -> list[str]:
-        skipped = [f"skipped {one.name}: {one.reason}" for one in self.skipped]
-        return [*skipped, *(f"note: {note}" for note in self.notes)]
+        return [*(str(one) for one in self.skipped), *(f"note: {note}" for note in self.notes)]
 
 
 @function_of(NeighborsTask)

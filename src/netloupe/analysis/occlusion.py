@@ -12,17 +12,18 @@ import torch
 from torch import Tensor
 
 from netloupe.analysis.baselines import Baseline, baseline_images
+from netloupe.analysis.tasks import Occlude
 from netloupe.analysis.windows import Sliding, Windows
 from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.network import Network
 from netloupe.core.numbers import spread
 from netloupe.core.objectives import Objective, as_objective
-from netloupe.core.provenance import provenance
+from netloupe.core.perform import finished
 from netloupe.core.receptive_field import Span
 from netloupe.core.watch import SILENT, Watch
 from netloupe.render.colors import diverging, enlarged, overlay
 from netloupe.render.pictures import Picture, beside, captioned, fitted, from_pixels, resized
-from netloupe.render.result import Result
+from netloupe.render.result import Result, told
 
 SIDE = 288  # px of a panel's longer side
 
@@ -41,9 +42,9 @@ class Occlusion(Result):
     scores: np.ndarray
     clean: np.ndarray
     windows: Windows
-    provenance: Mapping[str, Any]
     method: str
     error: float | None = None
+    provenance: Mapping[str, Any] = told()
 
     @property
     def drops(self) -> np.ndarray:
@@ -108,12 +109,12 @@ def occlusion(
     objective: Objective | str,
     window: int | tuple[int, int] = 16,
     stride: int | tuple[int, int] = 8,
-    baseline: Baseline = "mean",
+    baseline: Baseline = Occlude.baseline,  # type: ignore[assignment]
     *,
-    growth: float = 1.0,
-    bfloat16: bool = False,
-    incremental: bool = True,
-    batch_size: int = 32,
+    growth: float = Occlude.growth,
+    bfloat16: bool = Occlude.bfloat16,
+    incremental: bool = not Occlude.full_passes,
+    batch_size: int = Occlude.batch_size,
     watch: Watch = SILENT,
 ) -> Occlusion:
     """The objective with a window of the baseline at every position of every image (N, C, H, W) in [0, 1].
@@ -127,45 +128,38 @@ def occlusion(
     Raises InputError for a window larger than the image or a stride outside 1 to the window, NetworkError for a score
     that is not finite or that never changes.
     """
-    sizes: dict[int | tuple[int, int], int | tuple[int, int]] = {pair(window): pair(stride)}
-    (found,) = occlusions(
-        net,
-        images,
-        objective,
-        sizes,
-        baseline,
+    task = Occlude(
+        objective=as_objective(objective),  # type: ignore[arg-type]  # settings take objects too
+        windows=(window,),  # type: ignore[arg-type]
+        stride=stride,  # type: ignore[arg-type]
+        baseline=baseline,  # type: ignore[arg-type]
         growth=growth,
         bfloat16=bfloat16,
-        incremental=incremental,
+        full_passes=not incremental,
         batch_size=batch_size,
-        watch=watch,
     )
-    return found
+    (found,) = scored(task, net, images, watch)
+    return finished(found, task, net, {"image": images})
 
 
-def occlusions(
-    net: Network,
-    images: Tensor,
-    objective: Objective | str,
-    windows: Mapping[int | tuple[int, int], int | tuple[int, int]],
-    baseline: Baseline = "mean",
-    *,
-    growth: float = 1.0,
-    bfloat16: bool = False,
-    incremental: bool = True,
-    batch_size: int = 32,
-    watch: Watch = SILENT,
-) -> list[Occlusion]:
-    """`occlusion` for several windows, {window: stride}, with one pass over each clean image."""
+def grids(task: Occlude, side: tuple[int, int]) -> list[Windows]:
+    """The windows of each size on images of (height, width); by default a seventh of the shorter side."""
+    usual = max(2, round(min(side) / 7))  # about as Zeiler & Fergus have it
+    sizes = dict.fromkeys(task.windows or ((usual, usual),))
+    return [Windows(one, task.stride or (max(1, one[0] // 2), max(1, one[1] // 2)), side) for one in sizes]
+
+
+def scored(task: Occlude, net: Network, images: Tensor, watch: Watch = SILENT) -> list[Occlusion]:
+    """One for each size of window, with one pass over each clean image (N, C, H, W)."""
     net.inputs.check(images)
     net.inputs.check_range(images)
-    if batch_size < 1 or not windows or not len(images):
-        raise InputError(f"{len(images)} images, {len(windows)} windows, batch size {batch_size} (accepted: 1 or more)")
-    objective = as_objective(objective)
-    side = int(images.shape[2]), int(images.shape[3])
-    grids = [Windows(pair(window), pair(stride), side) for window, stride in windows.items()]
-    covers = baseline_images(net, images, baseline)
-    part = watch.part("windows", len(images) * sum(math.prod(grid.grid) for grid in grids))
+    if not len(images):
+        raise InputError("0 images (accepted: 1 or more)")
+    assert task.objective is not None
+    objective = as_objective(task.objective)
+    windows = grids(task, (int(images.shape[2]), int(images.shape[3])))
+    covers = baseline_images(net, images, task.baseline)  # type: ignore[arg-type]
+    part = watch.part("windows", len(images) * sum(math.prod(grid.grid) for grid in windows))
     clean, found, errors = [], [], []
     methods: list[str] = []
     with torch.no_grad():
@@ -175,21 +169,21 @@ def occlusions(
                 images[i : i + 1],
                 covers[i : i + 1],
                 objective.layers,
-                growth=growth,
-                bfloat16=bfloat16,
-                incremental=incremental and methods[:1] in ([], ["incremental"]),
+                growth=task.growth,
+                bfloat16=task.bfloat16,
+                incremental=not task.full_passes and methods[:1] in ([], ["incremental"]),
                 trusted=i > 0,
             )
             methods.append(sliding.method)
             clean.append(objective.score(sliding.clean()))
             found.append(
                 [
-                    _scores(sliding, objective, *grid.spans, batch_size, part.share(math.prod(grid.grid)))
-                    for grid in grids
+                    _scores(sliding, objective, *grid.spans, task.batch_size, part.share(math.prod(grid.grid)))
+                    for grid in windows
                 ]
             )
             errors.append(
-                [measured_error(sliding, objective, grid, one) for grid, one in zip(grids, found[-1], strict=True)]
+                [measured_error(sliding, objective, grid, one) for grid, one in zip(windows, found[-1], strict=True)]
             )
     whole = torch.cat(clean).cpu().numpy()
     check_scores(net, objective, whole, found)
@@ -199,20 +193,10 @@ def occlusions(
             torch.stack([scores[g] for scores in found]).cpu().numpy(),
             whole,
             grid,
-            provenance(
-                net,
-                "occlusion",
-                objective=repr(objective),
-                window=list(grid.size),
-                stride=list(grid.stride),
-                baseline=name_baseline(baseline),
-                growth=growth,
-                bfloat16=bfloat16,
-            ),
             methods[0],
             largest(error[g] for error in errors),
         )
-        for g, grid in enumerate(grids)
+        for g, grid in enumerate(windows)
     ]
 
 
@@ -262,14 +246,3 @@ def check_scores(net: Network, objective: Objective, clean: np.ndarray, found: S
             f"{objective!r} stays at {float(clean[0]):.4g} in {net.name} wherever the window is: "
             "it does not depend on the image"
         )
-
-
-def pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
-
-
-def name_baseline(baseline: Baseline) -> str | float | list[float]:
-    """For provenance."""
-    if isinstance(baseline, Tensor):
-        return f"an image of shape {tuple(baseline.shape)}"
-    return baseline if isinstance(baseline, str | float | int) else [float(v) for v in baseline]

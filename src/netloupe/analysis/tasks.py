@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from netloupe.core.errors import InputError
-from netloupe.core.settings import setting
+from netloupe.core.settings import OBJECTIVE, SIDES, Kind, setting
 from netloupe.core.table import table
-from netloupe.core.task import IMAGES, PHOTOS, Task
+from netloupe.core.task import IMAGE, IMAGES, PHOTOS, Input, Task
+
+METHODS = (
+    "gradient",
+    "smooth_grad",
+    "integrated_gradients",
+    "guided_backprop",
+    "deconvnet",
+    "grad_cam",
+    "guided_grad_cam",
+    "occlusion",
+)
+"""The names of the attribution methods; `analysis.methods` has what they do."""
+
+
+def _fill(value: Any) -> Any:
+    if not isinstance(value, str):
+        if value is None or isinstance(value, bool):
+            raise ValueError
+        return value
+    if value in ("mean", "blur"):
+        return value
+    digits = value.removeprefix("#")
+    if value.startswith("#") and len(digits) == 6:
+        return [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    return float(value)
+
+
+FILL = Kind("mean, blur, a gray value from 0 to 1, or #rrggbb", "FILL", _fill, {"type": ["string", "number", "array"]})
+"""What hides pixels; in Python also a color or an image, see `baselines.Baseline`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,3 +148,97 @@ class NeighborsTask(Task):
         if indexed:
             parts.append(table(("found by an index in", "recall"), indexed))
         return "\n\n".join(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Occlude(Task):
+    """Hide each part of an image in turn.
+
+    Shows what becomes of the strongest feature map of a layer (by default the last convolution) and of the prediction,
+    as Zeiler and Fergus did, or with --unit or --objective only of that score.
+    """
+
+    verb: ClassVar = "occlude"
+    runs: ClassVar = "analysis.occlude:run"
+    inputs: ClassVar = (IMAGE, replace(PHOTOS, first="first"))
+
+    objective: str | None = setting(None, "What is read, by default the class predicted.", kind=OBJECTIVE)
+    layer: str | None = setting(None, "The layer; see netloupe layers.", flags=("--layer", "-l"))
+    windows: tuple[tuple[int, int], ...] | None = setting(
+        None,
+        "Side of the window, by default a seventh of the image's; may be given several times.",
+        kind=SIDES,
+        flags=("--window", "-w"),
+        metavar="PX",
+    )
+    stride: tuple[int, int] | None = setting(
+        None, "Step of the window, by default half its side.", kind=SIDES, flags=("--stride", "-s"), metavar="PX"
+    )
+    baseline: str = setting("mean", "What hides: mean, blur, a gray value from 0 to 1, or #rrggbb.", kind=FILL)
+    growth: float = setting(
+        1.0,
+        "Below 1, faster and not exact: how far windows grow inside the network.",
+        above=0,
+        high=1,
+        metavar="SHARE",
+    )
+    bfloat16: bool = setting(False, "Compute in bfloat16: not exact, faster where processors have it.")
+    full_passes: bool = setting(False, "Compute whole passes, not only what a window changes.")
+    batch_size: int = setting(32, "Images of a whole pass.", low=1)
+    first: int = setting(256, "Other images searched for the map's best patches; 0 for none.", low=0)
+
+    @property
+    def of_class(self) -> bool:
+        """Whether a class is shown, in the panels of Zeiler and Fergus, or only a score."""
+        return self.objective is None or str(self.objective).startswith("class:")
+
+    def check(self) -> None:
+        if not self.of_class and self.layer is not None:
+            raise InputError(f"a layer was given with {self.objective} (accepted: one of them)")
+
+    def usual(self, one: Input, given: Collection[str]) -> str | None:
+        return one.default if self.of_class else None
+
+    def words(self, found: Mapping[str, Any]) -> str:
+        return _panels_in_words(found) if "class" in found else _scores_in_words(found)
+
+
+def _panels_in_words(found: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            _sides(one["window"]),
+            _sides(one["grid"]),
+            one["lowest_probability"]["value"],
+            _box(one["lowest_probability"]["box"]),
+            one["lowest_activation"]["value"],
+            _box(one["lowest_activation"]["box"]),
+        )
+        for one in found["windows"]
+    ]
+    head = f"{found['class']}, probability {found['probability']:.3g}; {found['unit']}, total {found['activation']:.3g}"
+    shown = table(("window", "positions", "lowest probability", "where", "lowest total", "where"), rows)
+    return f"{head}\n{shown}\n{_how(found)}"
+
+
+def _scores_in_words(found: Mapping[str, Any]) -> str:
+    rows = [
+        (_sides(w["window"]), _sides(w["grid"]), one["clean"], one["lowest"], _box(one["lowest_box"]), one["highest"])
+        for w in found["windows"]
+        for one in w["images"]
+    ]
+    shown = table(("window", "positions", "score", "lowest", "where", "highest"), rows)
+    return f"{found['unit']}\n{shown}\n{_how(found['windows'][0])}"
+
+
+def _how(found: Mapping[str, Any]) -> str:
+    error = "" if found["error"] is None else f", approximate: off by up to {found['error']:.1%} of the range"
+    return f"computed by {found['method']}{error}" if found["method"] != "incremental" else f"incremental{error}"
+
+
+def _sides(values: list[int]) -> str:
+    return "x".join(map(str, values))
+
+
+def _box(values: list[int]) -> str:
+    top, left, bottom, right = values
+    return f"({top}, {left}) to ({bottom}, {right})"

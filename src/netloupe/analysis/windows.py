@@ -97,8 +97,6 @@ class Sliding:
         incremental: bool = True,
         trusted: bool = False,
     ) -> None:
-        if not 0 < growth <= 1:
-            raise InputError(f"a growth of {growth:g} (accepted: above 0, up to 1 for exact)")
         self.net, self.image, self.cover = net, image, cover
         self.layers = tuple(dict.fromkeys(layers))
         self.reason: str | None = None if incremental else "asked for"

@@ -17,10 +17,7 @@ from typer.core import TyperGroup
 from netloupe.cli import (
     again,
     atlas,
-    explain,
     layers,
-    map,
-    occlude,
     photos,
     stylenet,
     train,
@@ -79,9 +76,6 @@ _groups = {"": app, "study": study_app, "stylenet": stylenet_app}
 for _task in TASKS:
     _group, _, _verb = _task.verb.rpartition(" ")
     _groups[_group].command(_verb)(command(_task))
-app.command("map")(map.map_images)
-app.command("explain")(explain.explain)
-app.command("occlude")(occlude.occlude)
 app.add_typer(study_app, name="study")
 stylenet_app.command("train")(stylenet.train)
 stylenet_app.command("apply")(stylenet.apply)

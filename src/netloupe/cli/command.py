@@ -213,7 +213,7 @@ def read_inputs(task: Task, texts: Mapping[str, list[str] | None]) -> dict[str, 
     for one in task.inputs:
         usual = task.usual(one, present)
         given = texts.get(one.name) or (None if usual is None else [usual])
-        if given is not None:
+        if given is not None and (one.first is None or getattr(task, one.first) != 0):
             found[one.name] = _read(task, one, given)
     return found
 

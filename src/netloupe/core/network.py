@@ -188,13 +188,14 @@ class Network:
         Raises NetworkError for a network without classes, or whose logits are not finite.
         """
         parts = images.split(batch_size) if batch_size else (images,)
-        found = torch.cat([self._likely(self(part)).cpu() for part in parts])
+        return torch.cat([self.likely(self(part)) for part in parts])
+
+    def likely(self, logits: Tensor) -> Tensor:
+        """`probabilities` of logits (N, classes) that are known."""
+        found = self.head.classes("a probability").probabilities(logits).cpu()
         if not bool(found.isfinite().all()):
             raise NetworkError(f"{self.name} returns logits that are not finite")
         return found
-
-    def _likely(self, logits: Tensor) -> Tensor:
-        return self.head.classes("a probability").probabilities(logits)
 
     def predict(self, images: Tensor, top: int = 5) -> list[list[tuple[str, float]]]:
         """The `top` most probable classes of each image, best first: [[(label, probability), ...], ...]."""

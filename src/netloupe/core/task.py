@@ -34,7 +34,7 @@ class Input:
 
     flags: on the command line; without any it is an argument. many: several images. default: of a source. names:
     accepted in place of an image. shares: the setting that holds the weights of IMAGE=WEIGHT. first: the setting that
-    says how many images of a source are taken.
+    says how many images of a source are taken, 0 for none at all.
     """
 
     name: str

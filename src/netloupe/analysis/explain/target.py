@@ -51,32 +51,37 @@ class Target:
                 return self.title
 
 
-def find_target(net: Network, image: Tensor, objective: Objective | str | None) -> Target:
+def find_target(net: Network, image: Tensor, objective: Objective | str | None, logits: Tensor | None = None) -> Target:
     """The target of an image (1, C, H, W): for None the logit of its most probable class.
 
+    logits: (1, classes) of the image, where they are known.
     Raises UnknownName for a class, layer or unit that is not there.
     """
     if objective is None:
-        with torch.no_grad():
-            net.head.classes("an explanation without a unit or objective")
-            objective = Logit(int(net(image).argmax()))
+        net.head.classes("an explanation without a unit or objective")
+        logits = _logits(net, image) if logits is None else logits
+        objective = Logit(int(logits.argmax()))
     objective = as_objective(objective)
     if isinstance(objective, Logit | Probability):
-        return _class_target(net, image, objective)
+        return _class_target(net, _logits(net, image) if logits is None else logits, objective)
     if isinstance(objective, Channel | Neuron):
         return _unit_target(net, image, objective)
     return Target(objective, str(objective), objective)
 
 
-def _class_target(net: Network, image: Tensor, objective: Logit | Probability) -> Target:
+def _logits(net: Network, image: Tensor) -> Tensor:
+    with torch.no_grad():
+        return net(image)
+
+
+def _class_target(net: Network, logits: Tensor, objective: Logit | Probability) -> Target:
     classes = net.head.classes(str(objective))
     index = classes.index(objective.name)
     if classes.count == 1:
         return Target(objective, classes.label(index), objective)
-    with torch.no_grad():
-        logits = net(image)[0]
-    logits[index] = -torch.inf
-    rival = int(logits.argmax())
+    others = logits[0].clone()
+    others[index] = -torch.inf
+    rival = int(others.argmax())
     curve = Probability(index) if isinstance(objective, Logit) else objective
     return Target(objective, classes.label(index), curve, type(objective)(rival), classes.label(rival))
 

@@ -1,102 +1,72 @@
-"""Which pixels of an image made the network answer so: every method side by side, and how far to trust each."""
+"""An explanation of one image as a task."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-import torch
-from torch import Tensor
-
-from netloupe.analysis.explain.evidence import ExplainedBy, curves_of, explained_by
-from netloupe.analysis.explain.figure import draw
-from netloupe.analysis.explain.page import write
-from netloupe.analysis.explain.record import Explanation, Prediction
-from netloupe.analysis.explain.target import Target, find_target
-from netloupe.analysis.fidelity import STEPS, randomized
-from netloupe.analysis.gradients import saliency
-from netloupe.analysis.methods import METHODS, pick_methods
-from netloupe.analysis.objects import LocatedObject, locate_object
-from netloupe.core.errors import InputError, NetloupeError
-from netloupe.core.network import Network
-from netloupe.core.objectives import Objective
-from netloupe.core.provenance import provenance
-from netloupe.core.watch import SILENT, Watch
-from netloupe.data.images import to_float
-from netloupe.render.pictures import Picture, from_pixels
+from netloupe.analysis.tasks import METHODS
+from netloupe.core.errors import InputError
+from netloupe.core.settings import OBJECTIVE, setting
+from netloupe.core.table import table
+from netloupe.core.task import IMAGE, Task
 
 
-def explain(
-    net: Network,
-    image: Tensor,
-    objective: Objective | str | None = None,
-    methods: Iterable[str] | None = None,
-    *,
-    photo: Picture | None = None,
-    seed: int = 0,
-    steps: int = STEPS,
-    watch: Watch = SILENT,
-) -> Explanation:
-    """Explain an objective of one image (C, H, W) or (1, C, H, W) in [0, 1] by several methods.
+@dataclass(frozen=True, kw_only=True)
+class Explain(Task):
+    """Show which pixels of an image matter to a class or unit.
 
-    objective: an objective, or an address as "class:koala" or "conv5:17"; by default the logit of the most probable
-    class. methods: names of `METHODS`; by default all that can explain this network. photo: (height, width, 3) of
-    the same part in higher resolution, shown instead of the image. seed: of the random weights. steps: of the
-    deletion and insertion curves.
-
-    Raises UnknownName for a method, class or unit that is not there, InputError or NetworkError where a method named
-    can't explain the network, and where none can.
+    By every method side by side, with how far to trust each. By default to the most probable class.
     """
-    image = image if image.ndim == 4 else image[None]
-    if len(image) != 1:
-        raise InputError(f"{len(image)} images (accepted: one)")
-    chosen = pick_methods(methods)
-    if not chosen:
-        raise InputError(f"no method given (accepted: {', '.join(METHODS)})")
-    target = find_target(net, image, objective)
-    predictions = _predictions(net, image)
-    random = randomized(net, seed=seed)
-    maps: dict[str, ExplainedBy] = {}
-    skipped: dict[str, str] = {}
-    for method in watch.each("methods", chosen):
-        try:
-            maps[method.name] = explained_by(method, net, random, image, target, steps)
-        except NetloupeError as error:
-            if methods is not None or (method is chosen[-1] and not maps):
-                raise
-            skipped[method.name] = str(error)
-    pixels = image[0].detach().cpu().numpy()
-    photo = from_pixels(pixels) if photo is None else photo
-    found, reason = _located(net, image, target, photo)
-    return Explanation(
-        pixels,
-        photo,
-        target,
-        predictions,
-        maps,
-        skipped,
-        found,
-        reason,
-        curves_of(net, image, target, torch.zeros_like(image[:, 0]), steps),
-        provenance(
-            net, "explain", objective=repr(target.objective), methods=[m.name for m in chosen], seed=seed, steps=steps
-        ),
-        draw=draw,
-        write=write,
+
+    verb: ClassVar = "explain"
+    runs: ClassVar = "analysis.explain.measure:run"
+    inputs: ClassVar = (IMAGE,)
+
+    objective: str | None = setting(None, "What is explained, by default the most probable class.", kind=OBJECTIVE)
+    methods: tuple[str, ...] | None = setting(
+        None,
+        "By which methods, with commas; by default all that can explain the network.",
+        choices=METHODS,
+        flags=("--methods", "-m"),
+        metavar="NAMES",
+        commas=True,
     )
+    steps: int = setting(32, "Steps of the deletion and insertion curves.", low=1)
+    seed: int = setting(0, "Seed of all that is drawn at random.", low=0)
+
+    def check(self) -> None:
+        if self.methods == ():
+            raise InputError(f"no method given (accepted: {', '.join(METHODS)})")
+
+    def words(self, found: Mapping[str, Any]) -> str:
+        shares = (f"{one['label']} {one['probability']:.1%}" for one in found["predictions"])
+        lines = [
+            f"explained: {found['target']}",
+            f"predictions: {', '.join(shares) or 'none'} ({found['head']})",
+            f"object: {_place(found['object'])}",
+        ]
+        header = ("method", "peak", f"like {found['rival'] or 'a rival'}", "like random", "deletion", "insertion")
+        rows = [_row(name, one) for name, one in found["methods"].items()]
+        rows.append(_row("random order", found["by_chance"]))
+        left_out = [f"left out: {name}. {why}" for name, why in found["skipped"].items()]
+        return "\n".join([*lines, table(header, rows), *left_out])
 
 
-def _predictions(net: Network, image: Tensor, top: int = 5) -> tuple[Prediction, ...]:
-    """The most probable classes, best first; none of a network without a choice of classes."""
-    if net.head.count < 2:
-        return ()
-    best = net.probabilities(image)[0].topk(min(top, net.head.count))
-    labels = net.head.labels
-    return tuple(Prediction(labels[i], i, p) for i, p in zip(best.indices.tolist(), best.values.tolist(), strict=True))
+def _row(name: str, one: Mapping[str, Any]) -> tuple[object, ...]:
+    peak = "zero everywhere" if one.get("zero") else _pair(one.get("peak"))
+    likeness = one.get("class_likeness"), one.get("random_likeness")
+    return name, peak, *likeness, one["deletion"], one["insertion"]
 
 
-def _located(net: Network, image: Tensor, target: Target, photo: Picture) -> tuple[LocatedObject | None, str]:
-    """The object in the photo, or None and why."""
-    try:
-        return locate_object(to_float(photo), saliency(net, image, target.objective)[0]), ""
-    except InputError as error:
-        return None, str(error)
+def _pair(position: list[int] | None) -> str:
+    return "-" if position is None else f"{position[0]},{position[1]}"
+
+
+def _place(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "none found"
+    top, left, bottom, right = found["box"]
+    height, width = found["of"]
+    return f"top {top}, left {left}, bottom {bottom}, right {right} of {height}x{width} px"

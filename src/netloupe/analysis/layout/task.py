@@ -1,202 +1,84 @@
-"""A map of many images: each at a place of its own, near those that are alike to a layer, or in their pixels."""
+"""A map of many images as a task."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
-import numpy as np
-from torch import Tensor
-
-from netloupe.analysis.layout.arrangement import Arrangement, arrange
-from netloupe.analysis.layout.embedding import Embedding, check, embed_vectors
-from netloupe.analysis.layout.figure import Drawn, dots, scatter, side_for, snapped
-from netloupe.analysis.layout.quality import Quality, map_quality
-from netloupe.analysis.spaces import feature_space, features_of, pixel_space, pixels_of
-from netloupe.analysis.voting import Votes, vote
 from netloupe.core.errors import InputError
-from netloupe.core.network import Network
-from netloupe.core.provenance import provenance
-from netloupe.core.watch import SILENT, Watch
-from netloupe.data.labels import class_names, of_network
-from netloupe.data.sources import ImageSource, Skipped
-from netloupe.render.pictures import Picture
-from netloupe.render.result import Result
+from netloupe.core.settings import setting
+from netloupe.core.table import table
+from netloupe.core.task import PHOTOS, Input, Task
 
-VOTERS = 10  # neighbors that vote on an image's class
+_PLACE = Input(
+    "place", "images", "A new image to place on the map; may be given several times.", ("--place",), "IMAGE", many=True
+)
 
 
-@dataclass(frozen=True)
-class ImageMap(Result):
-    """The images `ids` (n,) of `source` at `points` (n, 2), (x, y) with y down.
+@dataclass(frozen=True, kw_only=True)
+class Layout(Task):
+    """Lay out images so that those that are alike lie together.
 
-    layer: whose features were laid out, None for pixels. placed: (m, C, H, W) new images at `placed_points` (m, 2).
-    arrangement: all of them on a grid, the placed ones last. embedding: the map itself, which can place more. quality:
-    whether neighbors were kept. votes: "space" and "map", how well neighbors tell an image's class there, where the
-    images are labeled. classes: their names by index. skipped: images left out; notes: what did not go as asked, in
-    plain sentences.
-
-    The pictures: thumbnails at their points, thumbnails on the grid, and dots by class where there are labels.
+    Alike to a layer, by default the last before the logits, or in their pixels. Draws each image at its place, all on
+    a grid without overlaps, and dots by class where there are labels.
     """
 
-    source: ImageSource
-    layer: str | None
-    ids: np.ndarray
-    points: np.ndarray
-    placed: np.ndarray
-    placed_points: np.ndarray
-    arrangement: Arrangement
-    embedding: Embedding
-    quality: Quality | None
-    votes: Mapping[str, Votes | None]
-    skipped: tuple[Skipped, ...]
-    notes: tuple[str, ...]
-    thumbnail: int
-    classes: Sequence[str] | None
-    provenance: Mapping[str, Any]
+    verb: ClassVar = "map"
+    runs: ClassVar = "analysis.layout.measure:run"
+    inputs: ClassVar = (replace(PHOTOS, first="first"), _PLACE)
 
-    @property
-    def labels(self) -> list[int | None]:
-        """The class of each image of `ids`, None where unknown."""
-        return [self.source.label(int(i)) for i in self.ids]
-
-    def pictures(self) -> dict[str, Picture]:
-        drawn = Drawn(self.source, self.ids, self.placed, self.thumbnail)
-        title = self._title()
-        found = {
-            "map": scatter(drawn, self.points, self.placed_points, title),
-            "grid": snapped(drawn, self.arrangement, f"{title}, moved onto a grid"),
-        }
-        if self.classes is not None:
-            found["classes"] = dots(self.points, self.labels, self.classes, self.placed_points, title)
-        return found
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        found = {"ids": self.ids, "points": self.points, "cells": self.arrangement.cells}
-        return found | ({"placed-points": self.placed_points} if len(self.placed) else {})
-
-    def summary(self) -> dict[str, Any]:
-        return {
-            "space": "pixels" if self.layer is None else "features",
-            "layer": self.layer,
-            "images": len(self.ids),
-            **self.embedding.about,
-            "grid": {
-                "rows": self.arrangement.shape[0],
-                "columns": self.arrangement.shape[1],
-                "assignment": "exact" if self.arrangement.exact else "exact in overlapping windows",
-                "rounds": self.arrangement.rounds,
-                "mean_squared_distance": round(self.arrangement.cost, 4),
-            },
-            "quality": None if self.quality is None else self.quality.summary(),
-            "accuracy": {name: None if votes is None else votes.summary() for name, votes in self.votes.items()},
-            "placed": np.round(self.placed_points.astype(float), 4).tolist(),
-            "skipped": [{"id": s.id, "name": s.name, "reason": s.reason} for s in self.skipped],
-            "notes": list(self.notes),
-        }
-
-    def _title(self) -> str:
-        about = self.embedding.about
-        method = {"tsne": "t-SNE", "pca": "PCA", "umap": "UMAP"}[self.embedding.method]
-        what = "pixels" if self.layer is None else f"features of layer {self.layer}"
-        words = [f"{method} of the {what}, {len(self.ids):,} images of {self.source.title}"]
-        if self.embedding.perplexity is not None:
-            words.append(f"perplexity {self.embedding.perplexity:.4g}")
-        if self.embedding.method == "pca":
-            words.append(f"{sum(about['explained_variance']):.1%} of the variance")
-        return ", ".join(words)
-
-
-def embed(
-    net: Network,
-    images: ImageSource,
-    layer: str | None = None,
-    method: str = "tsne",
-    *,
-    pixels: bool = False,
-    perplexity: float | None = None,
-    seed: int = 0,
-    place: Tensor | None = None,
-    thumbnail: int | None = None,
-    watch: Watch = SILENT,
-) -> ImageMap:
-    """Lay out images by what a layer makes of them, averaged over positions; by default the last before the logits.
-
-    method: "tsne", "pca" or "umap", with `perplexity` of t-SNE (see `embed_vectors`). pixels: lay out the pixels at
-    32x32 instead. place: new images (m, C, H, W) in [0, 1], placed on the finished map and marked. thumbnail: px of
-    each image's longer side in the pictures, 4 to 256; by default as many as make a picture of about 4,000 px, up to
-    96.
-
-    Raises InputError for options and images that can't be used, or too few images; UnknownName for a layer or method
-    that is not there. Images that can't be read or whose features are not finite are left out and listed.
-    """
-    if pixels and layer is not None:
-        raise InputError(f"layer {layer!r} and pixels both (accepted: one of them)")
-    if thumbnail is not None and not 4 <= thumbnail <= 256:
-        raise InputError(f"thumbnails of {thumbnail} px (accepted: 4 to 256)")
-    check(method, perplexity)  # before all images are read
-    if pixels:
-        space = pixel_space(images, net.inputs.channels, watch.named("images"))
-    else:
-        layer = net.layer(layer).name if layer is not None else net.layers.features().name
-        space = feature_space(net, images, layer, watch)
-    new = np.zeros((0, net.inputs.channels, *net.inputs.size), np.float32)
-    asked = np.zeros((0, space.vectors.shape[1]), np.float32)
-    if place is not None:
-        new = place.detach().cpu().numpy()
-        asked = pixels_of(place) if layer is None else features_of(net, place, layer)
-    made = embed_vectors(space.vectors, method, perplexity=perplexity, seed=seed, watch=watch)
-    placed = made.place(asked)
-    arrangement = arrange(np.concatenate([made.points, placed]), watch=watch)
-    labels = [images.label(int(i)) for i in space.ids]
-    votes = _votes(space.vectors, made.points, labels, watch)
-    return ImageMap(
-        images,
-        layer,
-        space.ids,
-        made.points,
-        new,
-        placed,
-        arrangement,
-        made,
-        map_quality(space.vectors, made.points),
-        votes,
-        space.skipped,
-        tuple(_notes(made.about["notes"], votes)),
-        side_for(len(space.ids)) if thumbnail is None else thumbnail,
-        _class_names(net, images),
-        provenance(
-            net, "embed", layer=layer, pixels=pixels, images=images.spec, placed=len(placed), **_parameters(made)
-        ),
+    layer: str | None = setting(None, "The layer; see netloupe layers.", flags=("--layer", "-l"))
+    pixels: bool = setting(False, "Lay out the pixels at 32x32 instead of a layer's features.")
+    method: str = setting("tsne", "How.", choices=("tsne", "pca", "umap"))
+    perplexity: float | None = setting(
+        None, "Neighbors that count in t-SNE; by default 30, or what fits.", low=1, metavar="N"
     )
+    first: int | None = setting(None, "Only the first N images.", low=1)
+    thumbnail: int | None = setting(
+        None,
+        "Longer side of an image in the pictures, by default what makes a picture of about 4,000 px, up to 96.",
+        low=4,
+        high=256,
+        metavar="PX",
+    )
+    seed: int = setting(0, "Seed of all that is drawn at random.", low=0)
+
+    def check(self) -> None:
+        if self.pixels and self.layer is not None:
+            raise InputError(f"layer {self.layer!r} and pixels both (accepted: one of them)")
+
+    def words(self, found: Mapping[str, Any]) -> str:
+        rows: list[tuple[str, object]] = [
+            ("map of", "pixels" if found["layer"] is None else f"features of layer {found['layer']}"),
+            ("images", found["images"]),
+            ("method", found["method"]),
+        ]
+        rows += [(name, found[name]) for name in ("perplexity", "kl_divergence") if name in found]
+        variance = found.get("explained_variance")
+        if isinstance(variance, list):
+            rows += [(f"variance along axis {i}", share) for i, share in enumerate(variance, 1)]
+        else:
+            rows += [("components before", found["components"]), ("their share of the variance", variance)]
+        grid = found["grid"]
+        rows += [
+            ("grid", f"{grid['rows']} x {grid['columns']}, {grid['assignment']}"),
+            ("mean squared move, in cells", grid["mean_squared_distance"]),
+        ]
+        quality = found["quality"]
+        if quality is not None:
+            rows += [
+                (f"trustworthiness, {quality['k']} neighbors", quality["trustworthiness"]),
+                ("share of neighbors kept", quality["neighbors_kept"]),
+                ("by chance", quality["neighbors_kept_by_chance"]),
+            ]
+        for name, votes in found["accuracy"].items():
+            if votes is not None:
+                rows.append((f"accuracy of {votes['k']} neighbors in the {name}", votes["accuracy"]))
+        placed = zip(found["placed_names"], found["placed"], strict=True)
+        rows += [(f"{name} lies at", f"{x:.4g}, {y:.4g}") for name, (x, y) in placed]
+        return table(("", ""), [(name, _shown(value)) for name, value in rows]).strip("\n")
 
 
-def _parameters(made: Embedding) -> dict[str, Any]:
-    return {"method": made.method, "perplexity": made.perplexity, "seed": made.about["seed"]}
-
-
-def _class_names(net: Network, images: ImageSource) -> list[str] | None:
-    """The network's names where the images bear its classes without names; None without labels."""
-    own = list(net.head.labels)
-    names = class_names(images)
-    return own if names is not None and images.classes is None and of_network(images, own) else names
-
-
-def _votes(
-    vectors: np.ndarray, points: np.ndarray, labels: Sequence[int | None], watch: Watch
-) -> dict[str, Votes | None]:
-    if all(label is None for label in labels):
-        return {}
-    return {name: vote(some, labels, VOTERS, watch=watch) for name, some in (("space", vectors), ("map", points))}
-
-
-def _notes(of_map: Sequence[str], votes: Mapping[str, Votes | None]) -> list[str]:
-    notes = list(of_map)
-    if votes and all(v is None for v in votes.values()):
-        return [*notes, "no accuracy of neighbors: no class has two images"]
-    alone = max((v.alone for v in votes.values() if v is not None), default=0)
-    if alone:
-        what = "class has one image only, which is" if alone == 1 else "classes have one image each, which are"
-        notes.append(f"{alone} {what} not counted in the accuracy: no neighbor shares its class")
-    return notes
+def _shown(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,4 +1,7 @@
-"""What hiding each part of an image does to a feature map and to the prediction: Zeiler & Fergus (2013), Figure 7."""
+"""What hiding each part of an image does: to a feature map and the prediction, or to any score.
+
+Zeiler & Fergus (2013), Figure 7.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from netloupe.analysis.baselines import Baseline, baseline_images
+from netloupe.analysis.baselines import baseline_images
 from netloupe.analysis.cam import cam_layer
 from netloupe.analysis.gradients import gradient
-from netloupe.analysis.occlusion import check_scores, largest, measured_error, name_baseline, pair
-from netloupe.analysis.patches import TopPatches, project_patches, top_patches
+from netloupe.analysis.occlusion import Occlusion, check_scores, grids, largest, measured_error, scored
+from netloupe.analysis.patches import TopPatches
+from netloupe.analysis.tasks import Occlude, Patches
 from netloupe.analysis.unproject import rectifies
 from netloupe.analysis.windows import Sliding, Windows
 from netloupe.core.errors import InputError
 from netloupe.core.network import LOGITS, Network
-from netloupe.core.objectives import energy, logit, probability
-from netloupe.core.provenance import provenance
+from netloupe.core.objectives import Objective, as_objective, energy, logit, probability
+from netloupe.core.perform import function_of, perform
 from netloupe.core.rules import Rule
 from netloupe.core.units import Unit
 from netloupe.core.watch import SILENT, Part, Watch
@@ -29,7 +33,7 @@ from netloupe.data.sources import ImageSource
 from netloupe.render.chart import legend, shortened
 from netloupe.render.colors import heat, palette, relief
 from netloupe.render.pictures import Picture, beside, captioned, cropped, fitted, from_pixels, grid, resized, stacked
-from netloupe.render.result import Result
+from netloupe.render.result import Result, told
 
 SIDE = 288  # px of a panel's longer side
 OTHERS = 4  # best patches from other images beside the map's projection
@@ -69,7 +73,7 @@ class OcclusionPanels(Result):
     others: TopPatches | None
     method: str
     error: float | None
-    provenance: Mapping[str, Any]
+    provenance: Mapping[str, Any] = told()
 
     def pictures(self) -> dict[str, Picture]:
         return {"occlusion": stacked([self._head(), *(self._row(one) for one in self.grids)], gap=14)}
@@ -162,47 +166,85 @@ class OcclusionPanels(Result):
         }
 
 
-def occlusion_panels(
+@dataclass(frozen=True)
+class Occlusions(Result):
+    """What became of one score under windows of each size. Files of several sizes lie in a folder each."""
+
+    name: str
+    each: tuple[Occlusion, ...]
+    provenance: Mapping[str, Any] = told()
+
+    def pictures(self) -> dict[str, Picture]:
+        return {self._place(one, stem): picture for one in self.each for stem, picture in one.pictures().items()}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {self._place(one, stem): array for one in self.each for stem, array in one.arrays().items()}
+
+    def _place(self, one: Occlusion, stem: str) -> str:
+        return stem if len(self.each) == 1 else f"{'x'.join(map(str, one.windows.size))}/{stem}"
+
+    def summary(self) -> dict[str, Any]:
+        return {"unit": self.name, "windows": [one.summary() for one in self.each]}
+
+
+@function_of(Occlude)
+def occlude(
     net: Network,
     image: Tensor,
-    target: str | int | None = None,
-    layer: str | None = None,
+    objective: Objective | str | None = None,
     *,
-    windows: Mapping[int | tuple[int, int], int | tuple[int, int]] | None = None,
-    baseline: Baseline = "mean",
-    others: ImageSource | None = None,
-    growth: float = 1.0,
-    bfloat16: bool = False,
+    data: ImageSource | None = None,
     watch: Watch = SILENT,
-) -> OcclusionPanels:
-    """The four panels for one image (C, H, W) or (1, C, H, W) in [0, 1].
+    **settings: Any,
+) -> Occlusions | OcclusionPanels:
+    """Hide each part of an image (C, H, W) or (1, C, H, W) in [0, 1]; of a score also of several images.
 
-    target: the true class, by default the one that the network predicts. layer: where the strongest feature map is
-    taken, by default the last convolution (`cam_layer`). windows: {window: stride} in px, by default a seventh of the
-    image's shorter side, at half its size. others: where the map's best patches are looked for. baseline, growth,
-    bfloat16: as in `occlusion`. Raises as `occlusion` does.
+    objective: for None and "class:NAME" the panels of Zeiler and Fergus, with the map's best patches in `data`; for
+    anything else what becomes of its score. baseline: also a color or an image, see `baseline_images`.
+    Raises as `occlusion` does.
     """
-    image = image[None] if image.ndim == 3 else image
+    task = Occlude.of({"objective": objective, **settings})
+    found: Occlusions | OcclusionPanels = perform(task, net, {"image": image, "data": data}, watch)
+    return found
+
+
+def run(task: Occlude, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Occlusions | OcclusionPanels:
+    images = inputs["image"].fitted(net)
+    if task.of_class:
+        return _panels(task, net, images, inputs["data"].first(task.first) if "data" in inputs else None, watch)
+    text = str(task.objective)
+    name = str(as_objective(text)) if "(" in text else text
+    return Occlusions(name, tuple(scored(task, net, images, watch)))
+
+
+def _panels(task: Occlude, net: Network, image: Tensor, others: ImageSource | None, watch: Watch) -> OcclusionPanels:
     net.inputs.check(image)
     net.inputs.check_range(image)
     if len(image) != 1:
         raise InputError(f"{len(image)} images (accepted: one)")
-    side = int(image.shape[2]), int(image.shape[3])
-    sizes = windows if windows else {usual_window(side): max(1, usual_window(side) // 2)}
-    grids = [Windows(pair(window), pair(stride), side) for window, stride in sizes.items()]
+    sizes = grids(task, (int(image.shape[2]), int(image.shape[3])))
     classes = net.head.classes("a study of what hiding does to the prediction", 2)
-    layer = cam_layer(net, logit(0)) if layer is None else layer
+    target = None if task.objective is None else Unit.parse(str(task.objective)).class_name
+    layer = cam_layer(net, logit(0)) if task.layer is None else task.layer
     if not net.layer(layer).spatial:
         raise InputError(f"layer {layer!r} of shape {net.layer(layer).shape} has no feature maps (accepted: (C, H, W))")
-    cover = baseline_images(net, image, baseline)
+    cover = baseline_images(net, image, task.baseline)  # type: ignore[arg-type]
     with torch.no_grad():
-        sliding = Sliding(net, image, cover, [layer, LOGITS], growth=growth, bfloat16=bfloat16)
+        sliding = Sliding(
+            net,
+            image,
+            cover,
+            [layer, LOGITS],
+            growth=task.growth,
+            bfloat16=task.bfloat16,
+            incremental=not task.full_passes,
+        )
         clean = sliding.clean()
         totals, probabilities = clean.layer(layer)[0].sum((1, 2)), classes.probabilities(clean.logits)[0]
         channel = int(totals.argmax())
         index = int(probabilities.argmax()) if target is None else classes.index(target)
-        part = watch.part("windows", sum(math.prod(one.grid) for one in grids))
-        found = tuple(_slide(sliding, one, Unit(layer, channel), index, part) for one in grids)
+        part = watch.part("windows", sum(math.prod(one.grid) for one in sizes))
+        found = tuple(_slide(sliding, one, Unit(layer, channel), index, part, task.batch_size) for one in sizes)
         errors = [
             measured_error(sliding, probability(index), one.windows, torch.from_numpy(one.probability)) for one in found
         ]
@@ -224,30 +266,15 @@ def occlusion_panels(
         None if others is None else _best(net, others, unit, rule, watch),
         sliding.method,
         largest(errors),
-        provenance(
-            net,
-            "occlusion_panels",
-            layer=layer,
-            target=classes.label(index),
-            windows=[[*one.size, *one.stride] for one in grids],
-            baseline=name_baseline(baseline),
-            growth=growth,
-            bfloat16=bfloat16,
-            others=None if others is None else others.spec,
-        ),
     )
 
 
-def usual_window(image: tuple[int, int]) -> int:
-    """A seventh of the shorter side, about as Zeiler & Fergus have it."""
-    return max(2, round(min(image) / 7))
-
-
-def _slide(sliding: Sliding, windows: Windows, unit: Unit, index: int, part: Part) -> Grid:
+def _slide(sliding: Sliding, windows: Windows, unit: Unit, index: int, part: Part, batch_size: int) -> Grid:
     assert unit.channel is not None
     activation, sure = (np.zeros(windows.grid, dtype=np.float32) for _ in range(2))
     classes = np.zeros(windows.grid, dtype=np.int64)
-    for places, reading in sliding.readings(*windows.spans, watch=part.share(math.prod(windows.grid))):
+    watch = part.share(math.prod(windows.grid))
+    for places, reading in sliding.readings(*windows.spans, batch_size=batch_size, watch=watch):
         at = tuple(np.array(places).T)
         probabilities = reading.classes.probabilities(reading.logits)
         activation[at] = reading.channel(unit.layer, unit.channel).sum((1, 2)).cpu().numpy()
@@ -257,9 +284,9 @@ def _slide(sliding: Sliding, windows: Windows, unit: Unit, index: int, part: Par
 
 
 def _best(net: Network, others: ImageSource, unit: Unit, rule: Rule, watch: Watch) -> TopPatches:
-    assert unit.channel is not None
-    best = top_patches(net, others, [unit.layer], OTHERS, watch=watch).only(unit.layer, unit.channel)
-    return best if rule == "plain" else project_patches(net, best, rule, watch=watch)
+    best = Patches(unit=str(unit), k=OTHERS, project=None if rule == "plain" else rule)
+    found: TopPatches = best.run(net, {"data": others}, watch)
+    return found
 
 
 def _by_frequency(classes: np.ndarray) -> list[int]:

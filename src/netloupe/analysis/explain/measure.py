@@ -1,0 +1,117 @@
+"""Which pixels of an image made the network answer so: every method side by side, and how far to trust each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from netloupe.analysis.display import as_seen
+from netloupe.analysis.explain.evidence import ExplainedBy, curves_of, explained_by
+from netloupe.analysis.explain.figure import draw
+from netloupe.analysis.explain.page import write
+from netloupe.analysis.explain.record import Explanation, Prediction
+from netloupe.analysis.explain.target import Target, find_target
+from netloupe.analysis.explain.task import Explain
+from netloupe.analysis.fidelity import randomized
+from netloupe.analysis.gradients import saliency
+from netloupe.analysis.methods import pick_methods
+from netloupe.analysis.objects import LocatedObject, locate_object
+from netloupe.core.errors import InputError, NetloupeError
+from netloupe.core.network import Network
+from netloupe.core.objectives import Objective
+from netloupe.core.perform import finished, function_of
+from netloupe.core.watch import SILENT, Watch
+from netloupe.data.images import ImageFiles, fit, to_float
+from netloupe.render.pictures import Picture, from_pixels
+
+
+@function_of(Explain)
+def explain(
+    net: Network,
+    image: Tensor,
+    objective: Objective | str | None = None,
+    methods: Iterable[str] | None = None,
+    *,
+    photo: Picture | None = None,
+    watch: Watch = SILENT,
+    **settings: Any,
+) -> Explanation:
+    """Explain an objective of one image (C, H, W) or (1, C, H, W) in [0, 1] by several methods.
+
+    objective: an objective, or an address as "class:koala" or "conv5:17"; by default the logit of the most probable
+    class. photo: (height, width, 3) of the same part in higher resolution, shown instead of the image.
+
+    Raises UnknownName for a method, class or unit that is not there, InputError or NetworkError where a method named
+    can't explain the network, and where none can.
+    """
+    image = image if image.ndim == 4 else image[None]
+    given = {"objective": objective, "methods": None if methods is None else list(methods)}
+    task = Explain.of(given | settings)
+    return finished(_explained(task, net, image, photo, watch), task, net, {"image": image})
+
+
+def run(task: Explain, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Explanation:
+    given = inputs["image"]
+    if not isinstance(given, ImageFiles):
+        return _explained(task, net, given.fitted(net), None, watch)
+    opened = given.open()
+    image = to_float(fit(opened, net.inputs.size, net.inputs.channels))[None]
+    return _explained(task, net, image, as_seen(opened, net.inputs.size), watch)
+
+
+def _explained(task: Explain, net: Network, image: Tensor, photo: Picture | None, watch: Watch) -> Explanation:
+    if len(image) != 1:
+        raise InputError(f"{len(image)} images (accepted: one)")
+    chosen = pick_methods(task.methods)
+    logits = None
+    if net.head.count:
+        with torch.no_grad():
+            logits = net(image)
+    target = find_target(net, image, task.objective, logits)
+    predictions = _predictions(net, logits)
+    random = randomized(net, seed=task.seed)
+    maps: dict[str, ExplainedBy] = {}
+    skipped: dict[str, str] = {}
+    for method in watch.each("methods", chosen):
+        try:
+            maps[method.name] = explained_by(method, net, random, image, target, task.steps)
+        except NetloupeError as error:
+            if task.methods is not None or (method is chosen[-1] and not maps):
+                raise
+            skipped[method.name] = str(error)
+    pixels = image[0].detach().cpu().numpy()
+    photo = from_pixels(pixels) if photo is None else photo
+    found, reason = _located(net, image, target, photo)
+    return Explanation(
+        pixels,
+        photo,
+        target,
+        predictions,
+        maps,
+        skipped,
+        found,
+        reason,
+        curves_of(net, image, target, torch.zeros_like(image[:, 0]), task.steps),
+        draw=draw,
+        write=write,
+    )
+
+
+def _predictions(net: Network, logits: Tensor | None, top: int = 5) -> tuple[Prediction, ...]:
+    """The most probable classes, best first; none of a network without a choice of classes."""
+    if logits is None or net.head.count < 2:
+        return ()
+    best = net.likely(logits)[0].topk(min(top, net.head.count))
+    labels = net.head.labels
+    return tuple(Prediction(labels[i], i, p) for i, p in zip(best.indices.tolist(), best.values.tolist(), strict=True))
+
+
+def _located(net: Network, image: Tensor, target: Target, photo: Picture) -> tuple[LocatedObject | None, str]:
+    """The object in the photo, or None and why."""
+    try:
+        return locate_object(to_float(photo), saliency(net, image, target.objective)[0]), ""
+    except InputError as error:
+        return None, str(error)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, ClassVar
 
 from netloupe.atlas.parts.part import About, Part, Resource, Step
-from netloupe.atlas.sheets import PROJECTION_COLUMNS, projection_side
+from netloupe.atlas.parts.units import block_of
+from netloupe.atlas.sheets import PROJECTION_COLUMNS, UNITS_PER_BLOCK, projection_side
 from netloupe.atlas.store import Rows, any_of
 
 if TYPE_CHECKING:
@@ -75,4 +76,14 @@ class Projections(Part):
     def resources(self) -> Sequence[Resource]:
         if self.store.network["projections"]["rule"] is None:
             return []
-        return [self.stored("projections/LAYER/CHANNEL.jpg", "projections", "jpeg")]
+        found = lru_cache(maxsize=4)(self._mosaics)  # an export asks for all of a block
+
+        def mosaic(layer: int, channel: int) -> bytes | None:
+            return found(layer, channel // UNITS_PER_BLOCK).get(channel)
+
+        listed = partial(self.keys, "projections", "layer", "channel")
+        return [Resource("projections/LAYER/CHANNEL.jpg", mosaic, listed)]
+
+    def _mosaics(self, layer: int, number: int) -> dict[int, bytes]:
+        rows = self.store.rows("projections", block_of(layer, number), ["channel", "jpeg"])
+        return {row["channel"]: row["jpeg"] for row in rows}

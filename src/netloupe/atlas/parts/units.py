@@ -85,8 +85,7 @@ class Units(Part):
         return {"name": name, **named, "class": best, "label": [self.label(c) for c in best]}
 
     def _units(self, layer: int, number: int) -> dict[str, Any] | None:
-        first = number * UNITS_PER_BLOCK
-        where = f"layer = {layer} AND channel >= {first} AND channel < {first + UNITS_PER_BLOCK}"
+        where = block_of(layer, number)
         rows = sorted(self.store.rows("units", where), key=lambda r: r["channel"])
         if not rows:
             return None
@@ -118,6 +117,12 @@ class Units(Part):
                 for r, own in zip(rows, made, strict=True)
             ]
         }
+
+
+def block_of(layer: int, number: int) -> str:
+    """The SQL condition for the channels of a block."""
+    first = number * UNITS_PER_BLOCK
+    return f"layer = {layer} AND channel >= {first} AND channel < {first + UNITS_PER_BLOCK}"
 
 
 def selectivity(means: np.ndarray) -> np.ndarray:

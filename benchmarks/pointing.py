@@ -22,12 +22,11 @@ import torch
 from common import ROOT, publish
 
 import netloupe
-from netloupe.analysis.fidelity import pointing_hit, points
-from netloupe.analysis.methods import Method
+from netloupe.analysis.fidelity import center_map, pointing_hit, points, random_map
+from netloupe.analysis.methods import Method, quick_methods
 from netloupe.core.files import write_atomically
 from netloupe.data.images import to_float
 from netloupe.data.sources import ImageSource, read_batches
-from netloupe.studies.methods import center_map, quick_methods, random_map
 
 SAMPLES, STEPS = 5, 6  # of SmoothGrad and integrated gradients
 SETTINGS = {"occlusion": "16 px, 8 px", "smooth_grad": f"{SAMPLES} samples", "integrated_gradients": f"{STEPS} steps"}

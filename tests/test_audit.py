@@ -20,7 +20,7 @@ from netloupe.core.network import Network
 from netloupe.core.objectives import Objective, log_odds
 from netloupe.data.open import open_source
 from netloupe.data.sources import ImageSource
-from netloupe.studies.audit.backgrounds import inside
+from netloupe.studies.audit.effects import inside
 from netloupe.studies.audit.measure import audit
 from netloupe.studies.audit.record import Audit
 

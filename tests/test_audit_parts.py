@@ -10,9 +10,9 @@ import torch
 from scipy import stats
 
 from netloupe.studies.audit import effects as audit_effects
-from netloupe.studies.audit import groups as audit_groups
+from netloupe.studies.audit import maps as audit_maps
 from netloupe.studies.audit import places as audit_places
-from netloupe.studies.audit.backgrounds import hidden_sides
+from netloupe.studies.audit.effects import hidden_sides
 
 
 def test_shares_are_of_the_positive_part() -> None:
@@ -125,10 +125,10 @@ def test_holm() -> None:
 def test_groups_that_are_there_are_found() -> None:
     rng = np.random.default_rng(0)
     vectors = np.concatenate([rng.normal(0, 0.1, (5, 3)), rng.normal(3, 0.1, (9, 3))])
-    labels, apart = audit_groups.group(vectors, 0)
+    labels, apart = audit_maps.group(vectors, 0)
     assert labels.tolist() == [1] * 5 + [0] * 9
     assert apart > 0.8
     for whole in (rng.normal(size=(20, 30)), np.ones((9, 3)), vectors[:4]):
-        labels, apart = audit_groups.group(whole, 0)
+        labels, apart = audit_maps.group(whole, 0)
         assert not labels.any()
         assert np.isnan(apart)

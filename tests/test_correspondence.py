@@ -23,8 +23,14 @@ from netloupe.data.open import open_source
 from netloupe.data.photos import photos
 from netloupe.data.sources import ImageSource
 from netloupe.studies.correspondence.measure import correspondence
-from netloupe.studies.correspondence.record import Correspondence
-from netloupe.studies.correspondence.signs import by_chance, jackknife_error, pair_error, pair_mean, unlike
+from netloupe.studies.correspondence.record import (
+    Correspondence,
+    by_chance,
+    jackknife_error,
+    pair_error,
+    pair_mean,
+    unlike,
+)
 from netloupe.studies.points import find_points, photo_faces, read_points
 
 SIZE = (16, 20)

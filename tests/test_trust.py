@@ -15,15 +15,15 @@ from skimage import metrics
 from torch import Tensor, nn
 
 from netloupe.analysis import fidelity, gradients
-from netloupe.analysis.methods import METHODS, Method
+from netloupe.analysis.correlation import likeness, structural_similarity
+from netloupe.analysis.fidelity import center_map, random_map
+from netloupe.analysis.methods import METHODS, Method, quick_methods
 from netloupe.core import objectives as obj
 from netloupe.core.errors import InputError, NetworkError, UnknownName
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective
-from netloupe.studies.methods import center_map, quick_methods, random_map
-from netloupe.studies.trust.measure import trust
-from netloupe.studies.trust.randomization import likeness, stages, structural_similarity
+from netloupe.studies.trust.measure import stages, trust
 from netloupe.studies.trust.record import Trust
 from watch_helpers import Recorder
 

@@ -1,6 +1,8 @@
-"""How alike two series of numbers are: Pearson's correlation and, of ranks, Spearman's."""
+"""How alike two series of numbers or two maps are: Pearson's correlation, of ranks Spearman's, and by structure."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,6 +10,9 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from netloupe.core.errors import InputError
+
+WINDOW = 11  # px of structural similarity's Gaussian window, whose standard deviation is 1.5 px
+_SHARE = 0.99  # of a map's values lie within its scale, as in the figures of Adebayo et al. (2018)
 
 
 def ranked(values: np.ndarray, axis: int = 0) -> np.ndarray:
@@ -35,3 +40,45 @@ def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
         raise InputError(f"maps of shape {tuple(a.shape)} and {tuple(b.shape)} (accepted: (N, H, W) twice)")
     one, other = (normed(ranked(each.flatten(1).cpu().numpy(), 1), 1) for each in (a, b))
     return torch.from_numpy((one * other).sum(1)).to(a.device)
+
+
+def likeness(maps: Tensor, others: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Rank correlation and structural similarity of the sizes of maps (N, H, W), pair by pair: (N,) each.
+
+    NaN where the first map is constant and shows nothing; 0 where only the other is.
+    """
+    sizes, other_sizes = maps.abs(), others.abs()
+    blank, other_blank = (_constant(m) for m in (sizes, other_sizes))
+    ranks, structures = rank_correlation(sizes, other_sizes), structural_similarity(sizes, other_sizes)
+    for found in (ranks, structures):
+        found[other_blank] = 0.0
+        found[blank] = torch.nan
+    return ranks.cpu().numpy(), structures.numpy()
+
+
+def structural_similarity(maps: Tensor, others: Tensor) -> Tensor:
+    """Wang et al. (2004), of maps (N, H, W) at least 0, each scaled to [0, 1]: (N,).
+
+    0 is a map's lowest value, 1 its 99th percentile. Raises InputError for maps smaller than the window.
+    """
+    from skimage import metrics
+
+    similarity: Any = metrics.structural_similarity
+    if min(maps.shape[1:]) < WINDOW:
+        raise InputError(f"maps of {tuple(maps.shape[1:])} px (accepted: {WINDOW} px a side or more)")
+    pairs = zip(_scaled(maps), _scaled(others), strict=True)
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    return torch.tensor([float(similarity(a, b, data_range=1.0, **options)) for a, b in pairs], dtype=torch.float64)
+
+
+def _scaled(maps: Tensor) -> list[np.ndarray]:
+    found = []
+    for one in maps.detach().cpu().double().numpy():
+        low, high = one.min(), np.quantile(one, _SHARE)
+        found.append(np.clip((one - low) / (high - low), 0, 1) if high > low else np.zeros_like(one))
+    return found
+
+
+def _constant(maps: Tensor) -> Tensor:
+    flat = maps.flatten(1).cpu()
+    return (flat == flat[:, :1]).all(1)

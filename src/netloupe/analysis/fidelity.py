@@ -197,3 +197,15 @@ def _check_maps(importance: Tensor, shape: tuple[int, int, int] | None = None) -
         raise InputError(f"importance of shape {tuple(importance.shape)} (accepted: {accepted})")
     if not bool(importance.isfinite().all()):
         raise InputError("importance that is not finite (accepted: finite maps)")
+
+
+def center_map(count: int, height: int, width: int) -> Tensor:
+    """(N, H, W): a Gaussian around the middle, a guess that looks at no image."""
+    y, x = (torch.arange(side, dtype=torch.float32) - (side - 1) / 2 for side in (height, width))
+    squares = (y / height).square()[:, None] + (x / width).square()[None]
+    return torch.exp(-8 * squares).expand(count, height, width)
+
+
+def random_map(count: int, height: int, width: int, seed: int = 0) -> Tensor:
+    """(N, H, W): noise, another for each image."""
+    return torch.rand(count, height, width, generator=torch.Generator().manual_seed(seed))

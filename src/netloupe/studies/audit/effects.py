@@ -13,10 +13,7 @@ from netloupe.core.blur import blurred
 from netloupe.core.network import Network
 from netloupe.studies.audit.images import Pool
 from netloupe.studies.audit.places import Box, elsewhere, in_pixels
-from netloupe.studies.audit.record import (
-    Change,
-    Contrast,
-)
+from netloupe.studies.audit.record import Change, Contrast
 
 CONTROLS = 2  # boxes of the same size elsewhere, of every image
 OTHERS = 64  # images of all classes that a class is compared with
@@ -43,6 +40,20 @@ def pasted(images: Tensor, donors: Tensor, box: Box) -> Tensor:
     found = images.clone()
     found[..., top:bottom, left:right] = donors[..., top:bottom, left:right]
     return found
+
+
+def hidden_sides(images: Tensor, boxes: Tensor, color: Tensor) -> tuple[Tensor, Tensor]:
+    """Images (N, C, H, W) with only their objects, and without; boxes (N, 4) in px, color (C,)."""
+    mask = inside(boxes, (images.shape[2], images.shape[3]))[:, None]
+    blank = color.view(1, -1, 1, 1).expand_as(images)
+    return torch.where(mask, images, blank), torch.where(mask, blank, images)
+
+
+def inside(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """(N, H, W) bool: the pixels whose middle lies in each box (top, left, bottom, right)."""
+    top, left, bottom, right = boxes.view(-1, 4, 1, 1).unbind(1)
+    y, x = torch.arange(size[0]).view(1, -1, 1) + 0.5, torch.arange(size[1]).view(1, 1, -1) + 0.5
+    return (y >= top) & (y < bottom) & (x >= left) & (x < right)
 
 
 class Effects:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from netloupe.analysis.methods import Method
+from netloupe.analysis.methods import Method, quick_methods
 from netloupe.core.errors import InputError
 from netloupe.core.network import Network
 from netloupe.core.numbers import spread
@@ -22,18 +22,15 @@ from netloupe.core.perform import finished, function_of
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource
 from netloupe.studies.audit import figure, page, words
-from netloupe.studies.audit.backgrounds import backgrounds
 from netloupe.studies.audit.effects import Effects
-from netloupe.studies.audit.groups import find_groups
 from netloupe.studies.audit.images import Pool, gather
-from netloupe.studies.audit.maps import explain_classes
+from netloupe.studies.audit.maps import explain_classes, find_groups
 from netloupe.studies.audit.places import GRID, excess
 from netloupe.studies.audit.record import LEAST_EFFECT, Audit, Background, Place, Shown
 from netloupe.studies.audit.shown import show_background, show_place
 from netloupe.studies.audit.task import AuditTask
-from netloupe.studies.audit.tests import try_places
+from netloupe.studies.audit.tests import backgrounds, try_places
 from netloupe.studies.boxes import read_boxes
-from netloupe.studies.methods import quick_methods
 
 SHOWN = 6  # suspects with pictures
 

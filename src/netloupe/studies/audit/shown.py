@@ -11,17 +11,11 @@ from torch import Tensor
 from netloupe.analysis.methods import Method
 from netloupe.core.errors import NetworkError
 from netloupe.core.network import Network
-from netloupe.studies.audit.backgrounds import hidden_sides
-from netloupe.studies.audit.effects import Effects, filled, pasted
+from netloupe.studies.audit.effects import Effects, filled, hidden_sides, pasted
 from netloupe.studies.audit.images import Pool
 from netloupe.studies.audit.maps import explain
 from netloupe.studies.audit.places import in_pixels
-from netloupe.studies.audit.record import (
-    Background,
-    Example,
-    Place,
-    Shown,
-)
+from netloupe.studies.audit.record import Background, Example, Place, Shown
 
 EACH = 4  # images of a kind
 

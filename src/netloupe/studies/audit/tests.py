@@ -1,26 +1,29 @@
-"""The places that were proposed for a class, tested on the images that nobody looked at."""
+"""The places that were proposed for a class, tested on the images that nobody looked at; and, where the objects' boxes
+are known, whether a class is read off its object or off what lies around it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from netloupe.core.watch import Watch
-from netloupe.studies.audit.effects import Effects, contrast, holm
+from netloupe.studies.audit.effects import BATCH, Effects, above_zero, contrast, hidden_sides, holm
 from netloupe.studies.audit.images import Pool
 from netloupe.studies.audit.maps import Explained
 from netloupe.studies.audit.places import Proposal, area, grown, in_boxes, propose
-from netloupe.studies.audit.record import (
-    Change,
-    Groups,
-    Place,
-)
+from netloupe.studies.audit.record import Background, Change, Groups, Place
 
 PROPOSALS = 3  # of a class
 TRIED = 8  # images of the explored half, on which the place is chosen by its effect
 ENOUGH = 0.9  # share of the largest effect there at which a smaller box is preferred
-MOST = 40  # tested images of a class
+MOST = 40  # tested images of a class, by its places
+MOST_BOXED = 24  # by the objects' boxes
+FEWEST_BOXED = 4
+CLEAR = 0.05, 0.95  # shares of the image that a box may cover, so that there is something to hide on both sides
 LEAST_GROUP = 0.2  # share of the class's maps that a group needs to propose a place
 ALPHA = 0.05
 
@@ -97,3 +100,74 @@ def _promise(effects: Effects, rows: np.ndarray, proposal: Proposal) -> float:
     """The mean changes by hiding and by carrying, together, beyond another box of the size."""
     own, far = effects.beyond(rows, proposal.box, controls=1)
     return float((own - far).mean(0)[:2].sum())
+
+
+def backgrounds(
+    effects: Effects,
+    pool: Pool,
+    boxes: Tensor,
+    within: Mapping[int, float],
+    color: Tensor,
+    least: float,
+    watch: Watch,
+) -> list[Background]:
+    """Every class with enough boxes, the surest reliance on the background first.
+
+    boxes: (N, 4) by the source's ids. within: the share of attribution in the box, by row, where a map was made.
+    """
+    shares = _covered(boxes[torch.from_numpy(pool.ids)], pool.size)
+    found = []
+    for label in watch.each("objects and backgrounds", pool.classes):
+        usable = (pool.labels == label) & (shares >= CLEAR[0]) & (shares <= CLEAR[1])
+        rows = np.flatnonzero(usable)
+        if len(rows) >= FEWEST_BOXED:
+            found.append(_background(effects, pool, boxes, within, shares, color, label, rows))
+    adjusted = holm([one.p for one in found])
+    judged = [
+        replace(one, p=p, suspect=p <= ALPHA and one.effect >= least) for one, p in zip(found, adjusted, strict=True)
+    ]
+    return sorted(judged, key=lambda one: (not one.suspect, -one.low))
+
+
+def _covered(boxes: Tensor, size: tuple[int, int]) -> np.ndarray:
+    """(n,): the share of the image in each box, NaN without one."""
+    found: np.ndarray = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) / (size[0] * size[1])).numpy()
+    return found
+
+
+def _background(
+    effects: Effects,
+    pool: Pool,
+    boxes: Tensor,
+    within: Mapping[int, float],
+    shares: np.ndarray,
+    color: Tensor,
+    label: int,
+    rows: np.ndarray,
+) -> Background:
+    mapped = [row for row in rows.tolist() if row in within]
+    tested = rows[:MOST_BOXED]
+    only: list[np.ndarray] = []
+    without: list[np.ndarray] = []
+    for start in range(0, len(tested), BATCH):
+        part = tested[start : start + BATCH]
+        sides = hidden_sides(pool.images(part), boxes[torch.from_numpy(pool.ids[part])], color)
+        for kept, side in zip((only, without), sides, strict=True):
+            kept.append(effects.probabilities(side)[:, label])
+    on_object, on_background = np.concatenate(only), np.concatenate(without)
+    low, p = above_zero(on_background - on_object)
+    order = np.argsort(-(on_background - on_object), kind="stable")
+    return Background(
+        label=label,
+        images=len(tested),
+        inside=float(np.mean([within[row] for row in mapped])) if mapped else float("nan"),
+        area=float(shares[mapped].mean()) if mapped else float("nan"),
+        plain=float(effects.plain(tested)[:, label].mean()),
+        object_only=float(on_object.mean()),
+        background_only=float(on_background.mean()),
+        effect=float((on_background - on_object).mean()),
+        low=low,
+        p=p,
+        suspect=False,
+        rows=tuple(int(row) for row in tested[order]),
+    )

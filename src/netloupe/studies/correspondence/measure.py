@@ -20,8 +20,7 @@ from netloupe.core.perform import finished, function_of
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource, pixel_reader
 from netloupe.studies.correspondence import figure
-from netloupe.studies.correspondence.record import RANDOM, Correspondence
-from netloupe.studies.correspondence.signs import by_chance, unlike
+from netloupe.studies.correspondence.record import RANDOM, Correspondence, by_chance, unlike
 from netloupe.studies.correspondence.task import CorrespondenceTask
 from netloupe.studies.points import TWO_FACES, find_points, photo_faces, read_points
 

@@ -15,11 +15,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from netloupe.analysis.correlation import likeness
 from netloupe.analysis.explain.target import Target, find_target
-from netloupe.analysis.fidelity import deletion, insertion, pointing_hit, points, randomized
-from netloupe.analysis.methods import Method
+from netloupe.analysis.fidelity import (
+    center_map,
+    deletion,
+    insertion,
+    pointing_hit,
+    points,
+    random_map,
+    randomized,
+)
+from netloupe.analysis.methods import Method, quick_methods
 from netloupe.core.errors import InputError, NetloupeError
 from netloupe.core.network import Network
+from netloupe.core.numbers import spread
 from netloupe.core.objectives import Objective, logit, unit
 from netloupe.core.perform import finished, function_of
 from netloupe.core.units import Unit
@@ -27,9 +37,7 @@ from netloupe.core.watch import SILENT, Part, Watch
 from netloupe.data.labels import of_network
 from netloupe.data.sources import ImageSource, read_all
 from netloupe.studies.boxes import read_boxes
-from netloupe.studies.methods import center_map, quick_methods, random_map
 from netloupe.studies.trust import figure
-from netloupe.studies.trust.randomization import likeness, stages
 from netloupe.studies.trust.record import BASELINES, Trust
 from netloupe.studies.trust.task import TrustTask
 
@@ -117,6 +125,23 @@ def measure(
         image=images[0].cpu().numpy(),
         maps=maps,
     )
+
+
+def stages(net: Network, objectives: Sequence[Objective], count: int) -> list[tuple[str, ...]]:
+    """Which layers are drawn anew together, stage by stage: up to `count` evenly spread, each holding the one before
+    (cascading randomization, Adebayo et al. 2018, section 3.1).
+
+    Layers with parameters of their own, from the deepest that the objectives read up to the image; the first stage
+    is the deepest alone, the last is all (of one stage: all). Raises InputError if there are none.
+    """
+    if count < 1:
+        raise InputError(f"{count} stages (accepted: 1 or more)")
+    parts = {name: layer.module for name, layer in net.layers.through(*objectives).items()}
+    owners = {module: name for name, module in parts.items() if any(True for _ in module.parameters(recurse=False))}
+    found = list(owners.values())[::-1]
+    if not found:
+        raise InputError(f"{net.name} has no layer with parameters to draw anew")
+    return [tuple(found[:depth]) for depth in reversed(spread(len(found), 1, count))]
 
 
 def _each(

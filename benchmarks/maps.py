@@ -17,9 +17,8 @@ import netloupe
 from netloupe.analysis.layout.arrangement import arrange
 from netloupe.analysis.layout.embedding import embed_vectors
 from netloupe.analysis.layout.quality import map_quality
-from netloupe.analysis.nearest import METRICS, search
+from netloupe.analysis.nearest import METRICS, search, vote
 from netloupe.analysis.spaces import feature_space, pixel_space
-from netloupe.analysis.voting import vote
 
 WIDTH = 512  # dimensions of the features that are laid out
 

@@ -11,7 +11,6 @@ from torch import nn
 
 from atlas_helpers import tiny_network, write_photos
 from netloupe.analysis.activations import activation_maps
-from netloupe.analysis.display import as_seen
 from netloupe.analysis.filters import filters
 from netloupe.analysis.nearest import nearest
 from netloupe.analysis.neighbors import neighbors
@@ -20,7 +19,7 @@ from netloupe.analysis.spaces import pixel_space
 from netloupe.core.errors import InputError, UnknownName
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
-from netloupe.data.images import load_images
+from netloupe.data.images import as_seen, load_images
 from netloupe.data.open import open_source
 
 

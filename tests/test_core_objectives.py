@@ -381,15 +381,11 @@ def test_sums_are_added_from_the_left() -> None:
     assert torch.equal(net().read(IMAGES, "channel(maps, 0) + energy(maps) + 0.1 * l2()"), (one + two) + three)
 
 
-def test_a_target_is_one_of_three() -> None:
-    assert obj.target() is None
-    assert obj.target(class_="koala") == obj.logit("koala")
-    assert obj.target(unit="maps:1") == obj.channel("maps", 1)
-    assert obj.target(objective="logit(koala) - logit(cat)") == obj.logit("koala") - obj.logit("cat")
-    assert obj.target(objective="maps:1") == obj.as_objective("maps:1")
+def test_addresses_and_texts_are_objectives() -> None:
+    assert obj.as_objective("class:koala") == obj.logit("koala")
+    assert obj.as_objective("maps:1") == obj.channel("maps", 1)
+    assert obj.as_objective("logit(koala) - logit(cat)") == obj.logit("koala") - obj.logit("cat")
     assert obj.as_objective("class:crane (bird)") == obj.logit("crane (bird)")
-    with pytest.raises(InputError, match=r"class and objective were given \(accepted: one of"):
-        obj.target(class_="koala", objective="l2()")
 
 
 def test_layers_are_named_once() -> None:

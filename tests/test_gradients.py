@@ -16,7 +16,7 @@ from core_helpers import Fn
 from netloupe import InputSpec, NetloupeError, Network
 from netloupe import objectives as obj
 from netloupe.analysis.baselines import baseline_images
-from netloupe.analysis.cam import cam_layer
+from netloupe.analysis.gradients import cam_layer
 
 IMAGES = torch.rand(3, 3, 20, 20, generator=torch.Generator().manual_seed(1))
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from netloupe.analysis.nearest import nearest, recall, search
-from netloupe.analysis.voting import vote
+from netloupe.analysis.nearest import nearest, recall, search, vote
 from netloupe.core.errors import InputError, UnknownName
 
 

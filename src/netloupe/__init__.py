@@ -13,10 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from netloupe.analysis.activations import activation_maps
-    from netloupe.analysis.cam import grad_cam, guided_grad_cam
     from netloupe.analysis.explain.measure import explain
     from netloupe.analysis.filters import filters
-    from netloupe.analysis.gradients import gradient, integrated_gradients, saliency, smooth_grad
+    from netloupe.analysis.gradients import (
+        grad_cam,
+        gradient,
+        guided_grad_cam,
+        integrated_gradients,
+        saliency,
+        smooth_grad,
+    )
     from netloupe.analysis.layout.measure import embed
     from netloupe.analysis.neighbors import neighbors
     from netloupe.analysis.objects import locate_object
@@ -99,9 +105,9 @@ _MODULES = {
     "facets": "synthesis.facets",
     "filters": "analysis.filters",
     "fool": "synthesis.fool",
-    "grad_cam": "analysis.cam",
+    "grad_cam": "analysis.gradients",
     "gradient": "analysis.gradients",
-    "guided_grad_cam": "analysis.cam",
+    "guided_grad_cam": "analysis.gradients",
     "integrated_gradients": "analysis.gradients",
     "invert": "synthesis.invert",
     "load": "zoo.load",

@@ -9,8 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from netloupe.analysis.cam import grad_cam, guided_grad_cam
-from netloupe.analysis.gradients import gradient, integrated_gradients, smooth_grad
+from netloupe.analysis.gradients import grad_cam, gradient, guided_grad_cam, integrated_gradients, smooth_grad
 from netloupe.analysis.occlusion import occlusion
 from netloupe.core.errors import unknown
 from netloupe.core.network import Network

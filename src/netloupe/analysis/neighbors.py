@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from netloupe.analysis.display import as_seen
-from netloupe.analysis.nearest import Nearest, Search, search
+from netloupe.analysis.nearest import Nearest, Search, Votes, search, vote
 from netloupe.analysis.spaces import Space, feature_space, features_of, pixel_space, pixels_of
 from netloupe.analysis.tasks import NeighborsTask
-from netloupe.analysis.voting import Votes, vote
 from netloupe.core.network import Network
 from netloupe.core.perform import function_of, perform
 from netloupe.core.watch import SILENT, Watch
+from netloupe.data.images import as_seen
 from netloupe.data.sources import ImageSource, Skipped
 from netloupe.render.pictures import Picture, beside, captioned, from_pixels, grid, resized, stacked
 from netloupe.render.result import Result, told

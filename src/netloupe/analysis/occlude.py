@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from netloupe.analysis.baselines import baseline_images
-from netloupe.analysis.cam import cam_layer
-from netloupe.analysis.gradients import gradient
+from netloupe.analysis.gradients import cam_layer, gradient
 from netloupe.analysis.occlusion import Occlusion, check_scores, grids, largest, measured_error, scored
 from netloupe.analysis.patches import TopPatches
 from netloupe.analysis.tasks import Occlude, Patches

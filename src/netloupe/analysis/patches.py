@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from netloupe.analysis.display import as_seen
 from netloupe.analysis.tasks import Patches
 from netloupe.analysis.unproject import Neuron, chains, no_rectifier, projections, rectifies
 from netloupe.core.layers import Layer
@@ -27,6 +26,7 @@ from netloupe.core.receptive_field import Box
 from netloupe.core.rules import Rule
 from netloupe.core.units import Unit, check_place
 from netloupe.core.watch import SILENT, Watch
+from netloupe.data.images import as_seen
 from netloupe.data.sources import ImageSource, ReadPixels, pixel_reader
 from netloupe.render.colors import relief
 from netloupe.render.pictures import PAPER, Picture, captioned, cropped, fitted, from_pixels, grid, resized

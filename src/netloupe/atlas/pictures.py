@@ -10,11 +10,10 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from netloupe.analysis.display import as_seen
 from netloupe.atlas.sheets import MAP_COLUMNS, MAP_SIDE, THUMB
 from netloupe.atlas.store import Store
 from netloupe.core.network import LOGITS
-from netloupe.data.images import fit, to_float
+from netloupe.data.images import as_seen, fit, to_float
 from netloupe.data.sources import ImageSource, pixel_reader
 from netloupe.render.colors import heat
 from netloupe.render.pictures import encode, resized

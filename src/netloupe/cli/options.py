@@ -15,8 +15,6 @@ import typer
 from netloupe.core.errors import InputError, StoreError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from netloupe.core.network import Network
 
 
@@ -46,13 +44,8 @@ Layer = Annotated[str | None, typer.Option("--layer", "-l", metavar="NAME", help
 Layers = Annotated[
     list[str] | None, typer.Option("--layer", "-l", metavar="NAME", help="A layer; may be given several times.")
 ]
-ClassName = Annotated[str | None, typer.Option("--class", "-c", metavar="NAME", help="A class, by name or index.")]
 Address = Annotated[
     str | None, typer.Option("--unit", "-u", metavar="ADDRESS", help="A unit, as in conv5:17 or conv5:17@3,4.")
-]
-ObjectiveText = Annotated[
-    str | None,
-    typer.Option(metavar="TEXT", help="Any objective, as in 'logit(koala) - 0.5 * logit(lynx)' or 'energy(conv3)'."),
 ]
 Sweep = Annotated[
     str | None,
@@ -112,13 +105,6 @@ class NetworkOptions:
             output=int(output) if output is not None and output.isdecimal() else output,
             seed=self.seed,
         )
-
-
-def read_images(net: Network, paths: list[Path]) -> Tensor:
-    """The images (N, C, H, W) as the network takes them."""
-    from netloupe.data.images import load_images
-
-    return load_images(paths, net.inputs.size, channels=net.inputs.channels)
 
 
 def weighted(texts: list[str], what: str, usual: float = 1.0) -> dict[str, float]:

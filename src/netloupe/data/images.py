@@ -22,6 +22,7 @@ from netloupe.core.perform import Images
 Size = int | tuple[int, int]
 
 MAX_PIXELS = 80_000_000  # larger images are refused before they are decoded; below Pillow's own limit
+DISPLAY = 256  # px of the shorter side of a photograph that is shown, where it has them
 _LONGEST = 16  # of a strip, only this many times the part that will be seen is resized
 
 
@@ -124,6 +125,16 @@ def _center(image: Image.Image, height: int, width: int) -> Image.Image:
         return image
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return image.crop((left, top, left + width, top + height))
+
+
+def as_seen(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    """(H, W, 3) uint8, for eyes: what `fit(image, size)` gives, in higher resolution where the photograph has it.
+
+    A whole multiple of `size`, with up to DISPLAY px on the shorter side; a box of the input scales by H / size[0].
+    """
+    inside = min(image.height / size[0], image.width / size[1])  # px of the photograph for one of the input
+    zoom = max(1, int(min(inside, DISPLAY / min(size))))
+    return np.ascontiguousarray(fit(image, (size[0] * zoom, size[1] * zoom), 3))
 
 
 def to_float(pixels: np.ndarray | Tensor) -> Tensor:

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from netloupe.analysis.display import as_seen
 from netloupe.analysis.explain.evidence import ExplainedBy, curves_of, explained_by
 from netloupe.analysis.explain.figure import draw
 from netloupe.analysis.explain.page import write
@@ -24,7 +23,7 @@ from netloupe.core.network import Network
 from netloupe.core.objectives import Objective
 from netloupe.core.perform import finished, function_of
 from netloupe.core.watch import SILENT, Watch
-from netloupe.data.images import ImageFiles, fit, to_float
+from netloupe.data.images import ImageFiles, as_seen, fit, to_float
 from netloupe.render.pictures import Picture, from_pixels
 
 

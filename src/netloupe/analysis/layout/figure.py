@@ -10,9 +10,9 @@ from functools import cached_property
 import numpy as np
 from PIL import Image, ImageDraw
 
-from netloupe.analysis.display import as_seen
 from netloupe.analysis.layout.arrangement import Arrangement
 from netloupe.core.numbers import spread
+from netloupe.data.images import as_seen
 from netloupe.data.sources import ImageSource
 from netloupe.render.chart import font, shortened
 from netloupe.render.colors import COLORS, INK, SOFT

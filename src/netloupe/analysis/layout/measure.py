@@ -14,8 +14,8 @@ from netloupe.analysis.layout.embedding import Embedding, check, embed_vectors
 from netloupe.analysis.layout.figure import Drawn, dots, scatter, side_for, snapped
 from netloupe.analysis.layout.quality import Quality, map_quality
 from netloupe.analysis.layout.task import Layout
+from netloupe.analysis.nearest import Votes, vote
 from netloupe.analysis.spaces import feature_space, features_of, pixel_space, pixels_of
-from netloupe.analysis.voting import Votes, vote
 from netloupe.core.network import Network
 from netloupe.core.perform import function_of, perform
 from netloupe.core.watch import SILENT, Watch

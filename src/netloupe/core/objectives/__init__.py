@@ -18,7 +18,7 @@ from netloupe.core.objectives.matching import MatchFeatures as match_features
 from netloupe.core.objectives.matching import MatchGram as match_gram
 from netloupe.core.objectives.matching import MatchNeighborhoods as match_neighborhoods
 from netloupe.core.objectives.objective import Objective, Reading
-from netloupe.core.objectives.text import as_objective, is_text, parse, target
+from netloupe.core.objectives.text import as_objective, is_text, parse
 from netloupe.core.objectives.units import Channel as channel
 from netloupe.core.objectives.units import Direction as direction
 from netloupe.core.objectives.units import Energy as energy
@@ -57,7 +57,6 @@ __all__ = [
     "norm",
     "parse",
     "probability",
-    "target",
     "total_variation",
     "unit",
 ]

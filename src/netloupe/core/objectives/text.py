@@ -68,23 +68,6 @@ def as_objective(given: Objective | str | Unit) -> Objective:
     raise InputError(f"the objective is a {type(given).__name__} (accepted: an Objective, its text, or conv3:17)")
 
 
-def target(
-    class_: str | int | None = None, unit: str | Unit | None = None, objective: str | None = None
-) -> Objective | None:
-    """The objective of a class's logit, of a unit, or of a text; None where none is given.
-
-    Raises InputError for more than one of them.
-    """
-    given = {"class": class_, "unit": unit, "objective": objective}
-    if len(named := [name for name, value in given.items() if value is not None]) > 1:
-        raise InputError(f"{' and '.join(named)} were given (accepted: one of class, unit and objective)")
-    if class_ is not None:
-        return units.Logit(class_)
-    if unit is not None:
-        return units.unit(unit)
-    return None if objective is None else as_objective(objective)
-
-
 @dataclass(frozen=True)
 class _Setting:
     """A setting as it stands: its text without quotes, and whether there were any."""

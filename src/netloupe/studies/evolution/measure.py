@@ -18,7 +18,6 @@ from PIL import Image
 from torch import Tensor
 
 from netloupe.analysis.correlation import ranked
-from netloupe.analysis.display import as_seen
 from netloupe.analysis.unproject import no_rectifier, project, rectifies
 from netloupe.core.device import device_of
 from netloupe.core.errors import InputError, NetworkError, StoreError
@@ -29,6 +28,7 @@ from netloupe.core.receptive_field import Box
 from netloupe.core.task import Networks
 from netloupe.core.units import Unit
 from netloupe.core.watch import SILENT, Watch
+from netloupe.data.images import as_seen
 from netloupe.data.labels import required
 from netloupe.data.sources import ImageSource, Skipped, pixel_reader
 from netloupe.render.pictures import Picture, from_pixels

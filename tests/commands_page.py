@@ -42,7 +42,7 @@ def _input(one: Input) -> str:
 
 
 def _setting(task: type[Task], one: Setting) -> str:
-    default = "required" if one.required else "" if one.default in (None, (), False) else str(one.json(one.default))
+    default = "required" if one.required else one.usual
     option = ", ".join(f"`{flag}`" for flag in one.flags) or f"`{one.name.upper()}`"
     if one.target:
         option = "`--class`, `--unit`, `--objective`"

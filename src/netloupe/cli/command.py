@@ -75,8 +75,7 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 def _setting_parameters(one: Setting) -> list[inspect.Parameter]:
     if one.target:
         return _target_parameters(one)
-    told = "" if one.required or one.default in (None, (), False) else _put(one.json(one.default))
-    notes = "; ".join(part for part in (f"default: {told}" if told else "", one.limits()) if part)
+    notes = "; ".join(part for part in (f"default: {one.usual}" if one.usual else "", one.limits()) if part)
     metavar = one.metavar or (_choice(one) if one.choices else one.kind.metavar)
     listed = f" One of {', '.join(one.choices)}." if one.choices and "|" not in metavar else ""
     help = f"{one.help}{listed}{f'  [{notes}]' if notes else ''}"
@@ -107,16 +106,6 @@ def _target_parameters(one: Setting) -> list[inspect.Parameter]:
 def _choice(one: Setting) -> str:
     text = "|".join(one.choices)
     return text if len(text) <= 14 else "NAME"
-
-
-def _put(value: Any) -> str:
-    return (
-        ",".join(map(str, value))
-        if isinstance(value, list)
-        else f"{value:g}"
-        if isinstance(value, float)
-        else str(value)
-    )
 
 
 def _input_parameter(one: Input) -> inspect.Parameter:

@@ -145,6 +145,16 @@ class Setting:
         """Whether a contact sheet can go through values of it."""
         return not (self.many or self.weights or self.argument or self.target or self.kind in (TRUTH, SIDES))
 
+    @property
+    def usual(self) -> str:
+        """The default for people; empty where it is none, an empty choice or a switch that is off."""
+        if self.required or self.default is None or self.default is False or self.default == ():
+            return ""
+        value = self.json(self.default)
+        if isinstance(value, list):
+            return ",".join(map(str, value))
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
     def accepted(self) -> str:
         """What is accepted, for errors and help."""
         if self.choices:

@@ -121,6 +121,37 @@ def test_names_are_made_safe_and_no_input_is_overwritten(run: Run, place: Path, 
     assert (odd.read_bytes(), (tmp_path / "x-ü.png").read_bytes()) == (before, kept)
 
 
+@pytest.mark.parametrize("source", ["images", "images/cat.jpg", "photos.txt"])
+def test_every_painted_png_is_made_again(
+    source: str, run: Run, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    (place / "photos.txt").write_text("images/cat.jpg\nimages/sub/cat.png\n")
+    blend = ["--style", "brick=3", "--style", "odd=name", "--weights", place / "model.safetensors"]
+    assert run("stylenet", "apply", source, *blend, "--side", 20, "-o", tmp_path / "one")[0] == 0
+    weights = ["--weights", place / "model.safetensors"]
+    pngs = sorted((tmp_path / "one").iterdir())
+    assert len(pngs) == {"images": 3, "images/cat.jpg": 1, "photos.txt": 2}[source]
+    for png in pngs:
+        status, out, err = run("again", png, "-o", tmp_path / "two", *weights)
+        assert (status, "differs" in err, "1 files, byte for byte" in err) == (0, False, True), err
+        assert "brick 75%, odd=name 25%" in out
+        assert (tmp_path / "two" / png.name).read_bytes() == png.read_bytes()
+        assert str(place).encode() not in png.read_bytes()
+        assert run("again", tmp_path / "two", *weights)[2] == f"2 files, byte for byte as in {tmp_path / 'two'}\n"
+        (tmp_path / "two" / png.name).unlink()
+    (place / "photos.txt").unlink()
+
+
+def test_what_is_painted_can_be_named(run: Run, place: Path, tmp_path: Path) -> None:
+    images = [place / "images" / name for name in ("cat.jpg", "coffee.jpg")]
+    given = ["stylenet", "apply", *images, "--style", "brick", "--weights", place / "model.safetensors"]
+    assert run(*given, "--name", "mine", "-o", tmp_path)[0] == 0
+    assert files(tmp_path) == ["mine-2.png", "mine.png"]
+    status, _, err = run(*given, "--name", "../mine", "-o", tmp_path)
+    assert (status, err.count("\n"), "name '../mine'" in err) == (2, 1, True)
+
+
 # Videos
 
 

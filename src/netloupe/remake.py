@@ -20,6 +20,7 @@ from netloupe.core.task import Input, Task
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.images import ImageFiles
 from netloupe.data.open import open_source
+from netloupe.data.sources import SourceImage
 from netloupe.render.pictures import about
 from netloupe.render.result import Result
 from netloupe.synthesis.contact import contact
@@ -72,7 +73,7 @@ def _sound(told: Mapping[str, Any]) -> bool:
     texts = [network.get("name"), network.get("hash"), network.get("device")]
     numbers = [spec.get("channels"), told.get("threads")]
     lists = [spec.get(name) for name in ("size", "mean", "std", "range")]
-    named = origin is None or (isinstance(origin, Mapping) and set(_ORIGIN) <= set(origin))
+    named = origin is None or (isinstance(origin, Mapping) and "weights" in origin)
     return (
         all(isinstance(text, str) for text in texts)
         and all(isinstance(number, int) and 1 <= number <= _MANY for number in numbers)
@@ -160,17 +161,23 @@ class _Networks:
     def given(self) -> list[str]:
         return [name for name in ("model", "weights", "labels") if getattr(self, name) is not None]
 
+    def file(self) -> str | Path | None:
+        told = self.record.told["network"]["model"]
+        if self.weights is not None or told is None:
+            return self.weights
+        return _file(self.record, told["weights"], "weights")
+
     def load(self, weights: Path | None = None) -> Network:
         record, told = self.record, self.record.told["network"]
         if told["model"] is None and self.model is None:
             raise InputError(f"{told['name']} was made in Python, so its name does not say how (fix: --model NAME)")
-        origin = told["model"] or dict.fromkeys(_ORIGIN)
+        origin = dict.fromkeys(_ORIGIN) | dict(told["model"] or {})
         if self.model is None and isinstance(origin["model"], Mapping):
             raise InputError(f"the network is a Python file, {origin['model']['name']} (fix: --model FILE.py:FACTORY)")
         try:
             return load(
                 self.model or str(origin["model"]),
-                weights=weights or self.weights or _file(record, origin["weights"], "weights"),
+                weights=weights or self.file(),
                 labels=self.labels or _labels(record, origin["labels"]),
                 inputs=_spec(record.told["input"]),
                 output=origin["output"],
@@ -219,8 +226,17 @@ class _Finder:
         if told is None or isinstance(told, str):
             return told
         several = told if isinstance(told, list) else [told]
+        if several and isinstance(several[0], Mapping) and "source" in several[0]:
+            return self._image(several[0])
         paths = [self._path(one, each) for each in several]
         return ImageFiles.of(paths) if one.what == "images" else paths[0]
+
+    def _image(self, told: Mapping[str, Any]) -> SourceImage:
+        spec = self.data or self._where(str(told["source"]))
+        found = SourceImage.named(open_source(spec), str(told.get("name")))
+        if found.record()[0]["sha256"] != told.get("sha256"):
+            self.differs.append(f"{told['name']} of {spec} is not the image that it was")
+        return found
 
     def _source(self, task: Task, one: Input, told: Any) -> Any:
         data = self.data if one.name == "data" else None

@@ -16,6 +16,7 @@ from netloupe.studies.generalization.task import GeneralizationTask
 from netloupe.studies.invariance.task import InvarianceTask
 from netloupe.studies.retraining.task import RetrainingTask
 from netloupe.studies.trust.task import TrustTask
+from netloupe.stylenet.tasks import Apply
 from netloupe.synthesis.tasks import Accentuate, DreamTask, FacetsTask, Fool, Invert, Style, TextureTask, Visualize
 
 TASKS: tuple[type[Task], ...] = (
@@ -42,6 +43,7 @@ TASKS: tuple[type[Task], ...] = (
     DiagnosisTask,
     GeneralizationTask,
     TrustTask,
+    Apply,
     AuditTask,
 )
 

@@ -75,10 +75,10 @@ app.command("diff")(again.diff)
 _groups = {"": app, "study": study_app, "stylenet": stylenet_app}
 for _task in TASKS:
     _group, _, _verb = _task.verb.rpartition(" ")
-    _groups[_group].command(_verb)(command(_task))
+    _own = (stylenet.StyleOptions, stylenet.apply) if _task.verb == "stylenet apply" else ()
+    _groups[_group].command(_verb)(command(_task, *_own))
 app.add_typer(study_app, name="study")
 stylenet_app.command("train")(stylenet.train)
-stylenet_app.command("apply")(stylenet.apply)
 stylenet_app.command("styles")(stylenet.styles)
 stylenet_app.command("export")(stylenet.export)
 app.add_typer(stylenet_app, name="stylenet")

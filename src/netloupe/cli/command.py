@@ -24,39 +24,45 @@ if TYPE_CHECKING:
 _SHARED = [f.name for f in fields(NetworkOptions)]
 
 
-def command(task: type[Task]) -> Callable[..., None]:
-    """The function that typer makes a command of."""
+def command(
+    task: type[Task], options: type[Any] = NetworkOptions, run: Callable[..., None] | None = None
+) -> Callable[..., None]:
+    """The function that typer makes a command of.
+
+    options: a dataclass of what the command takes beside the task, which loads its network. run: what is done with the
+    task, those, and all that was given, by name.
+    """
     shared = {"seed", *(one.shares for one in task.inputs)}  # the network's, and those that stand in IMAGE=SHARE
     settings = [one for one in task.settings() if one.name not in shared]
     arguments = [_input_parameter(one) for one in task.inputs if not one.flags]
     arguments += [p for one in settings if one.argument for p in _setting_parameters(one)]
-    options = [_input_parameter(one) for one in task.inputs if one.flags]
-    options += [p for one in settings if not one.argument for p in _setting_parameters(one)]
-    options += [_moved_parameter(flag, text) for flag, text in task.moved.items()]
+    taken = [_input_parameter(one) for one in task.inputs if one.flags]
+    taken += [p for one in settings if not one.argument for p in _setting_parameters(one)]
+    taken += [_moved_parameter(flag, text) for flag, text in task.moved.items()]
     if task.sweeps:
-        options.append(_parameter("sweep", Sweep, None))
-    options += [_parameter("out", Out, None), _parameter("as_json", Json, False)]
-    options += _network_parameters(task)
+        taken.append(_parameter("sweep", Sweep, None))
+    taken += [_parameter("out", Out, None), _parameter("as_json", Json, False)]
+    taken += _network_parameters(task, options)
 
     def call(**given: Any) -> None:
-        network = NetworkOptions(**{name: given.pop(_of_network(task, name)) for name in _SHARED})
-        _run(task, network, given)
+        network = options(**{f.name: given.pop(_of_network(task, f.name)) for f in fields(options)})
+        (run or _run)(task, network, given)
 
     call.__doc__ = task.__doc__
     call.__name__ = task.verb.replace(" ", "_")
-    call.__signature__ = inspect.Signature([*arguments, *options])  # type: ignore[attr-defined]
-    call.__annotations__ = {p.name: p.annotation for p in [*arguments, *options]}
+    call.__signature__ = inspect.Signature([*arguments, *taken])  # type: ignore[attr-defined]
+    call.__annotations__ = {p.name: p.annotation for p in [*arguments, *taken]}
     return call
 
 
-def _network_parameters(task: type[Task]) -> list[inspect.Parameter]:
-    hints = get_type_hints(NetworkOptions, include_extras=True)
+def _network_parameters(task: type[Task], options: type[Any]) -> list[inspect.Parameter]:
+    hints = get_type_hints(options, include_extras=True)
     taken = {flag for one in task.settings() for flag in one.flags}
-    for name in _clashing(task):
+    for name in _clashing(task) & set(hints):
         kind, option = get_args(hints[name])
         flag = f"--network-{name}" if f"--{name}" in taken else f"--{name}"
         hints[name] = Annotated[kind, typer.Option(flag, metavar=option.metavar, help=option.help)]
-    return [_parameter(_of_network(task, f.name), hints[f.name], f.default) for f in fields(NetworkOptions)]
+    return [_parameter(_of_network(task, f.name), hints[f.name], f.default) for f in fields(options)]
 
 
 def _clashing(task: type[Task]) -> set[str]:

@@ -88,6 +88,10 @@ class NetworkOptions:
         """The names of the options that say which network it is, of those that were given."""
         return [f.name for f in fields(self) if f.name not in ("device", "seed") and getattr(self, f.name) != f.default]
 
+    def file(self) -> str | None:
+        """The file of weights."""
+        return self.weights
+
     def load(self, weights: Path | None = None) -> Network:
         """The network, on its device; weights: in place of its own."""
         from netloupe.zoo.load import load

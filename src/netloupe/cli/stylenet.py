@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from netloupe.cli.options import Json, grouped, parse_sizes, weighted, writable
+from netloupe.cli.command import settled
+from netloupe.cli.options import Json, grouped, parse_sizes, writable
 from netloupe.cli.output import show
 from netloupe.core.errors import InputError
 from netloupe.core.table import table
+from netloupe.core.task import Task
+from netloupe.stylenet.tasks import Apply
 
 if TYPE_CHECKING:
     from netloupe.data.sources import Skipped
@@ -102,37 +105,32 @@ def train(
     show({"weights": str(path), "card": dict(load_styles(path).card)}, as_json, _trained)
 
 
-def apply(
-    inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Images, folders, videos, or camera; camera:1 is another.")
-    ],
-    style: Annotated[
-        list[str],
-        typer.Option("--style", "-s", metavar="NAME[=WEIGHT]", help="A style; several are blended by weight."),
-    ],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FOLDER", callback=writable, help="Write PNG and MP4 files there.")
-    ],
-    weights: Weights = None,
-    side: Annotated[
-        int | None, typer.Option(min=1, metavar="PX", help="The shorter side at most; else the size is kept.")
-    ] = None,
-    seconds: Annotated[float, typer.Option(metavar="S", help="How long a camera is recorded.")] = 10.0,
-    device: Device = "auto",
-    as_json: Json = False,
-) -> None:
-    """Paint images and videos in a style, or in a blend of several."""
+@dataclass(frozen=True)
+class StyleOptions:
+    """Which style network paints, on which device, and how long a camera is recorded."""
+
+    weights: Weights = None
+    seconds: Annotated[float, typer.Option(metavar="S", help="How long a camera is recorded.")] = 10.0
+    device: Device = "auto"
+
+
+def apply(kind: type[Task], options: StyleOptions, given: dict[str, Any]) -> None:
+    """Of `netloupe stylenet apply`, which also takes what is no image."""
     from netloupe.cli.watch import Bars
-    from netloupe.stylenet.apply import apply_styles
+    from netloupe.stylenet.apply import apply_task
     from netloupe.stylenet.model import load_styles
 
-    model = load_styles(weights, device)
-    wanted = weighted(style, "style")
+    out, inputs = given.pop("out"), given.pop("images")
+    task, _ = settled(kind, given, {"images": inputs}, 0)
+    if out is None:
+        raise InputError("no folder to write to (accepted: --out FOLDER)")
+    assert isinstance(task, Apply)
+    model = load_styles(options.weights, options.device)
     with Bars() as watch:
-        done = apply_styles(model, wanted, inputs, out, side=side, seconds=seconds, watch=watch, on_skip=_say_skipped)
+        done = apply_task(task, model, inputs, out, seconds=options.seconds, watch=watch, on_skip=_say_skipped)
     for name, reason in done.silent:
         typer.echo(f"{name}: its sound is left out, {reason}", err=True)
-    show(_summary(model, wanted, done), as_json, _applied)
+    show(_summary(model, task, done), given["as_json"], _applied)
 
 
 def styles(weights: Weights = None, as_json: Json = False) -> None:
@@ -177,11 +175,10 @@ def _say_skipped(one: Skipped) -> None:
     typer.echo(f"skipped {reason}", err=True)
 
 
-def _summary(model: StyleModel, wanted: dict[str, float], done: Applied) -> dict[str, Any]:
-    shares = zip(model.styles, model.blend(wanted).tolist(), strict=True)
+def _summary(model: StyleModel, task: Apply, done: Applied) -> dict[str, Any]:
     return {
         "network": model.name,
-        "style": {name: round(share, 4) for name, share in shares if share},
+        "style": model.shares(task.style),
         "files": [{"input": name, "file": str(path)} for name, path in done.files],
         "skipped": [asdict(one) for one in done.skipped],
     }

@@ -248,17 +248,22 @@ class Network:
 
         Networks of different function differ in it, unless only in code that the module's `repr` does not show.
         """
-        structure = re.sub(r"0x[0-9a-f]+", "", repr(self.module))
-        digest = hashlib.sha256(repr((self.inputs, self.output, structure)).encode())
-        for name, value in {**self.module.state_dict(), **dict(self.module.named_buffers())}.items():
-            if not isinstance(value, Tensor):  # a module's extra state
-                digest.update(f"{name}{value!r}".encode())
-                continue
-            digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
-            raw = value.detach().cpu().contiguous().view(-1)
-            if raw.numel():
-                digest.update(raw.view(torch.uint8).numpy().data)
-        return digest.hexdigest()[:16]
+        return fingerprint(self.module, self.inputs, self.output)
+
+
+def fingerprint(module: nn.Module, *more: Any) -> str:
+    """A hash of a module's structure and weights, and of what else decides what it gives."""
+    structure = re.sub(r"0x[0-9a-f]+", "", repr(module))
+    digest = hashlib.sha256(repr((*more, structure)).encode())
+    for name, value in {**module.state_dict(), **dict(module.named_buffers())}.items():
+        if not isinstance(value, Tensor):  # a module's extra state
+            digest.update(f"{name}{value!r}".encode())
+            continue
+        digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+        raw = value.detach().cpu().contiguous().view(-1)
+        if raw.numel():
+            digest.update(raw.view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
 
 
 def _readable(output: Tensor) -> Tensor:

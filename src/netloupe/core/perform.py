@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from netloupe.core.errors import InputError
 from netloupe.core.files import file_digest, portable
+from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.core.task import Task
 from netloupe.core.watch import SILENT, Watch
@@ -75,6 +76,27 @@ class Held(Images):
         return [{"name": None, "shape": list(one.shape), "sha256": _digest(one)} for one in self.tensors]
 
 
+class Loaded(Protocol):
+    """A network that says what it is: a `Network`, or another that a task runs."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def inputs(self) -> InputSpec: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def head(self) -> Any: ...
+
+    @property
+    def origin(self) -> Mapping[str, Any] | None: ...
+
+    def fingerprint(self) -> str: ...
+
+
 class Provenance(dict[str, Any]):
     """What is needed to make a result again, JSON-able: the task and its settings, what it was given by digest, the
     network, versions, and the number of threads, on which some results depend. task: the task itself.
@@ -90,7 +112,7 @@ def decided(task: Task) -> Provenance:
     return found
 
 
-def provenance_of(task: Task, net: Network, inputs: Mapping[str, Any]) -> Provenance:
+def provenance_of(task: Task, net: Loaded, inputs: Mapping[str, Any]) -> Provenance:
     """Of a result that `task` made with `net` from `inputs`."""
     spec = net.inputs
     found = Provenance(
@@ -123,7 +145,7 @@ def versions() -> dict[str, str]:
     return {"netloupe": version("netloupe"), "torch": torch.__version__, "python": platform.python_version()}
 
 
-def perform(task: Task, net: Network, inputs: Mapping[str, Any], watch: Watch = SILENT) -> Any:
+def perform(task: Task, net: Loaded, inputs: Mapping[str, Any], watch: Watch = SILENT) -> Any:
     """The `Result` of a task, with its provenance.
 
     inputs: by the names in `task.inputs`; images as a tensor, a list of tensors or `Images`, sources as `ImageSource`,
@@ -142,7 +164,7 @@ def taken(inputs: Mapping[str, Any]) -> dict[str, Any]:
 Made = TypeVar("Made")
 
 
-def finished(result: Made, task: Task, net: Network, inputs: Mapping[str, Any]) -> Made:
+def finished(result: Made, task: Task, net: Loaded, inputs: Mapping[str, Any]) -> Made:
     """The result with its provenance."""
     decided = getattr(result.provenance, "task", None)  # type: ignore[attr-defined]
     about = provenance_of(task if decided is None else decided, net, taken(inputs))

@@ -67,6 +67,9 @@ class Networks(Protocol):
     @property
     def given(self) -> Collection[str]: ...
 
+    def file(self) -> str | Path | None:
+        """The file of weights that was asked for."""
+
     def load(self, weights: Path | None = None) -> Network:
         """The network that was asked for; weights: a file in place of its own."""
 
@@ -99,14 +102,13 @@ class Task:
     def check(self) -> None:
         """Raise InputError for settings that don't go together."""
 
-    def run(self, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Any:
+    def run(self, net: Any, inputs: Mapping[str, Any], watch: Watch) -> Any:
         """The `Result`. inputs: by name, see `core.perform`."""
         return _function(self.runs)(self, net, inputs, watch)
 
-    def network(self, networks: Networks, inputs: Mapping[str, Any]) -> Network:
+    def network(self, networks: Networks, inputs: Mapping[str, Any]) -> Any:
         """The network that it runs with."""
-        net: Network = networks.load() if self.loads is None else _function(self.loads)(self, networks, inputs)
-        return net
+        return networks.load() if self.loads is None else _function(self.loads)(self, networks, inputs)
 
     def usual(self, one: Input, given: Collection[str]) -> str | None:
         """What is taken for an input that was not given; given: the names of those that were."""

@@ -187,7 +187,7 @@ class ImageFiles(Images):
         return load_images(self.paths, net.inputs.size if size is None else size, channels=net.inputs.channels)
 
     def shaped(self, net: Network, side: int | None = None) -> list[Tensor]:
-        return [_shaped(open_image(path), net, side) for path in self.paths]
+        return [shaped(open_image(path), net, side) for path in self.paths]
 
     def masks(self, size: tuple[int, int]) -> list[Tensor]:
         return [load_image(path, size, channels=1)[0] for path in self.paths]
@@ -196,7 +196,8 @@ class ImageFiles(Images):
         return [{"name": portable(path), "sha256": file_digest(path)} for path in self.paths]
 
 
-def _shaped(opened: Image.Image, net: Network, side: int | None) -> Tensor:
+def shaped(opened: Image.Image, net: Network, side: int | None) -> Tensor:
+    """(C, H, W) in [0, 1] in its own shape, the shorter side at most `side` px."""
     share = 1.0 if side is None else min(1.0, side / min(opened.size))
     size = max(1, round(opened.height * share)), max(1, round(opened.width * share))
     return to_float(fit(opened, size, net.inputs.channels))

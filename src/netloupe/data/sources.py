@@ -20,9 +20,11 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from netloupe.core.errors import InputError
+from netloupe.core.errors import InputError, unknown
 from netloupe.core.files import portable
-from netloupe.data.images import Size, fit, height_width, to_float
+from netloupe.core.network import Network
+from netloupe.core.perform import Images
+from netloupe.data.images import Size, fit, height_width, shaped, to_float
 
 ReadPixels = Callable[[int], Tensor]
 """Image id -> (C, H, W) float in [0, 1], as the network sees it."""
@@ -81,11 +83,11 @@ class ImageSource:
         """What a manifest says of it: what was opened, never by an absolute path, and a hash of all its images."""
         digest = hashlib.sha256(self.fingerprint().encode())
         for i in range(len(self)):
-            digest.update(hashlib.sha256(self._content(i)).digest())
+            digest.update(hashlib.sha256(self.content(i)).digest())
         name = self.spec if self.opened is None else self.opened
         return {"source": portable(name), "images": len(self), "sha256": digest.hexdigest()}
 
-    def _content(self, image_id: int) -> bytes:
+    def content(self, image_id: int) -> bytes:
         """What is the same exactly when the image is: of a file its bytes, else its pixels; none of a broken one."""
         read = getattr(self.opener, "content", None)
         try:
@@ -130,6 +132,45 @@ class ImageSource:
 def first_of(images: ImageSource | Tensor, count: int | None) -> ImageSource | Tensor:
     """The first `count` of a source or of (N, C, H, W), all of them for None."""
     return images[:count] if isinstance(images, Tensor) else images.first(count)
+
+
+@dataclass(frozen=True)
+class SourceImage(Images):
+    """One image of a source, by its id."""
+
+    source: ImageSource
+    id: int
+
+    @classmethod
+    def named(cls, source: ImageSource, name: str) -> SourceImage:
+        """By the name that its record says. Raises UnknownName for one that is not there."""
+        names = [portable(each) for each in source.names]
+        if name not in names:
+            raise unknown(f"image of {source.title}", name, names)
+        return cls(source, names.index(name))
+
+    @property
+    def names(self) -> tuple[str, ...]:  # type: ignore[override]
+        return (self.source.names[self.id],)
+
+    def open(self, index: int = 0) -> Image.Image:
+        """The decoded image."""
+        del index
+        return self.source.open(self.id)
+
+    def fitted(self, net: Network, size: tuple[int, int] | None = None) -> Tensor:
+        return to_float(fit(self.open(), size or net.inputs.size, net.inputs.channels))[None]
+
+    def shaped(self, net: Network, side: int | None = None) -> list[Tensor]:
+        return [shaped(self.open(), net, side)]
+
+    def masks(self, size: tuple[int, int]) -> list[Tensor]:
+        return [to_float(fit(self.open(), size, 1))[0]]
+
+    def record(self) -> Any:
+        content = hashlib.sha256(self.source.content(self.id)).hexdigest()
+        opened = self.source.spec if self.source.opened is None else self.source.opened
+        return [{"name": portable(self.names[0]), "source": portable(opened), "sha256": content}]
 
 
 def pixel_reader(source: ImageSource, size: tuple[int, int], channels: int) -> ReadPixels:

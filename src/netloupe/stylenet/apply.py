@@ -5,22 +5,27 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from netloupe.core.errors import InputError
 from netloupe.core.files import write_atomically
+from netloupe.core.perform import Images, function_of, perform
+from netloupe.core.task import Networks
 from netloupe.core.watch import SILENT, Watch
-from netloupe.data.images import fit, plain, to_float
+from netloupe.data.images import ImageFiles, fit, plain, to_float
 from netloupe.data.open import SUFFIXES, open_source
-from netloupe.data.sources import ImageSource, Skipped
+from netloupe.data.sources import Skipped, SourceImage
 from netloupe.render.pictures import Picture, encode, from_pixels, resized
-from netloupe.stylenet.model import Style, StyleModel
+from netloupe.render.result import Result, told
+from netloupe.stylenet.model import Style, StyleModel, load_styles
+from netloupe.stylenet.tasks import Apply
 from netloupe.stylenet.video import VIDEO_SUFFIXES, Writer, camera, frames, pyav, record
 
 _LONGEST = 60  # characters of a stem
@@ -34,6 +39,55 @@ class Applied:
     files: tuple[tuple[str, Path], ...]
     skipped: tuple[Skipped, ...]
     silent: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Painted(Result):
+    """An image (H, W, 3) that was painted. name: stem of its file. styles: the share of each."""
+
+    picture: Picture
+    name: str
+    network: str
+    styles: Mapping[str, float]
+    provenance: Mapping[str, Any] = told()
+
+    def pictures(self) -> dict[str, Picture]:
+        return {self.name: self.picture}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {}
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "network": self.network,
+            "style": dict(self.styles),
+            "size": list(self.picture.shape[:2]),
+        }
+
+
+def load(task: Apply, networks: Networks, inputs: Mapping[str, Any]) -> StyleModel:
+    """The style network of a file, or the one that comes with the package."""
+    del task, inputs
+    for name in networks.given:
+        if name != "weights":
+            raise InputError(f"--{name} is of no style network (accepted: --weights)")
+    return load_styles(networks.file(), networks.device)
+
+
+def run(task: Apply, net: StyleModel, inputs: Mapping[str, Any], watch: Watch) -> Painted:
+    """One image, painted."""
+    del watch
+    picture = _painted(task, net, fit(inputs["images"].open(), None))
+    return Painted(picture, task.name or "painted", net.name, net.shares(task.style))
+
+
+def _painted(task: Apply, model: StyleModel, picture: Picture) -> Picture:
+    """(H, W, 3) painted, reduced first where that is wanted."""
+    height, width = picture.shape[:2]
+    share = 1.0 if task.side is None else min(1.0, task.side / min(height, width))
+    reduced = np.array(resized(picture, (round(height * share), round(width * share))))
+    return from_pixels(model(to_float(reduced)[None], task.style)[0].cpu().numpy())
 
 
 @dataclass(frozen=True)
@@ -53,32 +107,46 @@ class _Item:
         return re.sub(r"[^\w.-]+", "-", text)[:_LONGEST].strip("-._") or "image"
 
 
+@function_of(Apply)
 def apply_styles(
     model: StyleModel,
     style: Style,
     inputs: Sequence[str | Path],
     out: str | Path,
     *,
-    side: int | None = None,
     seconds: float = 10.0,
     watch: Watch = SILENT,
     on_skip: Callable[[Skipped], None] = lambda _skipped: None,
+    **settings: Any,
 ) -> Applied:
     """Paint images, videos and cameras in a style, into the folder `out`.
 
     inputs: sources of images (see `open_source`), video files, "camera" or "camera:1". Images become PNG and videos
     MP4, named by the stem of the input, with a number where another file of this run or an input has that name. A
     camera is recorded for `seconds` first and painted then, so that none of its frames is lost.
-    side: px, the shorter side at most; larger images and frames are reduced. By default they keep their size.
+    Each PNG says how it is made again.
 
     An input that is broken or too small is skipped, and handed to `on_skip`. Raises InputError where that holds of all,
     for one that is not there, and for arguments that can't be used; UnknownName for a style; StoreError on a full disk.
     """
-    if side is not None and side < 1:
-        raise InputError(f"shorter side {side} (accepted: 1 px or more)")
-    model.blend(style)
-    items = list(_items(_Painter(model, style, side, seconds, watch), inputs))
-    targets = _targets(items, Path(out))
+    task = Apply.of({"style": {style: 1.0} if isinstance(style, str) else style, **settings})
+    return apply_task(task, model, inputs, out, seconds=seconds, watch=watch, on_skip=on_skip)
+
+
+def apply_task(
+    task: Apply,
+    model: StyleModel,
+    inputs: Sequence[str | Path],
+    out: str | Path,
+    *,
+    seconds: float,
+    watch: Watch,
+    on_skip: Callable[[Skipped], None],
+) -> Applied:
+    """As `apply_styles` says."""
+    model.blend(task.style)
+    items = list(_items(_Painter(model, task, seconds, watch), inputs))
+    targets = _targets(items, Path(out), task.name)
     files, skipped, silent = [], [], []
     for number, (item, target) in enumerate(watch.each("inputs", list(zip(items, targets, strict=True)))):
         try:
@@ -98,30 +166,23 @@ def apply_styles(
 
 @dataclass(frozen=True)
 class _Painter:
-    """A model with the style it paints in, and how."""
+    """A model, and how it paints."""
 
     model: StyleModel
-    style: Style
-    side: int | None
+    task: Apply
     seconds: float
     watch: Watch
 
-    def picture(self, picture: Picture) -> Picture:
-        """(H, W, 3) painted, reduced first where that is wanted."""
-        height, width = picture.shape[:2]
-        share = 1.0 if self.side is None else min(1.0, self.side / min(height, width))
-        reduced = np.array(resized(picture, (round(height * share), round(width * share))))
-        return from_pixels(self.model(to_float(reduced)[None], self.style)[0].cpu().numpy())
-
-    def image(self, source: ImageSource, image_id: int, target: Path) -> None:
-        write_atomically(target, encode(self.picture(fit(source.open(image_id), None))))
+    def image(self, image: Images, target: Path) -> None:
+        found = perform(replace(self.task, name=target.stem), self.model, {"images": image})
+        write_atomically(target, encode(found.picture, about=found.provenance))
 
     def video(self, path: Path, target: Path, rate: Fraction | None = None) -> str | None:
         """Gives the reason if the sound is left out."""
         with frames(path) as video, Writer(target, rate if rate is not None else video.rate, sound=path) as writer:
             part = self.watch.part(plain(path.name), video.count or 0)
             for number, picture in enumerate(video, 1):
-                writer.write(self.picture(picture))
+                writer.write(_painted(self.task, self.model, picture))
                 part.total = max(part.total, number)
                 part.advance()
         return writer.silent
@@ -152,11 +213,13 @@ def _items(painter: _Painter, inputs: Sequence[str | Path]) -> Iterator[_Item]:
         else:
             source = open_source(given)
             root = path if path.is_dir() else path.parent if path.suffix.lower() in (".txt", ".lst", ".csv") else Path()
+            single = path.is_file() and path.suffix.lower() in SUFFIXES
             for i, name in enumerate(source.names):
-                yield _Item(name, ".png", partial(painter.image, source, i), root / name)
+                image: Images = ImageFiles((path,)) if single else SourceImage(source, i)
+                yield _Item(name, ".png", partial(painter.image, image), root / name)
 
 
-def _targets(items: Sequence[_Item], out: Path) -> list[Path]:
+def _targets(items: Sequence[_Item], out: Path, called: str | None) -> list[Path]:
     """For each a file in `out` that no other has and that is no input, whatever the case of the letters."""
 
     @cache
@@ -170,10 +233,11 @@ def _targets(items: Sequence[_Item], out: Path) -> list[Path]:
     numbers: dict[str, int] = {}
     targets = []
     for item in items:
-        target = out / f"{item.stem}{item.suffix}"
+        stem = called or item.stem
+        target = out / f"{stem}{item.suffix}"
         while key(target) in taken:
-            numbers[key(out / item.stem)] = number = numbers.get(key(out / item.stem), 1) + 1
-            target = out / f"{item.stem}-{number}{item.suffix}"
+            numbers[key(out / stem)] = number = numbers.get(key(out / stem), 1) + 1
+            target = out / f"{stem}-{number}{item.suffix}"
         taken.add(key(target))
         targets.append(target)
     return targets

@@ -7,14 +7,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from netloupe.core.device import device_of, fast_dtype
 from netloupe.core.errors import InputError, NetworkError, unknown
+from netloupe.core.files import file_digest, portable
 from netloupe.core.inputs import InputSpec
+from netloupe.core.network import fingerprint
 from netloupe.core.taps import placement
 from netloupe.stylenet.network import LEAST, NORMS, StyleNet
 from netloupe.zoo.state import Stored, fill, read_state, save_weights
@@ -37,11 +39,24 @@ class StyleModel:
     styles: tuple[str, ...]
     card: Mapping[str, Any] = field(default_factory=dict, repr=False)
     name: str = "stylenet"
+    origin: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    inputs: ClassVar[InputSpec] = InputSpec((LEAST, LEAST))
+    """What it takes: colors in [0, 1], of these sides or larger ones."""
+    head: ClassVar[str] = "pictures"
 
     def __post_init__(self) -> None:
         if len(self.styles) != self.network.styles or len(set(self.styles)) != len(self.styles):
             raise NetworkError(f"styles named {', '.join(self.styles)} for a network of {self.network.styles}")
         self.network.eval()
+
+    @property
+    def device(self) -> torch.device:
+        return placement(self.network)[0]
+
+    def fingerprint(self) -> str:
+        """A hash of structure, weights and names, for provenance."""
+        return fingerprint(self.network, self.styles)
 
     def blend(self, wanted: Style) -> Tensor:
         """(styles,) float32 on the CPU: the weight of each style, which add up to 1.
@@ -59,6 +74,11 @@ class StyleModel:
             raise InputError(f"weights {weights} for styles (accepted: at least one above 0)")
         return torch.tensor([weights.get(name, 0.0) / total for name in self.styles])
 
+    def shares(self, wanted: Style) -> dict[str, float]:
+        """Those of `blend` above 0, by name, rounded."""
+        shares = zip(self.styles, self.blend(wanted).tolist(), strict=True)
+        return {name: round(share, 4) for name, share in shares if share}
+
     def __call__(self, images: Tensor, style: Style | Sequence[Style]) -> Tensor:
         """Images (N, 3, H, W) in [0, 1], painted: float32 in [0, 1] of the same shape, where the network lies.
 
@@ -66,12 +86,11 @@ class StyleModel:
         Raises UnknownName and InputError as `blend` does, and InputError for images that are too small or
         not in [0, 1].
         """
-        spec = InputSpec((LEAST, LEAST))
-        spec.check(images)
-        spec.check_range(images)
+        self.inputs.check(images)
+        self.inputs.check_range(images)
         if min(images.shape[2:]) < LEAST:
             raise InputError(f"images of {images.shape[2]}x{images.shape[3]} px (accepted: sides of {LEAST} or more)")
-        device, _ = placement(self.network)
+        device = self.device
         blends = self._blends(style, len(images)).to(device)
         dtype = fast_dtype(device)
         with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
@@ -115,7 +134,9 @@ def load_styles(weights: str | Path | None = None, device: str | None = None) ->
     if not all(bool(value.isfinite().all()) for value in network.state_dict().values()):
         raise NetworkError(f"{stored.path} holds weights that are not finite")
     network.to(None if device is None else device_of(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return StyleModel(network, tuple(card["styles"]), card, str(card.get("name", stored.path.stem)))
+    told = None if weights is None else {"name": portable(weights), "sha256": file_digest(weights)}
+    name = str(card.get("name", stored.path.stem))
+    return StyleModel(network, tuple(card["styles"]), card, name, {"weights": told})
 
 
 def _built(stored: Stored) -> tuple[StyleNet, Mapping[str, Any]]:

@@ -17,7 +17,7 @@ from netloupe.core.perform import function_of, perform
 from netloupe.core.watch import SILENT, Watch
 from netloupe.render.colors import heat
 from netloupe.render.pictures import Picture, captioned, from_pixels, grid, resized, stacked
-from netloupe.render.result import Result, told
+from netloupe.render.result import Result
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,6 @@ class ActivationMaps(Result):
     images: np.ndarray
     maps: dict[str, np.ndarray]
     top: int
-    provenance: Mapping[str, Any] = told()
 
     def strongest(self, layer: str, image: int) -> list[int]:
         """The `top` channels of the highest peak in one image, best first; the smaller number first at ties."""

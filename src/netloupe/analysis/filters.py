@@ -15,7 +15,7 @@ from netloupe.core.network import Network
 from netloupe.core.perform import function_of, perform
 from netloupe.core.watch import Watch
 from netloupe.render.pictures import Picture, grid, resized
-from netloupe.render.result import Result, told
+from netloupe.render.result import Result
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,6 @@ class Filters(Result):
     layer: str
     weights: np.ndarray
     scale: str
-    provenance: Mapping[str, Any] = told()
 
     def bytes(self) -> np.ndarray:
         """The weights on 0..255: (out, in, kh, kw) uint8."""

@@ -18,7 +18,7 @@ from netloupe.core.watch import SILENT, Watch
 from netloupe.data.images import as_seen
 from netloupe.data.sources import ImageSource, Skipped
 from netloupe.render.pictures import Picture, beside, captioned, from_pixels, grid, resized, stacked
-from netloupe.render.result import Result, told
+from netloupe.render.result import Result
 
 _SIDE = 112  # px of a picture
 _COLUMNS = 4
@@ -44,7 +44,6 @@ class Neighbors(Result):
     found: Mapping[str, Search]
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
-    provenance: Mapping[str, Any] = told()
 
     def pictures(self) -> dict[str, Picture]:
         spaces = ((f"features of layer {self.layer}", self.features), ("pixels", self.pixels))

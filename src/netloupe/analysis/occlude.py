@@ -32,7 +32,7 @@ from netloupe.data.sources import ImageSource
 from netloupe.render.chart import legend, shortened
 from netloupe.render.colors import heat, palette, relief
 from netloupe.render.pictures import Picture, beside, captioned, cropped, fitted, from_pixels, grid, resized, stacked
-from netloupe.render.result import Result, told
+from netloupe.render.result import Result
 
 SIDE = 288  # px of a panel's longer side
 OTHERS = 4  # best patches from other images beside the map's projection
@@ -72,7 +72,6 @@ class OcclusionPanels(Result):
     others: TopPatches | None
     method: str
     error: float | None
-    provenance: Mapping[str, Any] = told()
 
     def pictures(self) -> dict[str, Picture]:
         return {"occlusion": stacked([self._head(), *(self._row(one) for one in self.grids)], gap=14)}
@@ -171,7 +170,6 @@ class Occlusions(Result):
 
     name: str
     each: tuple[Occlusion, ...]
-    provenance: Mapping[str, Any] = told()
 
     def pictures(self) -> dict[str, Picture]:
         return {self._place(one, stem): picture for one in self.each for stem, picture in one.pictures().items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from netloupe.core.receptive_field import Span
 from netloupe.core.watch import SILENT, Watch
 from netloupe.render.colors import diverging, enlarged, overlay
 from netloupe.render.pictures import Picture, beside, captioned, fitted, from_pixels, resized
-from netloupe.render.result import Result, told
+from netloupe.render.result import Result
 
 SIDE = 288  # px of a panel's longer side
 
@@ -44,7 +44,6 @@ class Occlusion(Result):
     windows: Windows
     method: str
     error: float | None = None
-    provenance: Mapping[str, Any] = told()
 
     @property
     def drops(self) -> np.ndarray:

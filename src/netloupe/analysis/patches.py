@@ -30,7 +30,7 @@ from netloupe.data.images import as_seen
 from netloupe.data.sources import ImageSource, ReadPixels, pixel_reader
 from netloupe.render.colors import relief
 from netloupe.render.pictures import PAPER, Picture, captioned, cropped, fitted, from_pixels, grid, resized
-from netloupe.render.result import Result, told
+from netloupe.render.result import Result
 from netloupe.sweep.engine import check_any_read, sweep
 from netloupe.sweep.top import Strongest
 
@@ -78,7 +78,6 @@ class TopPatches(Result, Mapping[str, LayerPatches]):
     open_image: Callable[[int], Picture]
     read: ReadPixels
     projected: Projected | None = None
-    provenance: Mapping[str, Any] = told()
 
     def __getitem__(self, layer: str) -> LayerPatches:
         return self.found[layer]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from netloupe.core.errors import InputError
-from netloupe.core.settings import OBJECTIVE, SIDES, Kind, setting
+from netloupe.core.settings import OBJECTIVE, SIDES, Kind, one_layer, setting, some_layers
 from netloupe.core.table import table
 from netloupe.core.task import IMAGE, IMAGES, PHOTOS, Input, Task
 
@@ -48,7 +48,7 @@ class FiltersTask(Task):
     verb: ClassVar = "filters"
     runs: ClassVar = "analysis.filters:run"
 
-    layer: str | None = setting(None, "The layer; see netloupe layers.", flags=("--layer", "-l"))
+    layer: str | None = one_layer()
     scale: str = setting(
         "filter", "Map weights to gray values over each filter, or over the layer.", choices=("filter", "layer")
     )
@@ -71,9 +71,7 @@ class Activations(Task):
     inputs: ClassVar = (IMAGES,)
     head: ClassVar = ("image", "layer", "strongest channels (peak)")
 
-    layers: tuple[str, ...] | None = setting(
-        None, "A layer; may be given several times.", flags=("--layer", "-l"), metavar="NAME"
-    )
+    layers: tuple[str, ...] | None = some_layers("every convolution")
     top: int = setting(16, "Strongest channels shown of each layer.", low=1)
 
     def rows(self, found: Mapping[str, Any]) -> list[tuple[Any, ...]]:
@@ -96,9 +94,7 @@ class Patches(Task):
     inputs: ClassVar = (PHOTOS,)
     head: ClassVar = ("layer", "channels", "patches", "highest", "dead")
 
-    layers: tuple[str, ...] | None = setting(
-        None, "A layer; may be given several times.", flags=("--layer", "-l"), metavar="NAME"
-    )
+    layers: tuple[str, ...] | None = some_layers("every layer")
     unit: str | None = setting(None, "One channel alone.", flags=("--unit", "-u"), metavar="LAYER:CHANNEL")
     k: int = setting(9, "Patches of each channel.", low=1, flags=("-k", "--top"))
     project: str | None = setting(
@@ -128,7 +124,7 @@ class NeighborsTask(Task):
     runs: ClassVar = "analysis.neighbors:run"
     inputs: ClassVar = (IMAGES, PHOTOS)
 
-    layer: str | None = setting(None, "The layer; see netloupe layers.", flags=("--layer", "-l"))
+    layer: str | None = one_layer()
     k: int = setting(8, "Neighbors of each image.", low=1, flags=("-k", "--top"))
     metric: str = setting("l2", "Distance.", choices=("l2", "cosine"))
 
@@ -163,7 +159,7 @@ class Occlude(Task):
     inputs: ClassVar = (IMAGE, replace(PHOTOS, first="first"))
 
     objective: str | None = setting(None, "What is read, by default the class predicted.", kind=OBJECTIVE)
-    layer: str | None = setting(None, "The layer; see netloupe layers.", flags=("--layer", "-l"))
+    layer: str | None = one_layer()
     windows: tuple[tuple[int, int], ...] | None = setting(
         None,
         "Side of the window, by default a seventh of the image's; may be given several times.",

@@ -114,31 +114,38 @@ def decided(task: Task) -> Provenance:
 
 def provenance_of(task: Task, net: Loaded, inputs: Mapping[str, Any]) -> Provenance:
     """Of a result that `task` made with `net` from `inputs`."""
-    spec = net.inputs
     found = Provenance(
         format=FORMAT,
         technique=task.verb,
         parameters=task.as_json(),
         inputs={name: _record(given) for name, given in inputs.items()},
-        network={
+        **of_network(net),
+        threads=torch.get_num_threads(),
+    )
+    found.task = task
+    return found
+
+
+def of_network(net: Network) -> dict[str, Any]:
+    """What a document says of a network: how it was loaded, its hash, what it takes and answers, and the versions."""
+    spec = net.inputs
+    return {
+        "network": {
             "name": net.name,
             "hash": net.fingerprint(),
             "device": str(net.device),
             "head": str(net.head),
             "model": None if net.origin is None else dict(net.origin),
         },
-        input={
+        "input": {
             "size": list(spec.size),
             "channels": spec.channels,
             "mean": list(spec.mean),
             "std": list(spec.std),
             "range": list(spec.range),
         },
-        versions=versions(),
-        threads=torch.get_num_threads(),
-    )
-    found.task = task
-    return found
+        "versions": versions(),
+    }
 
 
 def versions() -> dict[str, str]:
@@ -166,18 +173,17 @@ Made = TypeVar("Made")
 
 def finished(result: Made, task: Task, net: Loaded, inputs: Mapping[str, Any]) -> Made:
     """The result with its provenance."""
-    decided = getattr(result.provenance, "task", None)  # type: ignore[attr-defined]
+    decided: Task | None = result.provenance.task  # type: ignore[attr-defined]
     about = provenance_of(task if decided is None else decided, net, taken(inputs))
     return replace(result, provenance=about)  # type: ignore[type-var]
 
 
-def retold(told: Mapping[str, Any], **settings: Any) -> Mapping[str, Any]:
+def retold(told: Provenance, **settings: Any) -> Provenance:
     """The provenance of a result that was changed as other settings of its task would have made it."""
-    task = getattr(told, "task", None)
-    if task is None:
+    if told.task is None:
         return told
     found = Provenance(told)
-    found.task = task.changed(settings)
+    found.task = told.task.changed(settings)
     found["parameters"] = found.task.as_json()
     return found
 

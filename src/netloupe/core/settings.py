@@ -288,3 +288,18 @@ def setting_of(one: Field[Any]) -> Setting:
     kind = one.metadata["kind"] or (NUMBER if weights else _BY_TYPE[text])
     flags = said.flags if said.flags or said.argument else (f"--{one.name.replace('_', '-')}",)
     return replace(said, name=one.name, kind=kind, optional=optional, many=many, weights=weights, flags=flags)
+
+
+def random_seed() -> Any:
+    """The field `seed` of a task that draws at random."""
+    return setting(0, "Seed of all that is drawn at random.", low=0)
+
+
+def one_layer(help: str = "The layer; see netloupe layers.") -> Any:
+    """The field of a layer that may be left out."""
+    return setting(None, help, flags=("--layer", "-l"), metavar="NAME")
+
+
+def some_layers(otherwise: str) -> Any:
+    """The field of one or several layers; `otherwise`: which are taken without, as in "up to eight convolutions"."""
+    return setting(None, f"A layer, or several; else {otherwise}.", flags=("--layer", "-l"), metavar="NAME")

@@ -13,22 +13,24 @@ from typing import Any
 import numpy as np
 
 from netloupe.core.files import write_atomically
+from netloupe.core.perform import Provenance
 from netloupe.core.task import Task
 from netloupe.render.pictures import Picture, encode, encode_animation
 
 
+@dataclass(frozen=True)
 class Result(ABC):
     """What a technique returns. `save` writes PNG, `.npy` and a manifest; in a notebook it shows itself.
 
     provenance: what is needed to make it again, JSON-able; see `core.perform`.
     """
 
-    provenance: Mapping[str, Any]
+    provenance: Provenance = field(default_factory=Provenance, kw_only=True, repr=False, compare=False)
 
     @property
     def task(self) -> Task | None:
         """The task that made it; None of a result that no task made."""
-        return getattr(self.provenance, "task", None)
+        return self.provenance.task
 
     @abstractmethod
     def pictures(self) -> Mapping[str, Picture]:
@@ -111,8 +113,3 @@ class Record(Result):
 
     def documents(self) -> Mapping[str, str]:
         return self.write(self)
-
-
-def told() -> Any:
-    """The field `provenance` of a result that a task makes; `core.perform` fills it in."""
-    return field(default_factory=dict, kw_only=True, repr=False, compare=False)

@@ -10,11 +10,11 @@ import numpy as np
 
 from netloupe.core.errors import InputError
 from netloupe.core.network import Network
-from netloupe.core.perform import Provenance, finished, perform
+from netloupe.core.perform import finished, perform
 from netloupe.core.task import Task
 from netloupe.core.watch import SILENT, Watch
 from netloupe.render.pictures import PAPER, Picture, captioned, fitted, from_pixels, grid, resized
-from netloupe.render.result import Result, told
+from netloupe.render.result import Result
 
 _CELL = 160  # px of a picture, at least
 
@@ -26,7 +26,6 @@ class Contact(Result):
     name: str
     values: tuple[Any, ...]
     results: tuple[Any, ...]
-    provenance: Provenance = told()
 
     def pictures(self) -> dict[str, Picture]:
         """A row for each image, a column for each value."""

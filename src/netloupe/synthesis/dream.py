@@ -20,7 +20,7 @@ from netloupe.core.perform import Images, function_of, perform
 from netloupe.core.units import Unit
 from netloupe.core.watch import SILENT, Watch
 from netloupe.render.pictures import Picture, beside, from_pixels
-from netloupe.render.result import Result, told
+from netloupe.render.result import Result
 from netloupe.synthesis.climb import climb
 from netloupe.synthesis.octaves import octaves as enlarging
 from netloupe.synthesis.octaves import resized
@@ -41,7 +41,6 @@ class Dream(Result):
     before: np.ndarray
     history: np.ndarray
     frames: np.ndarray
-    provenance: Mapping[str, Any] = told()
 
     def pictures(self) -> dict[str, Picture]:
         shown = {f"dream-{i}": from_pixels(image) for i, image in enumerate(self.images)}

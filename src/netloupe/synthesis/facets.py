@@ -28,7 +28,7 @@ from netloupe.core.units import Unit
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource, ReadPixels, pixel_reader
 from netloupe.render.pictures import PAPER, Picture, beside, captioned, cropped, from_pixels, stacked
-from netloupe.render.result import Result, told
+from netloupe.render.result import Result
 from netloupe.sweep.engine import check_any_read, sweep
 from netloupe.sweep.top import Strongest
 from netloupe.synthesis.tasks import FacetsTask
@@ -85,7 +85,6 @@ class Facets(Result):
     history: np.ndarray
     without: tuple[str, ...]
     read: ReadPixels
-    provenance: Mapping[str, Any] = told()
 
     def pictures(self) -> dict[str, Picture]:
         """A row for each facet: the mean that it started from, the image, and what the unit sees of its photographs."""

@@ -18,7 +18,7 @@ from netloupe.core.objectives import Reading, log_probability
 from netloupe.core.perform import function_of, perform
 from netloupe.core.watch import SILENT, Watch
 from netloupe.render.pictures import Picture, beside, captioned, from_pixels, resized, stacked
-from netloupe.render.result import Result, told
+from netloupe.render.result import Result
 from netloupe.synthesis.climb import climb
 from netloupe.synthesis.optimizers import Normalized, Optimizer
 from netloupe.synthesis.parameterizations import Variables, rounded
@@ -89,7 +89,6 @@ class Fooled(Result):
     history: np.ndarray
     labels: tuple[str, ...]
     epsilon: float
-    provenance: Mapping[str, Any] = told()
 
     @property
     def fooled(self) -> np.ndarray:

@@ -14,7 +14,7 @@ from netloupe.core.objectives import match_features, norm, total_variation
 from netloupe.core.perform import function_of, perform
 from netloupe.core.watch import SILENT, Watch
 from netloupe.render.pictures import Picture, beside, captioned, fitted, from_pixels, resized, stacked
-from netloupe.render.result import Result, told
+from netloupe.render.result import Result
 from netloupe.synthesis.climb import climb
 from netloupe.synthesis.optimizers import optimizer_of
 from netloupe.synthesis.parameterizations import parameterization_of
@@ -42,7 +42,6 @@ class Inversion(Result):
     errors: np.ndarray
     psnr: np.ndarray
     history: np.ndarray
-    provenance: Mapping[str, Any] = told()
 
     def of(self, layer: str) -> np.ndarray:
         """(N, C, H, W): the inversions of one layer."""

@@ -19,7 +19,7 @@ from netloupe.core.perform import Images, function_of, perform
 from netloupe.core.watch import SILENT, Watch
 from netloupe.render.pictures import Picture, beside, captioned, from_pixels
 from netloupe.render.pictures import resized as at_size
-from netloupe.render.result import Result, told
+from netloupe.render.result import Result
 from netloupe.synthesis.climb import climb
 from netloupe.synthesis.colors import light_matched, luminance, matched, with_colors_of
 from netloupe.synthesis.dream import response
@@ -59,7 +59,6 @@ class Styled(Result):
     content_distances: np.ndarray
     history: np.ndarray
     frames: np.ndarray
-    provenance: Mapping[str, Any] = told()
 
     def pictures(self) -> dict[str, Picture]:
         shown = {f"style-{i}": from_pixels(image) for i, image in enumerate(self.images)}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from netloupe.core.errors import InputError
-from netloupe.core.settings import CLASS, NAMED, OBJECTIVE, SIDES, TRUTH, Kind, setting
+from netloupe.core.settings import CLASS, NAMED, OBJECTIVE, SIDES, TRUTH, Kind, one_layer, setting, some_layers
 from netloupe.core.task import IMAGE, IMAGES, PHOTOS, Input, Task
 
 STARTS = ("zeros", "gray", "mean", "uniform", "noise")
@@ -61,7 +61,7 @@ def _side() -> Any:
 class Ascent(Task):
     """Images of units, climbed by a preset."""
 
-    layer: str | None = setting(None, "Also channels of this layer.", flags=("--layer", "-l"))
+    layer: str | None = one_layer("Also channels of this layer.")
     first: int = setting(16, "With --layer: so many of its channels.", low=1)
     preset: str = setting("lucid", "What keeps the images natural.", choices=PRESETS)
     size: tuple[int, int] | None = setting(
@@ -220,9 +220,7 @@ class Invert(Task):
     sweeps: ClassVar = True
     head: ClassVar = ("layer", "image", "feature error", "PSNR")
 
-    layer: tuple[str, ...] | None = setting(
-        None, "Of these layers, by default of every convolution and linear layer.", flags=("--layer", "-l")
-    )
+    layer: tuple[str, ...] | None = some_layers("every convolution and linear layer")
     steps: int = setting(300, "Steps of descent.", low=0)
     lr: float | None = setting(
         None, "Size of a step, by default 0.02 of adam and the optimizer's own of others.", above=0, metavar="SIZE"

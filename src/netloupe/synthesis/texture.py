@@ -16,7 +16,7 @@ from netloupe.core.perform import Images, function_of, perform
 from netloupe.core.watch import SILENT, Watch
 from netloupe.render.pictures import Picture, beside, captioned, from_pixels
 from netloupe.render.pictures import resized as at_size
-from netloupe.render.result import Result, told
+from netloupe.render.result import Result
 from netloupe.synthesis.climb import climb
 from netloupe.synthesis.looks import Look, as_weights, look
 from netloupe.synthesis.octaves import Size, doubling, resized
@@ -56,7 +56,6 @@ class Texture(Result):
     history: np.ndarray
     tileable: bool
     sizes: tuple[Size, ...]
-    provenance: Mapping[str, Any] = told()
 
     def pictures(self) -> dict[str, Picture]:
         shown = {f"texture-{i}": from_pixels(image) for i, image in enumerate(self.images)}

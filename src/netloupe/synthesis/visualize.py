@@ -18,7 +18,7 @@ from netloupe.core.perform import decided, function_of, perform
 from netloupe.core.units import Unit
 from netloupe.core.watch import SILENT, Watch
 from netloupe.render.pictures import Picture, captioned, from_pixels, grid, resized
-from netloupe.render.result import Result, told
+from netloupe.render.result import Result
 from netloupe.synthesis.climb import climb
 from netloupe.synthesis.optimizers import optimizer_of
 from netloupe.synthesis.parameterizations import parameterization_of
@@ -50,7 +50,6 @@ class Visualization(Result):
     dead: np.ndarray
     recipe: Recipe
     frames: np.ndarray
-    provenance: Mapping[str, Any] = told()
 
     @property
     def bounded(self) -> bool:

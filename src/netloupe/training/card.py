@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from netloupe.core.device import machine
 from netloupe.core.network import Network
-from netloupe.core.provenance import machine
 from netloupe.stylenet.model import StyleModel, architecture
 from netloupe.training.classifier import Epoch
 from netloupe.training.labeled import Score

@@ -14,9 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from netloupe.core.device import fast_dtype
+from netloupe.core.device import fast_dtype, machine
 from netloupe.core.errors import InputError, NetworkError, first_line
-from netloupe.core.provenance import machine
 from netloupe.core.watch import SILENT, Watch
 from netloupe.training.labeled import Images, Score, random_crops, score
 from netloupe.training.loop import Checkpoint, Learner, Schedule, side_at, stretches

@@ -13,7 +13,7 @@ from netloupe.analysis.explain.target import Target
 from netloupe.analysis.objects import LocatedObject
 from netloupe.core.errors import unknown
 from netloupe.render.pictures import Picture
-from netloupe.render.result import Record, told
+from netloupe.render.result import Record
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,6 @@ class Explanation(Record):
     object: LocatedObject | None
     no_object: str
     by_chance: Curves
-    provenance: Mapping[str, Any] = told()
 
     @property
     def shares(self) -> list[tuple[str, float]]:

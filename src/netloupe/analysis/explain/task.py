@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from netloupe.analysis.tasks import METHODS
 from netloupe.core.errors import InputError
-from netloupe.core.settings import OBJECTIVE, setting
+from netloupe.core.settings import OBJECTIVE, random_seed, setting
 from netloupe.core.table import table
 from netloupe.core.task import IMAGE, Task
 
@@ -34,7 +34,7 @@ class Explain(Task):
         commas=True,
     )
     steps: int = setting(32, "Steps of the deletion and insertion curves.", low=1)
-    seed: int = setting(0, "Seed of all that is drawn at random.", low=0)
+    seed: int = random_seed()
 
     def check(self) -> None:
         if self.methods == ():

@@ -22,7 +22,7 @@ from netloupe.core.watch import SILENT, Watch
 from netloupe.data.labels import class_names, of_network
 from netloupe.data.sources import ImageSource, Skipped
 from netloupe.render.pictures import Picture
-from netloupe.render.result import Result, told
+from netloupe.render.result import Result
 
 VOTERS = 10  # neighbors that vote on an image's class
 
@@ -55,7 +55,6 @@ class ImageMap(Result):
     notes: tuple[str, ...]
     thumbnail: int
     classes: Sequence[str] | None
-    provenance: Mapping[str, Any] = told()
 
     @property
     def labels(self) -> list[int | None]:

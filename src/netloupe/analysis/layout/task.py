@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from netloupe.core.errors import InputError
-from netloupe.core.settings import setting
+from netloupe.core.settings import one_layer, random_seed, setting
 from netloupe.core.table import table
 from netloupe.core.task import PHOTOS, Input, Task
 
@@ -28,7 +28,7 @@ class Layout(Task):
     runs: ClassVar = "analysis.layout.measure:run"
     inputs: ClassVar = (replace(PHOTOS, first="first"), _PLACE)
 
-    layer: str | None = setting(None, "The layer; see netloupe layers.", flags=("--layer", "-l"))
+    layer: str | None = one_layer()
     pixels: bool = setting(False, "Lay out the pixels at 32x32 instead of a layer's features.")
     method: str = setting("tsne", "How.", choices=("tsne", "pca", "umap"))
     perplexity: float | None = setting(
@@ -42,7 +42,7 @@ class Layout(Task):
         high=256,
         metavar="PX",
     )
-    seed: int = setting(0, "Seed of all that is drawn at random.", low=0)
+    seed: int = random_seed()
 
     def check(self) -> None:
         if self.pixels and self.layer is not None:

@@ -59,15 +59,14 @@ class NetworkPage(Part):
 
 
 def _provenance(making: Making) -> dict[str, Any]:
-    from netloupe.core.provenance import provenance
+    from netloupe.core.perform import of_network
 
-    return provenance(
-        making.net,
-        "atlas",
-        images=making.source.title,
-        k=making.k,
-        project=making.rule,
-        synthesis=asdict(making.synthesis),
-        map=making.map_by,
-        fingerprint=making.source.fingerprint(),
-    )
+    parameters = {
+        "images": making.source.title,
+        "k": making.k,
+        "project": making.rule,
+        "synthesis": asdict(making.synthesis),
+        "map": making.map_by,
+        "fingerprint": making.source.fingerprint(),
+    }
+    return {"technique": "atlas", "parameters": parameters, **of_network(making.net)}

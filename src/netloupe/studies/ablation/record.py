@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from netloupe.analysis.correlation import normed, ranked
 from netloupe.core.numbers import finite
 from netloupe.data.sources import Skipped
-from netloupe.render.result import Record, told
+from netloupe.render.result import Record
 
 SHOWN = 8  # channels of a layer in summary and figure
 
@@ -96,7 +96,6 @@ class Ablation(Record):
     labeled: bool
     images: np.ndarray = field(repr=False)
     skipped: tuple[Skipped, ...] = ()
-    provenance: Mapping[str, Any] = told()
 
     def remarks(self) -> Sequence[str]:
         return [str(one) for one in self.skipped]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from netloupe.core.settings import setting
+from netloupe.core.settings import setting, some_layers
 from netloupe.core.task import PHOTOS, Task
 
 _RETRAINING = "netloupe study retraining CHANGES"
@@ -27,9 +27,7 @@ class AblationTask(Task):
         "layer", "channels", "whole layer", "worst channel", "its loss", "+-", "harmful", "rank corr. with mean",
     )  # fmt: skip
 
-    layers: tuple[str, ...] | None = setting(
-        None, "A layer, or several; else up to eight, each the last of a stage.", flags=("--layer", "-l")
-    )
+    layers: tuple[str, ...] | None = some_layers("up to eight, each the last of a stage")
     first: int | None = setting(32, "Only the first N images.", low=1)
 
     def words(self, found: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from netloupe.render.result import Record, told
+from netloupe.render.result import Record
 from netloupe.studies.audit.places import Proposal
 
 LEAST_EFFECT = 0.2  # of probability, below which nothing is a suspect
@@ -180,7 +180,6 @@ class Audit(Record):
     size: tuple[int, int]
     source: str
     method: str
-    provenance: Mapping[str, Any] = told()
 
     @property
     def suspects(self) -> list[Place | Background]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from netloupe.core.settings import NAMED, TRUTH, setting
+from netloupe.core.settings import NAMED, TRUTH, random_seed, setting
 from netloupe.core.table import table
 from netloupe.core.task import PHOTOS, Task
 from netloupe.studies.trust.task import BOXES
@@ -33,7 +33,7 @@ class AuditTask(Task):
     tested: int = setting(20, "How many classes to test: those whose maps stand out most.", low=1)
     first: int | None = setting(None, "Only the first N images.", low=1)
     predicted: bool = setting(False, "Take the network's predictions in place of labels.", kind=TRUTH)
-    seed: int = setting(0, "Seed of all that is drawn at random.", low=0)
+    seed: int = random_seed()
 
     def words(self, found: Mapping[str, Any]) -> str:
         header = ("class", "place", "hiding", "elsewhere", "turned", "elsewhere", "effect", "at least", "p")

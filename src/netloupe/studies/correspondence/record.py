@@ -5,13 +5,12 @@ Changes of features are compared by their signs (Zeiler & Fergus 2013, section 4
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from netloupe.render.result import Record, told
+from netloupe.render.result import Record
 
 RANDOM = "random"
 
@@ -95,7 +94,6 @@ class Correspondence(Record):
     images: np.ndarray
     color: np.ndarray
     notes: tuple[str, ...]
-    provenance: Mapping[str, Any] = told()
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {

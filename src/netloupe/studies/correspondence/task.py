@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from netloupe.core.settings import setting
+from netloupe.core.settings import random_seed, setting, some_layers
 from netloupe.core.table import table
 from netloupe.core.task import PHOTOS, Input, Task
 
@@ -36,14 +36,12 @@ class CorrespondenceTask(Task):
         Input("points", "file", "Where the parts are, as .json; of photos, two faces are known.", ("--points",)),
     )
 
-    layers: tuple[str, ...] | None = setting(
-        None, "A layer, or several; else the last map over the image and the last features.", flags=("--layer", "-l")
-    )
+    layers: tuple[str, ...] | None = some_layers("the last map over the image and the last features")
     square: float = setting(
         0.2, "Side of what is hidden, as a share of the shorter side.", metavar="SHARE", above=0, below=1
     )
     draws: int = setting(10, "Random squares for each image.", low=1)
-    seed: int = setting(0, "Seed of all that is drawn at random.", low=0)
+    seed: int = random_seed()
 
     def words(self, found: Mapping[str, Any]) -> str:
         lines = []

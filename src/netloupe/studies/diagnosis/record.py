@@ -10,7 +10,7 @@ import numpy as np
 
 from netloupe.core.numbers import finite
 from netloupe.data.sources import Skipped
-from netloupe.render.result import Record, told
+from netloupe.render.result import Record
 from netloupe.studies.diagnosis.spectra import Aliasing, FilterSpectra
 
 # The paper names no limits; these are ours.
@@ -68,7 +68,6 @@ class Diagnosis(Record):
     transformed: int
     threshold: float
     skipped: tuple[Skipped, ...] = ()
-    provenance: Mapping[str, Any] = told()
 
     def remarks(self) -> Sequence[str]:
         return [str(one) for one in self.skipped]

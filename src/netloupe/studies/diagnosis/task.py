@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from netloupe.core.settings import setting
+from netloupe.core.settings import random_seed, setting
 from netloupe.core.task import PHOTOS, Task
 
 
@@ -25,7 +25,7 @@ class DiagnosisTask(Task):
     first: int | None = setting(None, "Only the first N images.", low=1)
     threshold: float = setting(0.95, "Size of the cosine from which two channels are alike.", above=0, high=1)
     batch_size: int = setting(32, "Images read at once.", low=1)
-    seed: int = setting(0, "Seed of all that is drawn at random.", low=0)
+    seed: int = random_seed()
 
     def rows(self, found: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         rows = []

@@ -12,7 +12,7 @@ from netloupe.core.numbers import finite
 from netloupe.core.receptive_field import Box
 from netloupe.data.sources import Skipped
 from netloupe.render.pictures import Picture
-from netloupe.render.result import Record, told
+from netloupe.render.result import Record
 
 SETTLED = 0.9  # mean likeness to the last snapshot from which on a layer counts as settled
 
@@ -71,7 +71,6 @@ class Evolution(Record):
     skipped: tuple[Skipped, ...] = ()
     kept: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     note: str | None = None
-    provenance: Mapping[str, Any] = told()
 
     def _contents(self) -> Iterator[tuple[str, bytes]]:
         yield from super()._contents()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from netloupe.core.errors import InputError
-from netloupe.core.settings import OBJECTIVE, setting
+from netloupe.core.settings import OBJECTIVE, random_seed, setting, some_layers
 from netloupe.core.table import table
 from netloupe.core.task import PHOTOS, Input, Task
 
@@ -28,9 +28,7 @@ class EvolutionTask(Task):
         replace(PHOTOS, help="Images, as elsewhere; without FOLDER labeled ones, the digits."),
     )
 
-    layers: tuple[str, ...] | None = setting(
-        None, "A layer, or several; else up to eight convolutions.", flags=("--layer", "-l")
-    )
+    layers: tuple[str, ...] | None = some_layers("up to eight convolutions")
     units: tuple[str, ...] | None = setting(
         None, "A channel to show, or several.", kind=OBJECTIVE, flags=("--unit", "-u"), metavar="LAYER:CHANNEL"
     )
@@ -42,7 +40,7 @@ class EvolutionTask(Task):
         "deconvnet", "The rule of the projections.", choices=("deconvnet", "guided"), flags=("--project",)
     )
     batch_size: int = setting(32, "Images read at once.", low=1)
-    seed: int = setting(0, "Seed of all that is drawn at random.", low=0)
+    seed: int = random_seed()
 
     def check(self) -> None:
         if self.units and self.layers:

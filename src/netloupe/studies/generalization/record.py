@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from netloupe.render.result import Record, told
+from netloupe.render.result import Record
 from netloupe.studies.generalization.probes import Kind
 
 
@@ -35,7 +35,6 @@ class Generalization(Record):
     classes: tuple[int, ...]
     images: np.ndarray
     left_out: Mapping[str, str]
-    provenance: Mapping[str, Any] = told()
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from netloupe.core.errors import InputError
-from netloupe.core.settings import setting
+from netloupe.core.settings import random_seed, setting, some_layers
 from netloupe.core.table import table
 from netloupe.core.task import PHOTOS, Input, Task
 
@@ -28,9 +28,7 @@ class GeneralizationTask(Task):
         Input("test", "source", "Other labeled images of the same classes to test on.", ("--test",)),
     )
 
-    layers: tuple[str, ...] | None = setting(
-        None, "A layer, or several; else up to eight, each the last of a stage.", flags=("--layer", "-l")
-    )
+    layers: tuple[str, ...] | None = some_layers("up to eight, each the last of a stage")
     per_class: tuple[int, ...] = setting(
         (5, 15), "Training images of each class; may be given several times.", low=1, flags=("--per-class", "-n")
     )
@@ -41,7 +39,7 @@ class GeneralizationTask(Task):
     dimensions: int = setting(2048, "The most numbers of a layer's vector.", low=1)
     scratch: int = setting(1, "Folds in which the network is trained from scratch; 0 for none.", low=0)
     epochs: int | None = setting(None, "Epochs of training from scratch, by default at least 24.", low=1)
-    seed: int = setting(0, "Seed of all that is drawn at random.", low=0)
+    seed: int = random_seed()
 
     def check(self) -> None:
         if not self.per_class:

@@ -10,7 +10,7 @@ import numpy as np
 
 from netloupe.core.numbers import spread
 from netloupe.data.sources import Skipped
-from netloupe.render.result import Record, told
+from netloupe.render.result import Record
 from netloupe.studies.invariance.task import MOTIONS, amount
 
 _STRAIGHT = 0.9  # of linearity, from which a curve counts as quasi-linear
@@ -165,7 +165,6 @@ class Invariance(Record):
     examples: tuple[int, ...]
     strips: Mapping[str, np.ndarray]
     skipped: tuple[Skipped, ...]
-    provenance: Mapping[str, Any] = told()
 
     def arrays(self) -> dict[str, np.ndarray]:
         found = {"unit": self.unit}

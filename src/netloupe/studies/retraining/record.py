@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from netloupe.render.result import Record, told
+from netloupe.render.result import Record
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,6 @@ class Retraining(Record):
     epochs: int
     classes: int
     notes: tuple[str, ...]
-    provenance: Mapping[str, Any] = told()
 
     def remarks(self) -> Sequence[str]:
         times = ", ".join(f"{title} {each:.1f} s" for title, each in zip(self.titles, self.seconds, strict=True))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from netloupe.core.errors import InputError
-from netloupe.core.settings import setting
+from netloupe.core.settings import random_seed, setting
 from netloupe.core.task import PHOTOS, Input, Task
 
 FORMS = "remove LAYER..., or resize LAYER... FACTOR, several with commas between"
@@ -72,7 +72,7 @@ class RetrainingTask(Task):
         metavar="MINUTES",
     )  # fmt: skip
     epochs: int | None = setting(None, "Epochs of each training, instead of a budget.", low=1)
-    seed: int = setting(0, "Seed of all that is drawn at random.", low=0)
+    seed: int = random_seed()
 
     def check(self) -> None:
         if not self.changes:

@@ -12,7 +12,7 @@ import torch
 from netloupe.analysis.fidelity import area
 from netloupe.analysis.methods import Method
 from netloupe.data.sources import Skipped
-from netloupe.render.result import Record, told
+from netloupe.render.result import Record
 from netloupe.studies.trust.words import verdict
 
 BASELINES = ("random", "center")
@@ -51,7 +51,6 @@ class Trust(Record):
     image: np.ndarray
     maps: np.ndarray
     unreadable: tuple[Skipped, ...] = ()
-    provenance: Mapping[str, Any] = told()
 
     @property
     def rows(self) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from netloupe.core.settings import NAMED, setting
+from netloupe.core.settings import NAMED, random_seed, setting
 from netloupe.core.table import table
 from netloupe.core.task import PHOTOS, Input, Task
 
@@ -35,7 +35,7 @@ class TrustTask(Task):
     )  # fmt: skip
     count: int = setting(8, "Stages of randomization, of which each takes more layers.", flags=("--stages",), low=1)
     steps: int = setting(10, "Steps of deletion and insertion.", low=1)
-    seed: int = setting(0, "Seed of all that is drawn at random.", low=0)
+    seed: int = random_seed()
 
     def words(self, found: Mapping[str, Any]) -> str:
         header = ("method", "all random", "rival", "another image", "deletion", "insertion", "pointing")

@@ -126,7 +126,7 @@ def provenance_of(task: Task, net: Loaded, inputs: Mapping[str, Any]) -> Provena
     return found
 
 
-def of_network(net: Network) -> dict[str, Any]:
+def of_network(net: Loaded) -> dict[str, Any]:
     """What a document says of a network: how it was loaded, its hash, what it takes and answers, and the versions."""
     spec = net.inputs
     return {

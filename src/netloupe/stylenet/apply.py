@@ -23,7 +23,7 @@ from netloupe.data.images import ImageFiles, fit, plain, to_float
 from netloupe.data.open import SUFFIXES, open_source
 from netloupe.data.sources import Skipped, SourceImage
 from netloupe.render.pictures import Picture, encode, from_pixels, resized
-from netloupe.render.result import Result, told
+from netloupe.render.result import Result
 from netloupe.stylenet.model import Style, StyleModel, load_styles
 from netloupe.stylenet.tasks import Apply
 from netloupe.stylenet.video import VIDEO_SUFFIXES, Writer, camera, frames, pyav, record
@@ -49,7 +49,6 @@ class Painted(Result):
     name: str
     network: str
     styles: Mapping[str, float]
-    provenance: Mapping[str, Any] = told()
 
     def pictures(self) -> dict[str, Picture]:
         return {self.name: self.picture}

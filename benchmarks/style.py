@@ -35,7 +35,8 @@ from netloupe.synthesis.statistics import Statistics
 from netloupe.synthesis.statistics import statistics as measure
 from netloupe.synthesis.style import style
 from netloupe.synthesis.texture import texture
-from netloupe.training.stylizer import Judge, StylizerRecipe
+from netloupe.training.recipes import StylizerRecipe
+from netloupe.training.stylizer import Judge
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from torchvision_operators import define_operators

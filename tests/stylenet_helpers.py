@@ -23,7 +23,8 @@ from netloupe.stylenet.model import StyleModel
 from netloupe.stylenet.network import Norm, StyleNet
 from netloupe.stylenet.video import Writer
 from netloupe.synthesis.statistics import statistics
-from netloupe.training.stylizer import Judge, Progressed, StylizerRecipe, train
+from netloupe.training.recipes import StylizerRecipe
+from netloupe.training.stylizer import Judge, Progressed, train
 from netloupe.zoo.load import load
 
 RECIPE = StylizerRecipe(sizes=((32, 5), (40, 3)), batch=2, style_size=48, widths=(4, 8, 8), blocks=1)

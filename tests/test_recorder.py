@@ -20,8 +20,8 @@ from netloupe.core.network import Network
 from netloupe.data.open import open_source
 from netloupe.data.sources import ImageSource
 from netloupe.training import recorder as recording
-from netloupe.training.classifier import ClassifierRecipe
 from netloupe.training.models import train_model
+from netloupe.training.recipes import ClassifierRecipe
 from netloupe.training.recorder import EPOCHS, Recorder, networks, snapshots, unwrapped
 from netloupe.zoo.load import load
 

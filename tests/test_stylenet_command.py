@@ -346,7 +346,7 @@ MISTAKES = [
     ([*TRAIN, "--styles", "{place}/styles", "--widths", "4,8,0"], "three numbers of 1 or more"),
     ([*TRAIN, "--styles", "{place}/styles", "--norm", "layer"], "instance or batch"),
     ([*TRAIN, "--styles", "{place}/styles", "--every", "0"], "a checkpoint every 0 steps"),
-    ([*TRAIN, "--styles", "{place}/styles", "--seed", "-1"], "--seed"),
+    ([*TRAIN, "--styles", "{place}/styles", "--seed", "-1"], "seed -1 (accepted: 0 to 4294967295)"),
     ([*TRAIN, "--styles", "{place}/styles", "--name", "../x"], "the name of a file"),
     ([*TRAIN, "--styles", "{place}/styles", "--device", "gpu"], "no device 'gpu'"),
     ([*TRAIN, "--styles", "{place}/styles", "--extend", "{place}/model.safetensors"], "'brick' is in the file"),

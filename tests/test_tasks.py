@@ -19,9 +19,10 @@ import commands_page
 import netloupe
 from netloupe.cli.app import app
 from netloupe.core.errors import InputError, NetloupeError, UnknownName
-from netloupe.core.settings import CLASS, OBJECTIVE, SIDES, TRUTH, setting
+from netloupe.core.settings import CLASS, OBJECTIVE, SIDES, TRUTH, setting, setting_of
 from netloupe.core.task import Task
 from netloupe.tasks import TASKS, task_named
+from netloupe.training.recipes import ClassifierRecipe, StylizerRecipe
 
 NAMES = [task.verb for task in TASKS]
 
@@ -217,3 +218,17 @@ def test_results_know_their_task() -> None:
     result = netloupe.filters(net, scale="layer")
     assert result.task == task_named("filters")(scale="layer")  # type: ignore[call-arg]
     assert result.provenance["parameters"] == {"layer": None, "scale": "layer"}
+
+
+@pytest.mark.parametrize(("verb", "recipe"), [("train", ClassifierRecipe), ("stylenet train", StylizerRecipe)])
+def test_the_settings_of_recipes_are_options(verb: str, recipe: type) -> None:
+    found = typer.main.get_command(app)
+    for word in verb.split():
+        found = found.commands[word]  # type: ignore[attr-defined]
+    shown = {one.name: one for one in found.params}
+    settings = [setting_of(one) for one in fields(recipe) if "setting" in one.metadata]
+    assert len(settings) >= 9
+    for one in settings:
+        assert shown[one.name].help.startswith(one.help)  # type: ignore[attr-defined]
+        assert one.read(one.default) == one.default
+        assert getattr(recipe(), one.name) == one.default

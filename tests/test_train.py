@@ -16,8 +16,9 @@ import torch
 from torch import nn
 
 from netloupe.core.errors import Cancelled, InputError, NetworkError, StoreError
-from netloupe.training.classifier import ClassifierRecipe, Epoch, train
+from netloupe.training.classifier import Epoch, train
 from netloupe.training.labeled import Images, Score, score
+from netloupe.training.recipes import ClassifierRecipe
 from netloupe.zoo.state import save_weights
 from watch_helpers import Recorder
 

@@ -16,9 +16,9 @@ from netloupe.core.errors import InputError, UnknownName
 from netloupe.core.inputs import InputSpec
 from netloupe.data.open import open_source
 from netloupe.training.card import classifier_page
-from netloupe.training.classifier import ClassifierRecipe
 from netloupe.training.labeled import read_labeled
 from netloupe.training.models import default_recipe, train_model
+from netloupe.training.recipes import ClassifierRecipe
 from netloupe.zoo.load import load
 from netloupe.zoo.state import read_state
 from test_train import RECIPE

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from netloupe.core.errors import InputError
 from netloupe.data.open import open_source
 from netloupe.data.sources import ImageSource
-from netloupe.training.classifier import ClassifierRecipe
 from netloupe.training.labeled import Images, random_crops, read_labeled, score
+from netloupe.training.recipes import ClassifierRecipe
 from netloupe.zoo.state import as_stored
 from test_train import colored
 from watch_helpers import Recorder

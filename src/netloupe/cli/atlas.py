@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,9 +16,27 @@ from netloupe.core.errors import InputError
 Folder = Annotated[Path, typer.Argument(metavar="ATLAS", help="The folder that `netloupe atlas build` wrote.")]
 
 
+@dataclass(frozen=True)
+class SynthesisOptions:
+    """Which channels get an image made for them, and how."""
+
+    synthesize: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LAYER", help="Make an image for each channel of this layer; several times, or all."),
+    ] = None
+    facets: Annotated[
+        int, typer.Option(min=0, metavar="N", help="With --synthesize: up to N facets of each channel too.")
+    ] = 0
+    preset: Annotated[str, typer.Option(metavar="NAME", help="With --synthesize: as in netloupe visualize.")] = "lucid"
+    steps: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="With --synthesize: steps of ascent, else the preset's.")
+    ] = None
+
+
 @grouped
 def build(
     network: NetworkOptions,
+    images: SynthesisOptions,
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FOLDER", callback=writable, help="The folder of the atlas.")
     ] = Path("atlas"),
@@ -32,17 +50,6 @@ def build(
     map_by: Annotated[
         str, typer.Option("--map", metavar="tsne|pca|umap|none", help="Lay the images out on a map.")
     ] = "tsne",
-    synthesize: Annotated[
-        list[str] | None,
-        typer.Option(metavar="LAYER", help="Make an image for each channel of this layer; several times, or all."),
-    ] = None,
-    facets: Annotated[
-        int, typer.Option(min=0, metavar="N", help="With --synthesize: up to N facets of each channel too.")
-    ] = 0,
-    preset: Annotated[str, typer.Option(metavar="NAME", help="With --synthesize: as in netloupe visualize.")] = "lucid",
-    steps: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="With --synthesize: steps of ascent, else the preset's.")
-    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Images run at once.")] = 32,
     first: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N images.")] = None,
     as_json: Json = False,
@@ -59,12 +66,12 @@ def build(
 
     rule = None if project == "none" else named_rule(project, "none")
     net, source = network.load(), open_source(data).first(first)
-    chosen = list(synthesize or ())
-    if not chosen and (facets or steps is not None or preset != "lucid"):
+    chosen = list(images.synthesize or ())
+    if not chosen and images != SynthesisOptions(images.synthesize):
         raise InputError("--facets, --preset or --steps without --synthesize (accepted: with --synthesize LAYER)")
     if chosen == ["all"]:
         chosen = list(layer or net.layers.distinct())
-    how = Synthesis(tuple(chosen), facets, preset, steps)
+    how = Synthesis(tuple(chosen), images.facets, images.preset, images.steps)
     with Bars() as watch:
         report = build(
             net,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import typer
 
-from netloupe.cli.options import Json, NetworkOptions, Out, Sweep
+from netloupe.cli.options import Json, NetworkOptions, Out, Sweep, parameter, setting_parameters
 from netloupe.cli.output import deliver
 from netloupe.core.errors import InputError
 from netloupe.core.settings import TRUTH, Setting
@@ -35,13 +35,13 @@ def command(
     shared = {"seed", *(one.shares for one in task.inputs)}  # the network's, and those that stand in IMAGE=SHARE
     settings = [one for one in task.settings() if one.name not in shared]
     arguments = [_input_parameter(one) for one in task.inputs if not one.flags]
-    arguments += [p for one in settings if one.argument for p in _setting_parameters(one)]
+    arguments += [p for one in settings if one.argument for p in setting_parameters(one)]
     taken = [_input_parameter(one) for one in task.inputs if one.flags]
-    taken += [p for one in settings if not one.argument for p in _setting_parameters(one)]
+    taken += [p for one in settings if not one.argument for p in setting_parameters(one)]
     taken += [_moved_parameter(flag, text) for flag, text in task.moved.items()]
     if task.sweeps:
-        taken.append(_parameter("sweep", Sweep, None))
-    taken += [_parameter("out", Out, None), _parameter("as_json", Json, False)]
+        taken.append(parameter("sweep", Sweep, None))
+    taken += [parameter("out", Out, None), parameter("as_json", Json, False)]
     taken += _network_parameters(task, options)
 
     def call(**given: Any) -> None:
@@ -62,7 +62,7 @@ def _network_parameters(task: type[Task], options: type[Any]) -> list[inspect.Pa
         kind, option = get_args(hints[name])
         flag = f"--network-{name}" if f"--{name}" in taken else f"--{name}"
         hints[name] = Annotated[kind, typer.Option(flag, metavar=option.metavar, help=option.help)]
-    return [_parameter(_of_network(task, f.name), hints[f.name], f.default) for f in fields(options)]
+    return [parameter(_of_network(task, f.name), hints[f.name], f.default) for f in fields(options)]
 
 
 def _clashing(task: type[Task]) -> set[str]:
@@ -74,46 +74,6 @@ def _of_network(task: type[Task], name: str) -> str:
     return f"network_{name}" if name in _clashing(task) else name
 
 
-def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-
-
-def _setting_parameters(one: Setting) -> list[inspect.Parameter]:
-    if one.target:
-        return _target_parameters(one)
-    notes = "; ".join(part for part in (f"default: {one.usual}" if one.usual else "", one.limits()) if part)
-    metavar = one.metavar or (_choice(one) if one.choices else one.kind.metavar)
-    listed = f" One of {', '.join(one.choices)}." if one.choices and "|" not in metavar else ""
-    help = f"{one.help}{listed}{f'  [{notes}]' if notes else ''}"
-    if one.kind is TRUTH:
-        return [_parameter(one.name, Annotated[bool, typer.Option(*one.flags, help=help)], False)]
-    several = one.many or one.weights
-    kind: Any = list[str] if several else str
-    default = inspect.Parameter.empty if one.required else None
-    kind = kind if one.required else kind | None
-    if one.argument:
-        return [_parameter(one.name, Annotated[kind, typer.Argument(metavar=metavar, help=help)], default)]
-    return [_parameter(one.name, Annotated[kind, typer.Option(*one.flags, metavar=metavar, help=help)], default)]
-
-
-def _target_parameters(one: Setting) -> list[inspect.Parameter]:
-    """What is read, by class, by address or as an objective: three options, of which one may be given."""
-    ways = (
-        ("class_", ("--class", "-c"), "NAME", f"{one.help} A class, by name or index."),
-        ("unit", ("--unit", "-u"), "ADDRESS", "Or a unit, as conv5:17 or conv5:17@3,4."),
-        ("objective", ("--objective",), "TEXT", "Or an objective, as 'logit(koala) - logit(lynx)'."),
-    )
-    return [
-        _parameter(f"{one.name}__{name}", Annotated[str | None, typer.Option(*flags, metavar=metavar, help=help)], None)
-        for name, flags, metavar, help in ways
-    ]
-
-
-def _choice(one: Setting) -> str:
-    text = "|".join(one.choices)
-    return text if len(text) <= 14 else "NAME"
-
-
 def _input_parameter(one: Input) -> inspect.Parameter:
     kind: Any = list[str] if one.many else str
     kind = kind if one.required else kind | None
@@ -122,8 +82,8 @@ def _input_parameter(one: Input) -> inspect.Parameter:
     metavar = one.metavar or {"source": "SOURCE", "images": "IMAGE", "file": "FILE", "folder": "FOLDER"}[one.what]
     if not one.flags:
         shown = metavar if one.required else f"[{metavar}]"
-        return _parameter(one.name, Annotated[kind, typer.Argument(metavar=shown, help=help)], default)
-    return _parameter(one.name, Annotated[kind, typer.Option(*one.flags, metavar=metavar, help=help)], default)
+        return parameter(one.name, Annotated[kind, typer.Argument(metavar=shown, help=help)], default)
+    return parameter(one.name, Annotated[kind, typer.Option(*one.flags, metavar=metavar, help=help)], default)
 
 
 def _moved_parameter(flag: str, text: str) -> inspect.Parameter:
@@ -132,7 +92,7 @@ def _moved_parameter(flag: str, text: str) -> inspect.Parameter:
             raise InputError(f"{flag} is a verb of its own now: {text}")
 
     name = f"moved_{flag.lstrip('-').replace('-', '_')}"
-    return _parameter(name, Annotated[str | None, typer.Option(flag, hidden=True, callback=refuse)], None)
+    return parameter(name, Annotated[str | None, typer.Option(flag, hidden=True, callback=refuse)], None)
 
 
 def _run(task: type[Task], network: NetworkOptions, given: dict[str, Any]) -> None:

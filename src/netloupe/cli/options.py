@@ -6,13 +6,14 @@ import functools
 import inspect
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
-from netloupe.core.errors import InputError, StoreError
+from netloupe.core.errors import StoreError
+from netloupe.core.settings import TRUTH, Setting, setting_of
 
 if TYPE_CHECKING:
     from netloupe.core.network import Network
@@ -40,12 +41,8 @@ Out = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Layer = Annotated[str | None, typer.Option("--layer", "-l", metavar="NAME", help="The layer; see netloupe layers.")]
 Layers = Annotated[
     list[str] | None, typer.Option("--layer", "-l", metavar="NAME", help="A layer; may be given several times.")
-]
-Address = Annotated[
-    str | None, typer.Option("--unit", "-u", metavar="ADDRESS", help="A unit, as in conv5:17 or conv5:17@3,4.")
 ]
 Sweep = Annotated[
     str | None,
@@ -111,48 +108,76 @@ class NetworkOptions:
         )
 
 
-def weighted(texts: list[str], what: str, usual: float = 1.0) -> dict[str, float]:
-    """Names with weights, of NAME or NAME=WEIGHT each. Raises InputError for a name that comes twice."""
-    found: dict[str, float] = {}
-    for text in texts:
-        name, mark, number = text.rpartition("=")
-        try:
-            name, weight = (name, float(number)) if mark and name else (text, usual)
-        except ValueError:
-            name, weight = text, usual
-        if name in found:
-            raise InputError(f"{what} {name!r} was given twice (accepted: once each)")
-        found[name] = weight
-    return found
-
-
-def parse_sizes(text: str, accepted: str) -> tuple[tuple[int, int], ...]:
-    """The sides of images and the times at each, of "40:7,48:7"."""
-    try:
-        pairs = [part.split(":") for part in text.split(",")]
-        return tuple((int(side), int(times)) for side, times in pairs)
-    except ValueError:
-        raise InputError(f"sizes {text!r} (accepted: {accepted})") from None
+def recipe(kind: type) -> dict[str, Setting]:
+    """The settings of a training recipe, by name, none of which must be given: what is not is as the recipe has it."""
+    found = [setting_of(one) for one in fields(kind) if "setting" in one.metadata]
+    return {one.name: replace(one, default=None) for one in found}
 
 
 def grouped(function: Callable[..., None]) -> Callable[..., None]:
-    """For typer: a parameter that is a dataclass stands for one option per field."""
+    """For typer: a parameter that is a dataclass stands for one option per field.
+
+    One that is Annotated[dict, RECIPE] stands for the settings of a recipe, and is handed those that were given.
+    """
     parameters = inspect.signature(function, eval_str=True).parameters.values()
     groups: dict[str, Any] = {p.name: p.annotation for p in parameters if is_dataclass(p.annotation)}
-    expanded = [p for p in parameters if p.name not in groups]
+    last = {p.name: get_args(p.annotation)[-1] for p in parameters if get_origin(p.annotation) is Annotated}
+    recipes = {name: recipe(kind) for name, kind in last.items() if isinstance(kind, type)}
+    expanded = [p for p in parameters if p.name not in groups and p.name not in recipes]
     for group in groups.values():
         hints = get_type_hints(group, include_extras=True)
-        expanded += [
-            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
-            for f in fields(group)
-        ]
+        expanded += [parameter(f.name, hints[f.name], f.default) for f in fields(group)]
+    expanded += [p for settings in recipes.values() for one in settings.values() for p in setting_parameters(one)]
 
     @functools.wraps(function)
     def call(**given: Any) -> None:
         for name, group in groups.items():
             given[name] = group(**{f.name: given.pop(f.name) for f in fields(group)})
+        for name, settings in recipes.items():
+            texts = {key: given.pop(key) for key in settings}
+            given[name] = {key: settings[key].read(text) for key, text in texts.items() if text not in (None, [])}
         function(**given)
 
     call.__signature__ = inspect.Signature(expanded)  # type: ignore[attr-defined]
     call.__annotations__ = {p.name: p.annotation for p in expanded}
     return call
+
+
+def parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def setting_parameters(one: Setting) -> list[inspect.Parameter]:
+    if one.target:
+        return _target_parameters(one)
+    notes = "; ".join(part for part in (f"default: {one.usual}" if one.usual else "", one.limits()) if part)
+    metavar = one.metavar or (_choice(one) if one.choices else one.kind.metavar)
+    listed = f" One of {', '.join(one.choices)}." if one.choices and "|" not in metavar else ""
+    help = f"{one.help}{listed}{f'  [{notes}]' if notes else ''}"
+    if one.kind is TRUTH:
+        return [parameter(one.name, Annotated[bool, typer.Option(*one.flags, help=help)], False)]
+    several = one.many or one.weights
+    kind: Any = list[str] if several else str
+    default = inspect.Parameter.empty if one.required else None
+    kind = kind if one.required else kind | None
+    if one.argument:
+        return [parameter(one.name, Annotated[kind, typer.Argument(metavar=metavar, help=help)], default)]
+    return [parameter(one.name, Annotated[kind, typer.Option(*one.flags, metavar=metavar, help=help)], default)]
+
+
+def _target_parameters(one: Setting) -> list[inspect.Parameter]:
+    """What is read, by class, by address or as an objective: three options, of which one may be given."""
+    ways = (
+        ("class_", ("--class", "-c"), "NAME", f"{one.help} A class, by name or index."),
+        ("unit", ("--unit", "-u"), "ADDRESS", "Or a unit, as conv5:17 or conv5:17@3,4."),
+        ("objective", ("--objective",), "TEXT", "Or an objective, as 'logit(koala) - logit(lynx)'."),
+    )
+    return [
+        parameter(f"{one.name}__{name}", Annotated[str | None, typer.Option(*flags, metavar=metavar, help=help)], None)
+        for name, flags, metavar, help in ways
+    ]
+
+
+def _choice(one: Setting) -> str:
+    text = "|".join(one.choices)
+    return text if len(text) <= 14 else "NAME"

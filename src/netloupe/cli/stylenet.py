@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from netloupe.cli.command import settled
-from netloupe.cli.options import Json, grouped, parse_sizes, writable
+from netloupe.cli.options import Json, grouped, writable
 from netloupe.cli.output import show
 from netloupe.core.errors import InputError
 from netloupe.core.table import table
 from netloupe.core.task import Task
 from netloupe.stylenet.tasks import Apply
+from netloupe.training.recipes import StylizerRecipe
 
 if TYPE_CHECKING:
     from netloupe.data.sources import Skipped
@@ -27,23 +28,6 @@ Weights = Annotated[
 Device = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:1.")]
 
 
-@dataclass(frozen=True)
-class RecipeOptions:
-    """What differs from the recipe's own values."""
-
-    batch: Annotated[int | None, typer.Option(metavar="N", help="Photos in a step.")] = None
-    rate: Annotated[float | None, typer.Option(metavar="X", help="Highest learning rate.")] = None
-    content: Annotated[float | None, typer.Option(metavar="WEIGHT", help="How much the photo counts.")] = None
-    style_size: Annotated[
-        int | None, typer.Option(metavar="PX", help="Shorter side that the style pictures are brought to.")
-    ] = None
-    norm: Annotated[str | None, typer.Option(metavar="instance|batch", help="Kind of normalization.")] = None
-    blocks: Annotated[int | None, typer.Option(metavar="N", help="Residual blocks.")] = None
-    seed: Annotated[
-        int | None, typer.Option(min=0, max=2**32 - 1, metavar="N", help="Seed of all that is drawn at random.")
-    ] = None
-
-
 @grouped
 def train(
     styles: Annotated[Path, typer.Option(metavar="FOLDER", help="Pictures, each a style of the name of its file.")],
@@ -52,18 +36,12 @@ def train(
         Path,
         typer.Option("--out", "-o", metavar="FOLDER", callback=writable, help="Weights, card, log and checkpoint."),
     ],
-    options: RecipeOptions,
+    recipe: Annotated[dict[str, Any], StylizerRecipe],
     extend: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Weights to add the styles to; its own stay as they are.")
     ] = None,
     start: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Weights to begin with; all of them are trained further.")
-    ] = None,
-    sizes: Annotated[
-        str | None, typer.Option(metavar="PX:STEPS,...", help="Sides of the squares of photos and steps at each.")
-    ] = None,
-    widths: Annotated[
-        str | None, typer.Option(metavar="A,B,C", help="Channels at full, half and quarter size.")
     ] = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the weights file and in the card.")] = None,
     every: Annotated[int, typer.Option(metavar="N", help="Steps from one checkpoint to the next.")] = 250,
@@ -77,25 +55,18 @@ def train(
     from netloupe.cli.watch import Bars
     from netloupe.stylenet.model import load_styles
     from netloupe.training.styles import train_styles
-    from netloupe.training.stylizer import StylizerRecipe
 
-    changes: dict[str, Any] = {key: value for key, value in asdict(options).items() if value is not None}
-    settled = [option for option in ("norm", "blocks") if option in changes] + ["widths"] * (widths is not None)
+    kept = [name for name in ("norm", "blocks", "widths") if name in recipe]
     for option, value in (("extend", extend), ("start", start)):
-        if value is not None and settled:
-            raise InputError(f"--{settled[0]} was given with --{option} (accepted: without; the network keeps its own)")
-    if sizes is not None:
-        changes["sizes"] = parse_sizes(sizes, "PX:STEPS,... as in 128:6000,224:1000")
-    if widths is not None:
-        changes["widths"] = _widths(widths)
-    recipe = replace(StylizerRecipe(), **changes)
+        if value is not None and kept:
+            raise InputError(f"--{kept[0]} was given with --{option} (accepted: without; the network keeps its own)")
     with Bars() as watch:
         path = train_styles(
             styles,
             images,
             out,
             name=name,
-            recipe=recipe,
+            recipe=replace(StylizerRecipe(), **recipe),
             extend=extend,
             start=start,
             device=device,
@@ -160,14 +131,6 @@ def export(
     export_onnx(model, out, sides)
     found = {"file": str(out), "bytes": out.stat().st_size, "size": sides, "styles": list(model.styles)}
     show(found, as_json, lambda f: f"{f['file']}: {f['bytes'] / 1e6:.1f} MB, {len(f['styles'])} styles")
-
-
-def _widths(text: str) -> tuple[int, int, int]:
-    try:
-        full, half, quarter = (int(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(f"widths {text!r} (accepted: three numbers, as in 24,48,96)") from None
-    return full, half, quarter
 
 
 def _say_skipped(one: Skipped) -> None:

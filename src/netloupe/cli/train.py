@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from netloupe.cli.options import Json, grouped, parse_sizes, writable
+from netloupe.cli.options import Json, grouped, writable
 from netloupe.cli.output import show
-
-
-@dataclass(frozen=True)
-class RecipeOptions:
-    """What differs from the architecture's own recipe."""
-
-    size: Annotated[int | None, typer.Option(metavar="PX", help="Side at which images are stored and validated.")] = (
-        None
-    )
-    batch: Annotated[int | None, typer.Option(metavar="N", help="Images in a step.")] = None
-    rate: Annotated[float | None, typer.Option(metavar="X", help="Highest learning rate.")] = None
-    warmup: Annotated[float | None, typer.Option(metavar="X", help="Share of the steps in which it rises.")] = None
-    momentum: Annotated[float | None, typer.Option(metavar="X", help="Nesterov momentum.")] = None
-    decay: Annotated[float | None, typer.Option(metavar="X", help="Weight decay.")] = None
-    smoothing: Annotated[float | None, typer.Option(metavar="X", help="Label smoothing.")] = None
-    crop: Annotated[float | None, typer.Option(metavar="X", help="Smallest share of the area that a crop keeps.")] = (
-        None
-    )
-    seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of all that is drawn at random.")] = None
+from netloupe.training.recipes import ClassifierRecipe
 
 
 @grouped
@@ -39,13 +21,10 @@ def train(
         Path,
         typer.Option("--out", "-o", metavar="FOLDER", callback=writable, help="Weights, card, log and checkpoint."),
     ],
-    options: RecipeOptions,
+    recipe: Annotated[dict[str, Any], ClassifierRecipe],
     architecture: Annotated[
         str, typer.Option("--architecture", "-a", metavar="NAME", help="lenslet, zfnet or FILE.py:FACTORY.")
     ] = "lenslet",
-    sizes: Annotated[
-        str | None, typer.Option(metavar="PX:EPOCHS,...", help="Sides of the training images and epochs at each.")
-    ] = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the weights file and in the card.")] = None,
     labels: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Class names by index, where the images don't tell them.")
@@ -69,10 +48,6 @@ def train(
     from netloupe.training.recorder import EPOCHS
     from netloupe.zoo.state import read_state
 
-    changes = {key: value for key, value in asdict(options).items() if value is not None}
-    if sizes is not None:
-        changes["sizes"] = parse_sizes(sizes, "PX:EPOCHS,... as in 40:7,48:7,56:5")
-    recipe = replace(default_recipe(architecture), **changes)
     with Bars() as watch:
         path = train_model(
             architecture,
@@ -80,7 +55,7 @@ def train(
             val,
             out,
             name=name,
-            recipe=recipe,
+            recipe=replace(default_recipe(architecture), **recipe),
             device=device,
             labels=labels,
             snapshots=EPOCHS if snapshots else None,

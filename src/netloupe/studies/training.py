@@ -12,8 +12,9 @@ from netloupe.core.head import Classes
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.core.watch import SILENT, Watch
-from netloupe.training.classifier import ClassifierRecipe, fit
+from netloupe.training.classifier import fit
 from netloupe.training.labeled import Images
+from netloupe.training.recipes import ClassifierRecipe
 from netloupe.zoo.architectures import Lenslet
 
 EPOCHS = 24

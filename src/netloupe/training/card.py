@@ -15,7 +15,7 @@ from netloupe.core.network import Network
 from netloupe.stylenet.model import StyleModel, architecture
 from netloupe.training.classifier import Epoch
 from netloupe.training.labeled import Score
-from netloupe.training.loop import Schedule
+from netloupe.training.recipes import Schedule
 from netloupe.training.stylizer import Progressed
 from netloupe.zoo.state import as_stored
 

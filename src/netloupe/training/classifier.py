@@ -18,72 +18,10 @@ from netloupe.core.device import fast_dtype, machine
 from netloupe.core.errors import InputError, NetworkError, first_line
 from netloupe.core.watch import SILENT, Watch
 from netloupe.training.labeled import Images, Score, random_crops, score
-from netloupe.training.loop import Checkpoint, Learner, Schedule, side_at, stretches
+from netloupe.training.loop import Checkpoint, Learner, stretches
+from netloupe.training.recipes import ClassifierRecipe
 from netloupe.training.recorder import Recorder
 from netloupe.zoo.state import as_stored
-
-
-@dataclass(frozen=True)
-class ClassifierRecipe(Schedule):
-    """Everything that decides the result of a training run, beside the data and the architecture.
-
-    Turns are epochs; over those of `sizes` the learning rate goes through one cycle. crop: smallest share of the
-    image's area that a random crop keeps. size: side at which images are stored and validated. mean, std: per channel,
-    of pixels in [0, 1].
-    finish: epochs after the cycle at the side `size`, with crops of at least `finish_crop` and a rate that falls from
-    `finish_rate` to zero: crops enlarge what they show, so a network trained on them expects larger objects than
-    it meets in whole images, and a few epochs without mend that (Touvron et al. 2019).
-    """
-
-    sizes: tuple[tuple[int, int], ...] = ((40, 7), (48, 7), (56, 5))
-    size: int = 64
-    batch: int = 128
-    rate: float = 0.1
-    warmup: float = 0.2
-    momentum: float = 0.9
-    decay: float = 5e-4
-    smoothing: float = 0.1
-    crop: float = 0.35
-    finish: int = 0
-    finish_crop: float = 0.75
-    finish_rate: float = 0.01
-    seed: int = 0
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
-
-    def __post_init__(self) -> None:
-        alike = len(self.mean) == len(self.std) > 0
-        self.check(
-            1,
-            {
-                "size": (self.size >= 1, "1 or more"),
-                "momentum": (0 < self.momentum < 1, "above 0, below 1"),
-                "decay": (self.decay >= 0, "0 or more"),
-                "smoothing": (0 <= self.smoothing < 1, "0 up to 1"),
-                "crop": (0 < self.crop <= 1, "above 0, up to 1"),
-                "finish": (self.finish >= 0, "0 or more epochs"),
-                "finish_crop": (0 < self.finish_crop <= 1, "above 0, up to 1"),
-                "finish_rate": (self.finish_rate > 0, "above 0"),
-                "std": (alike and min(self.std) > 0, "above 0, as many values as the mean has"),
-            },
-        )
-
-    @property
-    def epochs(self) -> int:
-        """How often each image is seen."""
-        return self.turns + self.finish
-
-    def side(self, epoch: int) -> int:
-        """The side in px of the training images in an epoch, counted from 0."""
-        return side_at((*self.sizes, (self.size, self.finish)), epoch)
-
-    def learning_rate(self, step: int, per_epoch: int) -> float:
-        """One cycle: linear up over the first `warmup` share of its steps, then linear down; then down once more."""
-        cycle, steps = per_epoch * self.turns, per_epoch * self.epochs
-        if step >= cycle:
-            return self.finish_rate * (1 - (step - cycle) / max(steps - cycle, 1))
-        share = step / cycle
-        return self.rate * (share / self.warmup if share < self.warmup else (1 - share) / (1 - self.warmup))
 
 
 @dataclass(frozen=True)

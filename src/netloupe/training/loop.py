@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from netloupe.core.errors import InputError, NetworkError, StoreError, first_line
+from netloupe.core.errors import NetworkError, StoreError, first_line
 from netloupe.core.files import write_atomically
 from netloupe.core.identity import Identity
 from netloupe.core.watch import SILENT, Watch
@@ -27,53 +27,6 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Batch = TypeVar("Batch")
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """What every recipe has: which images a training sees, how many at once, and how fast it goes.
-
-    sizes: (side of the images in px, turns at it), in order; what a turn is, an epoch or a step, the recipe says.
-    batch: images in a step. rate: the highest learning rate. warmup: share of the turns in which it rises.
-    """
-
-    sizes: tuple[tuple[int, int], ...]
-    batch: int
-    rate: float
-    warmup: float
-    seed: int
-
-    @property
-    def turns(self) -> int:
-        return sum(turns for _, turns in self.sizes)
-
-    def check(self, smallest: int, own: Mapping[str, tuple[bool, str]]) -> None:
-        """Raise InputError naming the fields with unusable values; own: {field: (usable, what is accepted)}."""
-        usable = bool(self.sizes) and all(side >= smallest and turns >= 1 for side, turns in self.sizes)
-        checks = {
-            "sizes": (usable, f"PX:TIMES, {smallest} px or more, 1 time or more"),
-            "batch": (self.batch >= 1, "1 or more"),
-            "rate": (0 < self.rate < math.inf, "above 0"),
-            "warmup": (0 <= self.warmup <= 1, "0 to 1"),
-            "seed": (self.seed >= 0, "0 or more"),
-            **own,
-        }
-        wrong = [
-            f"{name.replace('_', ' ')} {getattr(self, name)} (accepted: {accepted})"
-            for name, (usable, accepted) in checks.items()
-            if not usable
-        ]
-        if wrong:
-            raise InputError(f"a training recipe with unusable {', '.join(wrong)}")
-
-
-def side_at(sizes: tuple[tuple[int, int], ...], turn: int) -> int:
-    """The side in px at a turn, counted from 0; after the last, as in it."""
-    for side, turns in sizes:
-        if turn < turns:
-            return side
-        turn -= turns
-    return sizes[-1][0]
 
 
 class Learner(ABC, Generic[Batch]):

@@ -18,8 +18,9 @@ from netloupe.data.labels import check_same, required
 from netloupe.data.open import open_source
 from netloupe.data.sources import ImageSource
 from netloupe.training.card import classifier_card, classifier_page
-from netloupe.training.classifier import ClassifierRecipe, train
+from netloupe.training.classifier import train
 from netloupe.training.labeled import Images, read_labeled
+from netloupe.training.recipes import ClassifierRecipe
 from netloupe.training.recorder import Recorder
 from netloupe.zoo.architectures import Lenslet, zfnet
 from netloupe.zoo.files import build_from_file

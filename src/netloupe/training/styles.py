@@ -28,7 +28,8 @@ from netloupe.stylenet.model import StyleModel, architecture, load_styles, save_
 from netloupe.stylenet.network import StyleNet
 from netloupe.synthesis.statistics import Statistics, statistics
 from netloupe.training.card import style_card, style_page
-from netloupe.training.stylizer import SMALLEST, Judge, StylizerRecipe, sheet, train
+from netloupe.training.recipes import SMALLEST, StylizerRecipe
+from netloupe.training.stylizer import Judge, sheet, train
 from netloupe.zoo.load import load
 
 _SAMPLES, _SAMPLE_SIDE = 3, 192  # photos that are painted on the way, px

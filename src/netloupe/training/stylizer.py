@@ -6,7 +6,6 @@ its last checkpoint as if nothing had happened.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -28,53 +27,8 @@ from netloupe.render.pictures import encode, from_pixels, grid
 from netloupe.stylenet.network import StyleNet
 from netloupe.synthesis.statistics import PIXELS, Statistics, measured
 from netloupe.training.crops import crops, turns
-from netloupe.training.loop import Checkpoint, Learner, Schedule, side_at, stretches
-
-SMALLEST = 32  # px
-
-
-@dataclass(frozen=True)
-class StylizerRecipe(Schedule):
-    """What decides a training run, beside the photos, the styles and the network that judges.
-
-    The defaults are for training from random weights. Gradients are cut to a norm of 1.
-
-    Turns are steps, images crops of photos. rate: of Adam, falling to zero along a cosine after the warmup. content:
-    weight of the content loss; smoothness: of the total variation, per pixel. layers, content_layer, statistic: what
-    the judge reads, see `synthesis.statistics`. style_size: px, the shorter side of the style images.
-    """
-
-    sizes: tuple[tuple[int, int], ...] = ((128, 4000), (192, 500))
-    batch: int = 4
-    rate: float = 2e-3
-    warmup: float = 0.02
-    content: float = 0.05
-    smoothness: float = 0.5
-    layers: tuple[str, ...] = ("relu1", "relu2", "relu3", "relu4", "relu5", PIXELS)
-    content_layer: str = "relu4"
-    statistic: str = "gram"
-    style_size: int = 256
-    widths: tuple[int, int, int] = (24, 48, 96)
-    blocks: int = 5
-    norm: str = "instance"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        self.check(
-            SMALLEST,
-            {
-                "content": (0 <= self.content < math.inf, "0 or more"),
-                "smoothness": (0 <= self.smoothness < math.inf, "0 or more"),
-                "style_size": (self.style_size >= SMALLEST, f"{SMALLEST} px or more"),
-            },
-        )
-
-    def learning_rate(self, step: int) -> float:
-        """At a step, counted from 0."""
-        warm = max(1, round(self.warmup * self.turns))
-        if step < warm:
-            return self.rate * (step + 1) / warm
-        return self.rate * (1 + math.cos(math.pi * (step - warm) / max(1, self.turns - warm))) / 2
+from netloupe.training.loop import Checkpoint, Learner, stretches
+from netloupe.training.recipes import StylizerRecipe, side_at
 
 
 @dataclass(frozen=True)

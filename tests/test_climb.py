@@ -203,7 +203,7 @@ def off() -> Network:
 def test_a_channel_that_is_nowhere_above_zero_is_excited_when_redirected() -> None:
     net, objective = off(), [obj.excitation("0", 0)]
     assert climb(net, objective, gray(1, 4), Recipe(steps=30)).dead.tolist() == [True]
-    assert float(climb(net, objective, gray(1, 4), Recipe(steps=30), redirected=16).scores[0]) > 0.5
+    assert float(climb(net, objective, gray(1, 4), Recipe(steps=30, redirected=16)).scores[0]) > 0.5
 
 
 def test_a_unit_that_is_off_comes_alive_when_redirected_and_a_dead_one_is_told() -> None:
@@ -211,11 +211,11 @@ def test_a_unit_that_is_off_comes_alive_when_redirected_and_a_dead_one_is_told()
     plain = climb(net, objectives, gray(2, 4), Recipe(steps=30))
     assert plain.dead.tolist() == [True, True]
     assert plain.taken.tolist() == [1, 1]
-    woken = climb(net, objectives, gray(2, 4), Recipe(steps=30), redirected=16)
+    woken = climb(net, objectives, gray(2, 4), Recipe(steps=30, redirected=16))
     assert float(woken.scores[0]) > 0.5
     assert float(woken.scores[1]) == 0.0  # no image in [0, 1] reaches it
     assert torch.equal(
-        climb(net, [objectives[0]], gray(1, 4), Recipe(steps=30), redirected=16).images[0], woken.images[0]
+        climb(net, [objectives[0]], gray(1, 4), Recipe(steps=30, redirected=16)).images[0], woken.images[0]
     )
 
 

@@ -56,7 +56,6 @@ def climb(
     start: Tensor,
     recipe: Recipe | None = None,
     *,
-    redirected: int = 0,
     until: Until | None = None,
     every: int = 0,
     seed: int = 0,
@@ -74,9 +73,8 @@ def climb(
     an odd number of images is computed twice on a CPU, whose convolutions differ in the last bits between odd and even
     numbers. dtype: in which the network multiplies on the way up and back; the scores that are returned are found in
     its own.
-    recipe: by default `Recipe()`; its start is not used here. redirected: for so many steps, units that are off pass
-    on what would raise them (rule "redirected"). every: keep a frame each so many steps; the watch sees the images
-    then, or else each `GLIMPSE` steps.
+    recipe: by default `Recipe()`; its start is not used here. every: keep a frame each so many steps; the watch
+    sees the images then, or else each `GLIMPSE` steps.
     Raises NetworkError when a score is no finite number, with the step; InputError for constraints where the pixels
     are not what is climbed.
     tile: images whose sides are longer are seen in tiles of about so many px, one after the other, each with what its
@@ -98,7 +96,7 @@ def climb(
         ids = list(range(first * share, (first + len(some)) * share))
         run = _Run(net, some, how, ids, seed, tile, dtype, layout, steady)
         variables = how.parameterization(start[ids].to(net.device))
-        parts.append(run.climb(variables, redirected, until, every, whole.share(len(ids) * steps)))
+        parts.append(run.climb(variables, how.redirected, until, every, whole.share(len(ids) * steps)))
     longest = max(len(part.history) for part in parts)
     frames = max(len(part.frames) for part in parts)
     return Climbed(

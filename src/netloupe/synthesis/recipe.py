@@ -17,7 +17,8 @@ class Recipe:
     """What is climbed and by what steps.
 
     start: see `start_images`. transforms: of what the network sees before each step, drawn from the seed and the step.
-    constraints: of the pixels, after each step. penalty: taken off every objective, of the images alone.
+    constraints: of the pixels, after each step. penalty: taken off every objective, of the images alone. redirected:
+    for so many steps, units that are off pass on what would raise them (rule "redirected").
     """
 
     parameterization: Parameterization = field(default_factory=Pixels)
@@ -27,6 +28,7 @@ class Recipe:
     transforms: tuple[Transform, ...] = ()
     constraints: tuple[Constraint, ...] = ()
     penalty: Objective | None = None
+    redirected: int = 0
 
     @property
     def bounded(self) -> bool:

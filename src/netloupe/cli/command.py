@@ -6,11 +6,11 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from netloupe.cli.options import Json, NetworkOptions, Out, Sweep, parameter, setting_parameters
+from netloupe.cli.options import Json, NetworkOptions, Out, Sweep, hints_of, parameter, setting_parameters
 from netloupe.cli.output import deliver
 from netloupe.core.errors import InputError
 from netloupe.core.settings import TRUTH, Setting
@@ -56,7 +56,7 @@ def command(
 
 
 def _network_parameters(task: type[Task], options: type[Any]) -> list[inspect.Parameter]:
-    hints = get_type_hints(options, include_extras=True)
+    hints = hints_of(options)  # type: ignore[arg-type]
     taken = {flag for one in task.settings() for flag in one.flags}
     for name in _clashing(task) & set(hints):
         kind, option = get_args(hints[name])

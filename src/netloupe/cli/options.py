@@ -125,7 +125,7 @@ def grouped(function: Callable[..., None]) -> Callable[..., None]:
     recipes = {name: recipe(kind) for name, kind in last.items() if isinstance(kind, type)}
     expanded = [p for p in parameters if p.name not in groups and p.name not in recipes]
     for group in groups.values():
-        hints = get_type_hints(group, include_extras=True)
+        hints = hints_of(group)
         expanded += [parameter(f.name, hints[f.name], f.default) for f in fields(group)]
     expanded += [p for settings in recipes.values() for one in settings.values() for p in setting_parameters(one)]
 
@@ -141,6 +141,12 @@ def grouped(function: Callable[..., None]) -> Callable[..., None]:
     call.__signature__ = inspect.Signature(expanded)  # type: ignore[attr-defined]
     call.__annotations__ = {p.name: p.annotation for p in expanded}
     return call
+
+
+@functools.cache
+def hints_of(options: type[Any]) -> dict[str, Any]:
+    """The annotations of a dataclass of options, which take long to evaluate."""
+    return get_type_hints(options, include_extras=True)
 
 
 def parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from netloupe.core.errors import InputError
 from netloupe.core.settings import OBJECTIVE, SIDES, Kind, one_layer, setting, some_layers
@@ -22,6 +22,10 @@ METHODS = (
     "occlusion",
 )
 """The names of the attribution methods; `analysis.methods` has what they do."""
+
+
+RULES: tuple[Literal["deconvnet"], Literal["guided"]] = ("deconvnet", "guided")
+"""By which patches are projected, see `analysis.unproject`."""
 
 
 def _fill(value: Any) -> Any:
@@ -100,7 +104,7 @@ class Patches(Task):
     project: str | None = setting(
         None,
         "Lay the projection of each patch's neuron beside it; with --unit also as an array.",
-        choices=("deconvnet", "guided"),
+        choices=RULES,
     )
     batch_size: int = setting(32, "Images run at once.", low=1)
 

@@ -15,14 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from netloupe.analysis.tasks import RULES
 from netloupe.core.errors import InputError, NetworkError, unknown
 from netloupe.core.network import Network
 from netloupe.core.rules import Rule, backward_rule
 from netloupe.core.units import check_place
 from netloupe.data.sources import ReadPixels
-
-RULES: tuple[Rule, ...] = ("deconvnet", "guided")
-"""The rules by which patches are projected."""
 
 _SHARE = 16  # neurons of one image that a forward pass serves
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from netloupe.analysis.layout.embedding import LEAST, METHODS, embed_vectors
+from netloupe.analysis.layout.embedding import LEAST, embed_vectors
+from netloupe.analysis.layout.task import METHODS
 from netloupe.analysis.unproject import named_rule
 from netloupe.atlas.making import Making
 from netloupe.atlas.parts import PARTS

@@ -295,6 +295,11 @@ def random_seed() -> Any:
     return setting(0, "Seed of all that is drawn at random.", low=0)
 
 
+def first_images(usual: int | None = None) -> Any:
+    """The field `first` of a task that can take the first images of a source alone."""
+    return setting(usual, "Only the first N images.", low=1)
+
+
 def one_layer(help: str = "The layer; see netloupe layers.") -> Any:
     """The field of a layer that may be left out."""
     return setting(None, help, flags=("--layer", "-l"), metavar="NAME")

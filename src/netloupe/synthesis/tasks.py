@@ -8,7 +8,18 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from netloupe.core.errors import InputError
-from netloupe.core.settings import CLASS, NAMED, OBJECTIVE, SIDES, TRUTH, Kind, one_layer, setting, some_layers
+from netloupe.core.settings import (
+    CLASS,
+    NAMED,
+    OBJECTIVE,
+    SIDES,
+    TRUTH,
+    Kind,
+    one_layer,
+    random_seed,
+    setting,
+    some_layers,
+)
 from netloupe.core.task import IMAGE, IMAGES, PHOTOS, Input, Task
 
 STARTS = ("zeros", "gray", "mean", "uniform", "noise")
@@ -45,10 +56,6 @@ START = Input(
 DTYPE = Kind("a type of numbers", "NAME", lambda given: str(given).removeprefix("torch."), {"type": "string"})
 
 
-def _seed() -> Any:
-    return setting(0, "Seed of all that is drawn at random.", low=0)
-
-
 def _batch_size() -> Any:
     return setting(BATCH, "Images that are climbed at once.", low=1)
 
@@ -75,7 +82,7 @@ class Ascent(Task):
         kind=DTYPE,
         choices=("float32", "bfloat16", "float16"),
     )
-    seed: int = _seed()
+    seed: int = random_seed()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +194,7 @@ class Fool(Task):
     sure: float = setting(0.9, "Stop at this probability.", above=0, below=1, metavar="P")
     steps: int | None = setting(None, "Steps at most.", low=0)
     lr: float | None = setting(None, "How far a number goes in a step.", metavar="SIZE")
-    seed: int = _seed()
+    seed: int = random_seed()
 
     def rows(self, found: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         return [
@@ -232,7 +239,7 @@ class Invert(Task):
     parameterization: Any = setting("pixels", "What is climbed.", kind=NAMED, choices=PARAMETERIZATIONS)
     optimizer: Any = setting("adam", "How steps are made.", kind=NAMED, choices=OPTIMIZERS)
     batch_size: int = _batch_size()
-    seed: int = _seed()
+    seed: int = random_seed()
 
     def check(self) -> None:
         if self.layer == ():
@@ -276,7 +283,7 @@ class DreamTask(Task):
     zoom: float = setting(1.05, "From one frame to the next.", low=1, metavar="FACTOR")
     tile: int | None = setting(512, "Larger images are seen in tiles of about this size.", low=1, metavar="PX")
     batch_size: int = _batch_size()
-    seed: int = _seed()
+    seed: int = random_seed()
 
     def rows(self, found: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         return [(one["before"], one["score"]) for one in found["images"]]
@@ -302,7 +309,7 @@ class Accentuate(Task):
     steps: int = setting(100, "Steps of ascent.", low=0)
     lr: float = setting(0.05, "Size of a step.", above=0, metavar="SIZE")
     batch_size: int = _batch_size()
-    seed: int = _seed()
+    seed: int = random_seed()
 
     def rows(self, found: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         return [(one["before"], one["score"]) for one in found["images"]]
@@ -322,7 +329,7 @@ class _Climbed(Task):
     steps: int = setting(150, "Steps at each size.", low=0)
     optimizer: Any = setting("adam", "How a step is made.", kind=NAMED, choices=("adam", "lbfgs"))
     tile: int | None = setting(1536, "Larger pictures are seen in tiles.", low=1, metavar="PX")
-    seed: int = _seed()
+    seed: int = random_seed()
 
 
 @dataclass(frozen=True, kw_only=True)

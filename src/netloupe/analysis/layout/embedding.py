@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from netloupe.analysis.layout.task import METHODS
 from netloupe.core.errors import InputError, unknown
 from netloupe.core.watch import SILENT, Part, Watch
 
-METHODS = ("tsne", "pca", "umap")
 COMPONENTS = 50  # principal components that t-SNE and UMAP start from
 LEAST = {"tsne": 4, "pca": 2, "umap": 4}  # vectors that a method needs
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from netloupe.core.errors import InputError
-from netloupe.core.settings import one_layer, random_seed, setting
+from netloupe.core.settings import first_images, one_layer, random_seed, setting
 from netloupe.core.table import table
 from netloupe.core.task import PHOTOS, Input, Task
+
+METHODS = ("tsne", "pca", "umap")
 
 _PLACE = Input(
     "place", "images", "A new image to place on the map; may be given several times.", ("--place",), "IMAGE", many=True
@@ -30,11 +32,11 @@ class Layout(Task):
 
     layer: str | None = one_layer()
     pixels: bool = setting(False, "Lay out the pixels at 32x32 instead of a layer's features.")
-    method: str = setting("tsne", "How.", choices=("tsne", "pca", "umap"))
+    method: str = setting("tsne", "How.", choices=METHODS)
     perplexity: float | None = setting(
         None, "Neighbors that count in t-SNE; by default 30, or what fits.", low=1, metavar="N"
     )
-    first: int | None = setting(None, "Only the first N images.", low=1)
+    first: int | None = first_images()
     thumbnail: int | None = setting(
         None,
         "Longer side of an image in the pictures, by default what makes a picture of about 4,000 px, up to 96.",

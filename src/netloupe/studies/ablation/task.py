@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from netloupe.core.settings import setting, some_layers
+from netloupe.core.settings import first_images, some_layers
 from netloupe.core.task import PHOTOS, Task
 
 _RETRAINING = "netloupe study retraining CHANGES"
@@ -28,7 +28,7 @@ class AblationTask(Task):
     )  # fmt: skip
 
     layers: tuple[str, ...] | None = some_layers("up to eight, each the last of a stage")
-    first: int | None = setting(32, "Only the first N images.", low=1)
+    first: int | None = first_images(32)
 
     def words(self, found: Mapping[str, Any]) -> str:
         clean = found["clean"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from netloupe.core.settings import NAMED, TRUTH, random_seed, setting
+from netloupe.core.settings import NAMED, TRUTH, first_images, random_seed, setting
 from netloupe.core.table import table
 from netloupe.core.task import PHOTOS, Task
 from netloupe.studies.trust.task import BOXES
@@ -31,7 +31,7 @@ class AuditTask(Task):
     )
     per_class: int | None = setting(None, "Only the first N images of each class.", low=LEAST)
     tested: int = setting(20, "How many classes to test: those whose maps stand out most.", low=1)
-    first: int | None = setting(None, "Only the first N images.", low=1)
+    first: int | None = first_images()
     predicted: bool = setting(False, "Take the network's predictions in place of labels.", kind=TRUTH)
     seed: int = random_seed()
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from netloupe.core.settings import random_seed, setting
+from netloupe.core.settings import first_images, random_seed, setting
 from netloupe.core.task import PHOTOS, Task
 
 
@@ -22,7 +22,7 @@ class DiagnosisTask(Task):
     inputs: ClassVar = (replace(PHOTOS, first="first"),)
     head: ClassVar = ("layer", "channels", "dead", "alike in weights", "alike in responses", "stride", "folded")
 
-    first: int | None = setting(None, "Only the first N images.", low=1)
+    first: int | None = first_images()
     threshold: float = setting(0.95, "Size of the cosine from which two channels are alike.", above=0, high=1)
     batch_size: int = setting(32, "Images read at once.", low=1)
     seed: int = random_seed()

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from netloupe.analysis.tasks import RULES
 from netloupe.core.errors import InputError
 from netloupe.core.settings import OBJECTIVE, random_seed, setting, some_layers
 from netloupe.core.table import table
@@ -36,9 +37,7 @@ class EvolutionTask(Task):
     choose: str = setting(
         "strongest", "Which of them, as they are at the last snapshot.", choices=("strongest", "random")
     )
-    rule: str = setting(
-        "deconvnet", "The rule of the projections.", choices=("deconvnet", "guided"), flags=("--project",)
-    )
+    rule: str = setting("deconvnet", "The rule of the projections.", choices=RULES, flags=("--project",))
     batch_size: int = setting(32, "Images read at once.", low=1)
     seed: int = random_seed()
 

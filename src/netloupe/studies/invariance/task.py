@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from netloupe.core.settings import setting, some_layers
+from netloupe.core.settings import first_images, setting, some_layers
 from netloupe.core.table import table
 from netloupe.core.task import PHOTOS, Task
 
@@ -21,7 +21,7 @@ class InvarianceTask(Task):
     runs: ClassVar = "studies.invariance.measure:run"
     inputs: ClassVar = (replace(PHOTOS, first="first"),)
 
-    first: int = setting(32, "Only the first N images.", low=1)
+    first: int = first_images(32)
     layers: tuple[str, ...] | None = some_layers("what the second convolution reads, and what the classifier reads")
     examples: tuple[int, ...] | None = setting(
         None, "The images shown by themselves; else the first five.", flags=("--images",), commas=True,

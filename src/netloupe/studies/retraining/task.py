@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from netloupe.core.errors import InputError
-from netloupe.core.settings import random_seed, setting
+from netloupe.core.settings import first_images, random_seed, setting
 from netloupe.core.task import PHOTOS, Input, Task
 
 FORMS = "remove LAYER..., or resize LAYER... FACTOR, several with commas between"
@@ -66,7 +66,7 @@ class RetrainingTask(Task):
         argument=True,
         metavar="CHANGES",
     )
-    first: int | None = setting(None, "Only the first N images.", low=1)
+    first: int | None = first_images()
     minutes: float | None = setting(
         None, "For all trainings together, 2 if nothing is given; sets the epochs.", above=0, flags=("--budget",),
         metavar="MINUTES",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from netloupe.core.settings import NAMED, random_seed, setting
+from netloupe.core.settings import NAMED, first_images, random_seed, setting
 from netloupe.core.table import table
 from netloupe.core.task import PHOTOS, Input, Task
 
@@ -24,7 +24,7 @@ class TrustTask(Task):
     runs: ClassVar = "studies.trust.measure:run"
     inputs: ClassVar = (replace(PHOTOS, first="first"), BOXES)
 
-    first: int | None = setting(8, "Only the first N images.", low=1)
+    first: int | None = first_images(8)
     methods: tuple[str, ...] | None = setting(
         None, "Methods, with commas or several times; else all.", kind=NAMED, flags=("--methods", "-m"),
         metavar="NAMES", commas=True,

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from netloupe.core.errors import InputError
 from netloupe.core.inputs import InputSpec
-from netloupe.core.network import LOGITS, Network
+from netloupe.core.network import Network
+from netloupe.core.taps import LOGITS
 from netloupe.data.sources import ImageSource
 from netloupe.sweep.accumulator import Accumulator
 from netloupe.sweep.classes import ClassMeans

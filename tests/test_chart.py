@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from netloupe.render.chart import Axis, Line, axis, fits, line_chart, spread, text_table
+from netloupe.render.chart import Axis, Line, axis, fits, line_chart, settled, text_table
 from netloupe.render.colors import COLORS
 from netloupe.render.pictures import PAPER
 
@@ -86,7 +86,7 @@ def test_labels_stand_at_the_ends_or_in_the_order_given() -> None:
 def test_spread_keeps_order_distance_and_range(seed: int) -> None:
     random = np.random.default_rng(seed)
     wanted = sorted(random.uniform(0, 100, random.integers(1, 7)).tolist())
-    found = spread(wanted, 15, 0, 100)
+    found = settled(wanted, 15, 0, 100)
     assert all(b - a >= 15 - 1e-9 for a, b in pairwise(found))
     assert found[0] >= -1e-9
     assert found[-1] <= 100 + 1e-9
@@ -95,11 +95,11 @@ def test_spread_keeps_order_distance_and_range(seed: int) -> None:
 
 
 def test_spread_moves_no_more_than_it_must() -> None:
-    assert spread([50, 50], 10, 0, 100) == [45, 55]
-    assert spread([0, 1], 10, 0, 100) == [0, 10]
-    assert spread([99, 100], 10, 0, 100) == [90, 100]
-    assert spread([20, 80], 10, 0, 100) == [20, 80]
-    assert spread([], 10, 0, 100) == []
+    assert settled([50, 50], 10, 0, 100) == [45, 55]
+    assert settled([0, 1], 10, 0, 100) == [0, 10]
+    assert settled([99, 100], 10, 0, 100) == [90, 100]
+    assert settled([20, 80], 10, 0, 100) == [20, 80]
+    assert settled([], 10, 0, 100) == []
 
 
 def test_fits() -> None:

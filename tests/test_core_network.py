@@ -17,7 +17,8 @@ from core_helpers import Branches, Dense, Fn, Gate, Residual, Reused, Shuffle, c
 from netloupe.core import objectives as obj
 from netloupe.core.errors import NetloupeError, NetworkError, UnknownName
 from netloupe.core.inputs import InputSpec
-from netloupe.core.network import LOGITS, Network
+from netloupe.core.network import Network
+from netloupe.core.taps import LOGITS
 
 
 def build(name: str) -> nn.Sequential:

@@ -20,7 +20,7 @@ from netloupe.data.sources import ImageSource
 from netloupe.studies.generalization.folds import class_accuracy, draw_folds
 from netloupe.studies.generalization.measure import generalization, grid_of, read_features
 from netloupe.studies.generalization.probes import Kind, Scale, fit_path, probe, scores_of
-from netloupe.studies.generalization.record import ahead, spread
+from netloupe.studies.generalization.record import ahead, over_folds
 from netloupe.studies.generalization.task import KINDS
 from netloupe.zoo.architectures import Lenslet
 
@@ -329,13 +329,13 @@ def test_images_without_labels() -> None:
 
 
 def test_spread_and_lead() -> None:
-    assert spread(np.array([0.5, 0.7, np.nan])) == {
+    assert over_folds(np.array([0.5, 0.7, np.nan])) == {
         "mean": pytest.approx(0.6),
         "deviation": pytest.approx(0.1 * 2**0.5),
         "folds": 2,
     }
-    assert spread(np.array([0.5]))["deviation"] is None
-    assert spread(np.full(2, np.nan))["mean"] is None
+    assert over_folds(np.array([0.5]))["deviation"] is None
+    assert over_folds(np.full(2, np.nan))["mean"] is None
     assert ahead(np.array([0.9, 0.7, 0.8]), np.array([0.5, np.nan])) == pytest.approx(0.4)
     assert ahead(np.array([0.9]), np.array([])) is None
 

@@ -17,7 +17,8 @@ from netloupe.analysis.occlusion import occlusion
 from netloupe.analysis.windows import Sliding, Windows
 from netloupe.core import objectives as obj
 from netloupe.core.inputs import InputSpec
-from netloupe.core.network import LOGITS, Network
+from netloupe.core.network import Network
+from netloupe.core.taps import LOGITS
 from netloupe.core.trace import window_rules, winograd
 
 

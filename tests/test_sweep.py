@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from netloupe.core.errors import InputError, NetworkError, UnknownName
 from netloupe.core.inputs import InputSpec
-from netloupe.core.network import LOGITS, Network
+from netloupe.core.network import Network
+from netloupe.core.taps import LOGITS
 from netloupe.studies.responses import Responses
 from netloupe.sweep import blocks, engine
 from netloupe.sweep.accumulator import Accumulator, make

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from core_helpers import Fn, conv, network
 from netloupe.analysis.windows import Sliding
 from netloupe.core.inputs import InputSpec
-from netloupe.core.network import LOGITS, Network
+from netloupe.core.network import Network
+from netloupe.core.taps import LOGITS
 from netloupe.core.trace import field_rules, window_rules
 from netloupe.core.trace.after import Rest
 from netloupe.core.trace.graph import Recorder

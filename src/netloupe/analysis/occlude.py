@@ -16,16 +16,17 @@ from torch import Tensor
 
 from netloupe.analysis.baselines import baseline_images
 from netloupe.analysis.gradients import cam_layer, gradient
-from netloupe.analysis.occlusion import Occlusion, check_scores, grids, largest, measured_error, scored
+from netloupe.analysis.occlusion import SIDE, Occlusion, check_scores, grids, largest, measured_error, scored
 from netloupe.analysis.patches import TopPatches
 from netloupe.analysis.tasks import Occlude, Patches
 from netloupe.analysis.unproject import rectifies
 from netloupe.analysis.windows import Sliding, Windows
 from netloupe.core.errors import InputError
-from netloupe.core.network import LOGITS, Network
+from netloupe.core.network import Network
 from netloupe.core.objectives import Objective, as_objective, energy, logit, probability
 from netloupe.core.perform import function_of, perform
 from netloupe.core.rules import Rule
+from netloupe.core.taps import LOGITS
 from netloupe.core.units import Unit
 from netloupe.core.watch import SILENT, Part, Watch
 from netloupe.data.sources import ImageSource
@@ -34,7 +35,6 @@ from netloupe.render.colors import heat, palette, relief
 from netloupe.render.pictures import Picture, beside, captioned, cropped, fitted, from_pixels, grid, resized, stacked
 from netloupe.render.result import Result
 
-SIDE = 288  # px of a panel's longer side
 OTHERS = 4  # best patches from other images beside the map's projection
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from netloupe.core.errors import InputError
-from netloupe.core.network import Network
+from netloupe.core.network import Network, readable
 from netloupe.core.objectives import Reading
 from netloupe.core.receptive_field import Box, Span
 from netloupe.core.trace.mode import CantTell
@@ -155,7 +155,9 @@ class Sliding:
         """The whole image."""
         if self._incremental is None:
             return self.net.reading(self.image, self.layers)
-        return self.net.reading_of(lambda: self.image, _readable(self._incremental.clean()))
+        return self.net.reading_of(
+            lambda: self.image, {name: readable(output) for name, output in self._incremental.clean().items()}
+        )
 
     def readings(
         self,
@@ -192,8 +194,3 @@ class Sliding:
         for image, (top, left, bottom, right) in zip(images, boxes, strict=True):
             image[:, top:bottom, left:right] = cover[:, top:bottom, left:right]
         return images
-
-
-def _readable(outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """As `Network.reading` hands them out."""
-    return {name: output if output.dtype == torch.float64 else output.float() for name, output in outputs.items()}

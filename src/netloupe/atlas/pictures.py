@@ -12,7 +12,7 @@ from torch import Tensor
 
 from netloupe.atlas.sheets import MAP_COLUMNS, MAP_SIDE, THUMB
 from netloupe.atlas.store import Store
-from netloupe.core.network import LOGITS
+from netloupe.core.taps import LOGITS
 from netloupe.data.images import as_seen, fit, to_float
 from netloupe.data.sources import ImageSource, pixel_reader
 from netloupe.render.colors import heat

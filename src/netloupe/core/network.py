@@ -134,7 +134,7 @@ class Network:
         self.inputs.check_range(images)
         found: list[Tensor] = []
         self.run(images, {LOGITS: found.append})
-        return _readable(found[0])
+        return readable(found[0])
 
     def activations(self, images: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
         """{layer: output (N, C, H, W) or (N, C)} for each named layer, as it left the layer; without gradients."""
@@ -145,7 +145,7 @@ class Network:
         def keep(layer: str) -> Reader:
             def reader(output: Tensor) -> None:
                 overwritten = layer != LOGITS and self.layers[layer].overwritten
-                found[layer] = _readable(output.clone() if overwritten else output)
+                found[layer] = readable(output.clone() if overwritten else output)
 
             return reader
 
@@ -162,7 +162,7 @@ class Network:
 
         def keep(layer: str) -> Reader:
             def reader(output: Tensor) -> Tensor:
-                found[layer] = _readable(output)
+                found[layer] = readable(output)
                 return found[layer].clone() if found[layer] is output else found[layer].to(output.dtype)
 
             return reader
@@ -266,7 +266,7 @@ def fingerprint(module: nn.Module, *more: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def _readable(output: Tensor) -> Tensor:
+def readable(output: Tensor) -> Tensor:
     """What is read, in float32 at least."""
     return output if output.dtype == torch.float64 else output.float()
 
@@ -282,6 +282,3 @@ def _stated(head: Head | Literal["none"] | None, labels: Sequence[str] | None, o
             raise unknown("head", head, ("none", "Classes(...)"))
         return NoHead()
     return replace(head, output=output) if isinstance(head, Classes) and output is not None else head
-
-
-__all__ = ["LOGITS", "Network"]

@@ -90,7 +90,7 @@ def line_chart(
     drawn = [(line, points) for line in lines if (points := _points(line, places, x, y, plot))]
     if ends:
         drawn.sort(key=lambda pair: pair[1][-1][1])
-        heights = spread([points[-1][1] for _, points in drawn], _LABEL_STEP, plot[1], plot[3])
+        heights = settled([points[-1][1] for _, points in drawn], _LABEL_STEP, plot[1], plot[3])
     else:
         heights = [plot[1] + _LABEL_STEP * (i + 0.5) for i in range(len(drawn))]
     sheet = _with_lines(sheet, drawn, heights if ends else [], plot[2])
@@ -186,7 +186,7 @@ def _dashes(points: _Points, length: float = 5.0 * _FINE) -> list[_Points]:
     return found
 
 
-def spread(wanted: Sequence[float], step: float, low: float, high: float) -> list[float]:
+def settled(wanted: Sequence[float], step: float, low: float, high: float) -> list[float]:
     """Sorted places as near to the wanted ones as can be, `step` apart and from `low` to `high` if they find room."""
     groups: list[tuple[float, int]] = []  # (middle, how many) of places that touch
     for place in wanted:

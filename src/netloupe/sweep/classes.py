@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from netloupe.core.network import LOGITS
+from netloupe.core.taps import LOGITS
 from netloupe.sweep.accumulator import Accumulator, Columns, State, to_arrays, to_state
 from netloupe.sweep.maps import Maps
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from netloupe.core.errors import InputError, NetworkError
-from netloupe.core.network import LOGITS, Network
-from netloupe.core.taps import Reader
+from netloupe.core.network import Network
+from netloupe.core.taps import LOGITS, Reader
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource, Skipped
 from netloupe.sweep.accumulator import Accumulator, Listener, Sink

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple, Self, final
 import numpy as np
 from torch import Tensor
 
-from netloupe.core.network import LOGITS
+from netloupe.core.taps import LOGITS
 from netloupe.sweep.accumulator import Accumulator, State, to_arrays, to_state
 from netloupe.sweep.maps import Maps
 

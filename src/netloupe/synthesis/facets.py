@@ -20,10 +20,11 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from torch import Tensor
 
 from netloupe.core.errors import InputError
-from netloupe.core.network import LOGITS, Network
+from netloupe.core.network import Network
 from netloupe.core.objectives import Objective, direction
 from netloupe.core.perform import decided, function_of, perform
 from netloupe.core.receptive_field import Box
+from netloupe.core.taps import LOGITS
 from netloupe.core.units import Unit
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource, ReadPixels, pixel_reader

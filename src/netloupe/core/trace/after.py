@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from netloupe.core.errors import NetworkError
-from netloupe.core.network import LOGITS, Network
-from netloupe.core.taps import Reader, evaluating
+from netloupe.core.network import Network
+from netloupe.core.taps import LOGITS, Reader, evaluating
 from netloupe.core.trace.graph import Graph, Recorder
 from netloupe.core.trace.mode import CantTell, following
 

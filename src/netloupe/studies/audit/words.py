@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from netloupe.core.numbers import finite
 from netloupe.studies.audit.places import GRID, area, in_pixels, place_words
 from netloupe.studies.audit.record import Audit, Background, Groups, Place
 
@@ -156,7 +157,7 @@ def p_text(p: float) -> str:
 
 
 def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return finite(value) if isinstance(value, float) else value
 
 
 def _count(n: int, what: str) -> str:

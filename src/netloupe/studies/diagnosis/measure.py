@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from netloupe.analysis.correlation import normed
 from netloupe.core.errors import InputError
-from netloupe.core.network import LOGITS, Network
+from netloupe.core.network import Network
 from netloupe.core.perform import finished, function_of
+from netloupe.core.taps import LOGITS
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.images import to_float
 from netloupe.data.sources import ImageSource, first_of, read_batches

@@ -116,7 +116,7 @@ def strided(net: Network) -> dict[str, tuple[int, int]]:
     """{layer: stride (y, x)} of the convolutions and poolings that thin a map out and leave at least 2 x 2 of it."""
     found = {}
     for name, layer in net.layers.items():
-        if not isinstance(layer.module, (nn.Conv2d, *_POOLS)) or min(layer.size) < 2:
+        if not (layer.is_convolution or isinstance(layer.module, _POOLS)) or min(layer.size) < 2:
             continue
         y, x = _pair(layer.module.stride)
         if max(y, x) > 1:

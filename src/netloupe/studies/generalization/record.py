@@ -48,11 +48,11 @@ class Generalization(Record):
         found = {}
         for p, count in enumerate(self.per_class):
             probes = {
-                layer: {kind: spread(self.accuracy[i, j, p]) for j, kind in enumerate(self.kinds)}
+                layer: {kind: over_folds(self.accuracy[i, j, p]) for j, kind in enumerate(self.kinds)}
                 for i, layer in enumerate(self.layers)
             }
             layer, kind = self.best(p)
-            scratch = spread(self.scratch[p])
+            scratch = over_folds(self.scratch[p])
             own = self.accuracy[self.layers.index(layer), self.kinds.index(kind), p]
             found[str(count)] = {
                 "classes": self.classes[p],
@@ -74,7 +74,7 @@ class Generalization(Record):
         return self.layers[int(i)], self.kinds[int(j)]
 
 
-def spread(values: np.ndarray) -> dict[str, Any]:
+def over_folds(values: np.ndarray) -> dict[str, Any]:
     """Mean, standard deviation (of a sample; None for fewer than two) and number of the finite values."""
     finite = values[np.isfinite(values)]
     return {

@@ -11,8 +11,9 @@ import numpy as np
 from torch import Tensor
 
 from netloupe.core.errors import InputError, NetworkError
-from netloupe.core.network import LOGITS, Network
+from netloupe.core.network import Network
 from netloupe.core.perform import function_of, perform
+from netloupe.core.taps import LOGITS
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.labels import of_network
 from netloupe.data.sources import ImageSource, Skipped

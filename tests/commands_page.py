@@ -14,8 +14,9 @@ HEAD = """# Commands
 
 Every technique is a task: its settings are the options of its command, the keyword arguments of its function, and the
 keys under `parameters` in its manifest. All of them also take the options about the network (`--model`, `--weights`,
-`--device`, `--seed`, `--size`, `--mean`, `--std`, `--range`, `--channels`, `--classes`, `--labels`, `--output`),
-`--out FOLDER` and `--json`; those that make images take `--sweep NAME=VALUE,VALUE,...` for a sheet of several values.
+`--device`, `--seed`, `--size`, `--mean`, `--std`, `--range`, `--channels`, `--classes`, `--labels`, `--output`,
+`--head`), `--out FOLDER` and `--json`; those that make images take `--sweep NAME=VALUE,VALUE,...` for a sheet of
+several values.
 
 [`netloupe again`](again.md) makes a result again from its manifest or from any of its PNGs, `netloupe diff` names the
 settings in which two results differ. This page is written by `python tests/commands_page.py`, and a test holds it.

@@ -130,7 +130,7 @@ class NeighborsTask(Task):
 
     layer: str | None = one_layer()
     k: int = setting(8, "Neighbors of each image.", low=1, flags=("-k", "--top"))
-    metric: str = setting("l2", "Distance.", choices=("l2", "cosine"))
+    metric: str = setting("l2", "By which distance.", choices=("l2", "cosine"))
 
     def words(self, found: Mapping[str, Any]) -> str:
         rows = [

@@ -72,13 +72,13 @@ class Ascent(Task):
     first: int = setting(16, "With --layer: so many of its channels.", low=1)
     preset: str = setting("lucid", "What keeps the images natural.", choices=PRESETS)
     size: tuple[int, int] | None = setting(
-        None, "Of the images, by default as the network takes them.", kind=SIDES, low=1
+        None, "Size of the images, by default as the network takes them.", kind=SIDES, low=1
     )
     steps: int | None = setting(None, "Steps of ascent, by default the preset's.", low=0)
     lr: float | None = setting(None, "Size of a step, by default the preset's.", above=0, metavar="SIZE")
     dtype: str | None = setting(
         None,
-        "In which the network multiplies while climbing, by default bfloat16 where the hardware does.",
+        "Type in which the network multiplies while climbing, by default bfloat16 where the hardware does.",
         kind=DTYPE,
         choices=("float32", "bfloat16", "float16"),
     )
@@ -186,8 +186,8 @@ class Fool(Task):
     target: tuple[str | int, ...] = setting(
         help="What they shall be taken for; one class, or one for each image.", kind=CLASS, flags=("--target", "-t")
     )
-    method: str = setting("ascent", "How.", choices=("ascent", "fgsm", "iterated", "pgd"))
-    norm: str = setting("linf", "Of the change.", choices=("linf", "l2"))
+    method: str = setting("ascent", "How the change is found.", choices=("ascent", "fgsm", "iterated", "pgd"))
+    norm: str = setting("linf", "By which norm the change is measured.", choices=("linf", "l2"))
     epsilon: float | None = setting(
         None, "How large the change may be, pixels in [0, 1]; also as 8/255.", above=0, metavar="SIZE"
     )
@@ -275,12 +275,12 @@ class DreamTask(Task):
     )
     side: int = _side()
     octaves: int = setting(4, "Sizes that it goes through.", low=1)
-    scale: float = setting(1.4, "From one size to the next.", above=1, metavar="FACTOR")
+    scale: float = setting(1.4, "Factor from one size to the next.", above=1, metavar="FACTOR")
     steps: int = setting(10, "Steps at each size.", low=1)
     lr: float = setting(0.006, "How far a number goes in a step, in the mean.", above=0, metavar="SIZE")
     jitter: int = setting(32, "The image is moved by up to so many pixels before a step.", low=0, metavar="PX")
     frames: int = setting(0, "So many frames of a zoom, as a GIF.", low=0)
-    zoom: float = setting(1.05, "From one frame to the next.", low=1, metavar="FACTOR")
+    zoom: float = setting(1.05, "Factor from one frame to the next.", low=1, metavar="FACTOR")
     tile: int | None = setting(512, "Larger images are seen in tiles of about this size.", low=1, metavar="PX")
     batch_size: int = _batch_size()
     seed: int = random_seed()
@@ -349,7 +349,9 @@ class TextureTask(_Climbed):
     )  # fmt: skip
     head: ClassVar = ("layers", "distance", "at the start")
 
-    method: str = setting("gram", "How.", choices=(*STATISTICS, *SAMPLED))
+    method: str = setting(
+        "gram", "By which statistics, or how the sample's pixels are put together.", choices=(*STATISTICS, *SAMPLED)
+    )
     side: int = setting(128, "The sample's shorter side; larger images are reduced.", low=8, metavar="PX")
     size: tuple[int, int] | None = setting(
         None, "Size of the texture; by default that of the sample.", kind=SIDES, low=1, flags=("--to",)
@@ -357,9 +359,11 @@ class TextureTask(_Climbed):
     by_layer: bool = setting(False, "An image for each layer and those before it.", kind=TRUTH)
     tileable: bool = setting(False, "Opposite sides fit each other.", kind=TRUTH)
     lr: float | None = setting(None, "Size of a step; by default 0.06 of adam, 1 of lbfgs.", above=0, metavar="SIZE")
-    window: int | None = setting(None, "Of efros-leung and wei-levoy, odd.", metavar="PX")
-    block: int | None = setting(None, "Of quilting.", metavar="PX")
-    tolerance: float | None = setting(None, "Of efros-leung and quilting.", metavar="SHARE")
+    window: int | None = setting(None, "Side of the window of efros-leung and wei-levoy, odd.", metavar="PX")
+    block: int | None = setting(None, "Side of the blocks of quilting.", metavar="PX")
+    tolerance: float | None = setting(
+        None, "How far from the best match a choice may be, of efros-leung and quilting.", metavar="SHARE"
+    )
 
     @property
     def own(self) -> dict[str, float]:

@@ -32,7 +32,7 @@ class Layout(Task):
 
     layer: str | None = one_layer()
     pixels: bool = setting(False, "Lay out the pixels at 32x32 instead of a layer's features.")
-    method: str = setting("tsne", "How.", choices=METHODS)
+    method: str = setting("tsne", "By which method.", choices=METHODS)
     perplexity: float | None = setting(
         None, "Neighbors that count in t-SNE; by default 30, or what fits.", low=1, metavar="N"
     )

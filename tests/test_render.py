@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from PIL import Image
 
 from netloupe.core.errors import StoreError
+from netloupe.core.perform import Provenance
 from netloupe.render import pictures as pic
 from netloupe.render.colors import SOFT, heat
 from netloupe.render.result import Record, Result
@@ -72,7 +72,6 @@ def test_encode_decode(kind: str) -> None:
 @dataclass(frozen=True)
 class Example(Result):
     values: np.ndarray
-    provenance: Mapping[str, Any]
 
     def pictures(self) -> dict[str, pic.Picture]:
         return {"example": heat(self.values)}
@@ -85,19 +84,20 @@ class Example(Result):
 
 
 def test_a_result_saves_picture_array_and_manifest(tmp_path: Path) -> None:
-    result = Example(np.arange(6.0).reshape(2, 3), {"technique": "example"})
+    result = Example(np.arange(6.0).reshape(2, 3), provenance=Provenance(technique="example"))
     paths = result.save(tmp_path / "new" / "folder")
     assert [p.name for p in paths] == ["example.png", "values.npy", "manifest.json"]
     assert (np.load(paths[1]) == result.values).all()
     assert (np.asarray(Image.open(paths[0])) == heat(result.values)).all()
     manifest = json.loads(paths[2].read_text())
+    assert manifest["provenance"] == {"technique": "example"} == pic.about(paths[0].read_bytes())
     assert manifest["summary"] == {"sum": 15.0}
     assert manifest["files"] == ["example.png", "values.npy"]
     assert Image.open(__import__("io").BytesIO(result._repr_png_())).size == (3, 2)
 
 
 def test_the_files_of_a_result_are_what_it_saves(tmp_path: Path) -> None:
-    result = Example(np.arange(6.0).reshape(2, 3), {"technique": "example"})
+    result = Example(np.arange(6.0).reshape(2, 3), provenance=Provenance(technique="example"))
     files = dict(result.files())
     assert {path.name: path.read_bytes() for path in result.save(tmp_path)} == files
     assert list(files)[-1] == "manifest.json"
@@ -106,7 +106,6 @@ def test_the_files_of_a_result_are_what_it_saves(tmp_path: Path) -> None:
 @dataclass(frozen=True)
 class Measured(Record):
     values: np.ndarray
-    provenance: Mapping[str, Any]
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {"values": self.values}
@@ -128,7 +127,7 @@ def tell(measured: Measured) -> dict[str, str]:
 
 
 def test_a_record_is_shown_by_the_functions_handed_in(tmp_path: Path) -> None:
-    plain = Measured(np.arange(6.0).reshape(2, 3), {}, draw=draw)
+    plain = Measured(np.arange(6.0).reshape(2, 3), draw=draw)
     assert [name for name, _ in plain.files()] == ["measured.png", "values.npy", "manifest.json"]
     assert plain.summary() == {"sum": 15.0}
     record = replace(plain, write=write, tell=tell)
@@ -142,7 +141,7 @@ def test_a_record_is_shown_by_the_functions_handed_in(tmp_path: Path) -> None:
 def test_a_result_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StoreError, match="can't be written"):
-        Example(np.ones((2, 2)), {}).save(tmp_path / "file" / "folder")
+        Example(np.ones((2, 2))).save(tmp_path / "file" / "folder")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 

@@ -7,14 +7,13 @@ localizes has its peak on the object (Zhang et al. 2018).
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 from netloupe.analysis.baselines import Baseline, baseline_images
-from netloupe.core.errors import InputError, NetworkError, first_line
+from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective, as_objective
 
@@ -35,7 +34,7 @@ def randomized(net: Network, layers: Iterable[str] | None = None, seed: int = 0)
     Raises UnknownName for a layer that is not there, InputError if nothing in the layers can be drawn.
     """
     names = None if layers is None else [layers] if isinstance(layers, str) else list(layers)
-    found = net.with_module(_copied(net), f"{net.name} with random weights")
+    found = net.with_module(net.copied(), f"{net.name} with random weights")
     if names is None:
         roots = [found.module]
     else:
@@ -50,13 +49,6 @@ def randomized(net: Network, layers: Iterable[str] | None = None, seed: int = 0)
                 torch.manual_seed(1_000_003 * seed + i)
                 _redraw(part)
     return found
-
-
-def _copied(net: Network) -> nn.Module:
-    try:
-        return copy.deepcopy(net.module)
-    except RuntimeError as error:
-        raise NetworkError(f"{net.name} can't be copied: {first_line(error)}") from error
 
 
 def _redraw(module: nn.Module) -> None:

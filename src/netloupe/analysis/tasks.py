@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from netloupe.core.errors import InputError
 from netloupe.core.settings import OBJECTIVE, SIDES, Kind, one_layer, setting, some_layers
-from netloupe.core.table import table
+from netloupe.core.table import by, table
 from netloupe.core.task import IMAGE, IMAGES, PHOTOS, Input, Task
 
 METHODS = (
@@ -206,8 +206,8 @@ class Occlude(Task):
 def _panels_in_words(found: Mapping[str, Any]) -> str:
     rows = [
         (
-            _sides(one["window"]),
-            _sides(one["grid"]),
+            by(one["window"]),
+            by(one["grid"]),
             one["lowest_probability"]["value"],
             _box(one["lowest_probability"]["box"]),
             one["lowest_activation"]["value"],
@@ -222,7 +222,7 @@ def _panels_in_words(found: Mapping[str, Any]) -> str:
 
 def _scores_in_words(found: Mapping[str, Any]) -> str:
     rows = [
-        (_sides(w["window"]), _sides(w["grid"]), one["clean"], one["lowest"], _box(one["lowest_box"]), one["highest"])
+        (by(w["window"]), by(w["grid"]), one["clean"], one["lowest"], _box(one["lowest_box"]), one["highest"])
         for w in found["windows"]
         for one in w["images"]
     ]
@@ -233,10 +233,6 @@ def _scores_in_words(found: Mapping[str, Any]) -> str:
 def _how(found: Mapping[str, Any]) -> str:
     error = "" if found["error"] is None else f", approximate: off by up to {found['error']:.1%} of the range"
     return f"computed by {found['method']}{error}" if found["method"] != "incremental" else f"incremental{error}"
-
-
-def _sides(values: list[int]) -> str:
-    return "x".join(map(str, values))
 
 
 def _box(values: list[int]) -> str:

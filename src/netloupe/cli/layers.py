@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from netloupe.cli.options import Json, NetworkOptions, grouped
 from netloupe.cli.output import show
-from netloupe.core.table import table
+from netloupe.core.table import by, table
 
 if TYPE_CHECKING:
     from netloupe.core.layers import Layer
@@ -32,12 +32,8 @@ def _row(layer: Layer) -> dict[str, Any]:
 def _text(rows: list[dict[str, Any]]) -> str:
     def cells(row: dict[str, Any]) -> tuple[object, ...]:
         field = row["receptive_field"]
-        size, stride = ("whole image", None) if field["whole"] else (_sides(field["size"]), _sides(field["stride"]))
+        size, stride = ("whole image", None) if field["whole"] else (by(field["size"]), by(field["stride"]))
         found = "exact" if field["exact"] else "measured"
-        return row["name"], row["kind"], _sides(row["shape"]), row["parameters"], size, stride, found
+        return row["name"], row["kind"], by(row["shape"]), row["parameters"], size, stride, found
 
     return table(("name", "kind", "shape", "parameters", "receptive field", "stride", "found"), map(cells, rows))
-
-
-def _sides(values: list[int]) -> str:
-    return "x".join(map(str, values))

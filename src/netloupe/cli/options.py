@@ -14,6 +14,7 @@ import typer
 
 from netloupe.core.errors import StoreError
 from netloupe.core.settings import TRUTH, Setting, setting_of
+from netloupe.core.task import PHOTOS
 
 if TYPE_CHECKING:
     from netloupe.core.network import Network
@@ -30,10 +31,8 @@ def writable(folder: Path | None) -> Path | None:
     return folder
 
 
-Data = Annotated[
-    str,
-    typer.Option("--data", metavar="SOURCE", help="Images: a folder, list, Parquet (also a glob), photos or digits."),
-]
+Data = Annotated[str, typer.Option("--data", metavar="SOURCE", help=PHOTOS.help)]
+Device = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:1.")]
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -60,7 +59,7 @@ class NetworkOptions:
     weights: Annotated[
         str | None, typer.Option(metavar="FILE", help="Weights as .safetensors, .pt or .pth; or random.")
     ] = None
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:1.")] = "auto"
+    device: Device = "auto"
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, metavar="N", help="Seed of all that is drawn at random.")
     ] = 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from netloupe.cli.command import settled
-from netloupe.cli.options import Json, grouped, writable
+from netloupe.cli.options import Device, Json, grouped, writable
 from netloupe.cli.output import show
 from netloupe.core.errors import InputError
 from netloupe.core.table import table
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 Weights = Annotated[
     Path | None, typer.Option(metavar="FILE", help="What `netloupe stylenet train` wrote; else what comes along.")
 ]
-Device = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:1.")]
 
 
 @grouped

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from netloupe.cli.options import Json, grouped, writable
+from netloupe.cli.options import Device, Json, grouped, writable
 from netloupe.cli.output import show
 from netloupe.training.recipes import ClassifierRecipe
 
@@ -35,7 +35,7 @@ def train(
             "--snapshots", help="Keep the weights after epochs 1, 2, 5, 10, 20, ... for netloupe study evolution."
         ),
     ] = False,
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:1.")] = "auto",
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Train a network on labeled images.

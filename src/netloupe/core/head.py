@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, NoReturn
 
+import torch
 from torch import Tensor
 
 from netloupe.core.errors import InputError, NetworkError, UnknownName, unknown
@@ -73,6 +74,10 @@ class Classes:
         """(N, count), the natural logarithms of the probabilities."""
         self.classes("a probability", 2)
         return logits.log_softmax(1)
+
+    def log_odds(self, logits: Tensor, index: int) -> Tensor:
+        """(N,), log p / (1 - p) of a class of probability p."""
+        return logits[:, index] - torch.cat([logits[:, :index], logits[:, index + 1 :]], 1).logsumexp(1)
 
     def label(self, index: int) -> str:
         """The name of a class; its number where it has none."""

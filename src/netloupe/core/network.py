@@ -222,6 +222,13 @@ class Network:
         """The layer of that name, or UnknownName with the nearest match."""
         return self.layers.named(name)
 
+    def copied(self) -> nn.Module:
+        """A copy of the module. Raises NetworkError for one that can't be copied."""
+        try:
+            return copy.deepcopy(self.module)
+        except Exception as error:  # whatever a module that can't be copied raises
+            raise NetworkError(f"{self.name} can't be copied ({first_line(error)})") from error
+
     def with_module(self, module: nn.Module, name: str) -> Network:
         """This network with another module of the same structure, such as a copy with other weights."""
         found = copy.copy(self)

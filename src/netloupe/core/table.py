@@ -20,6 +20,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(lines)
 
 
+def by(sides: Iterable[int]) -> str:
+    """Sides in words, as in "224x160"."""
+    return "x".join(map(str, sides))
+
+
 def _text(cell: object) -> str:
     if cell is None:
         return "-"

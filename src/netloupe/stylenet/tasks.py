@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from netloupe.core.errors import InputError
 from netloupe.core.settings import setting
+from netloupe.core.table import by
 from netloupe.core.task import Input, Task
 
 
@@ -41,4 +42,4 @@ class Apply(Task):
 
     def rows(self, found: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         styles = ", ".join(f"{name} {share:.0%}" for name, share in found["style"].items())
-        return [(found["name"], "x".join(map(str, found["size"])), styles)]
+        return [(found["name"], by(found["size"]), styles)]

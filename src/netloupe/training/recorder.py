@@ -8,7 +8,6 @@ for epoch in range(1, 65):
 
 from __future__ import annotations
 
-import copy
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from netloupe.core.errors import InputError, NetworkError, StoreError, first_line
+from netloupe.core.errors import InputError, StoreError, first_line
 from netloupe.core.files import write_atomically
 from netloupe.core.network import Network
 from netloupe.zoo.state import fill, in_order, read_state
@@ -164,10 +163,7 @@ def networks(folder: str | Path, net: Network) -> dict[int, Callable[[], Network
 
     def reader(path: Path) -> Callable[[], Network]:
         def read() -> Network:
-            try:
-                module = copy.deepcopy(net.module)
-            except Exception as error:  # whatever a module that can't be copied raises
-                raise NetworkError(f"{net.name} can't be copied ({first_line(error)})") from None
+            module = net.copied()
             fill(module, read_state(path), net.name)
             return Network(module, net.inputs, head=net.head, name=net.name)
 

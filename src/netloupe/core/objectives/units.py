@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -51,8 +50,7 @@ class LogOdds(OfClass):
     """log p / (1 - p) of a class: like its logit, but also what speaks against the others; it does not saturate."""
 
     def score(self, reading: Reading) -> Tensor:
-        logits, index = reading.logits, reading.classes.index(self.name)
-        return logits[:, index] - torch.cat([logits[:, :index], logits[:, index + 1 :]], 1).logsumexp(1)
+        return reading.classes.log_odds(reading.logits, reading.classes.index(self.name))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -29,10 +29,8 @@ from netloupe.core.objectives.units import LogProbability as log_probability
 from netloupe.core.objectives.units import Neuron as neuron
 from netloupe.core.objectives.units import Probability as probability
 from netloupe.core.objectives.units import unit
-from netloupe.core.taps import LOGITS
 
 __all__ = [
-    "LOGITS",
     "Objective",
     "Reading",
     "as_objective",

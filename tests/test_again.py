@@ -191,6 +191,16 @@ def edited(place: Path, change: Callable[[dict[str, Any]], object]) -> Path:
         ),
         (lambda m: m["provenance"].update(network=None), "can't be read"),
         (lambda m: m["provenance"].update(threads="many"), "can't be read"),
+        (lambda m: m["provenance"]["network"]["model"].update(model={}), "can't be read"),
+        (lambda m: m["provenance"]["network"]["model"].update(weights={}), "can't be read"),
+        (lambda m: m["provenance"]["network"]["model"].update(labels={}), "can't be read"),
+        (lambda m: m["provenance"]["network"]["model"].update(output={"a": 1}), "can't be read"),
+        (lambda m: m["provenance"]["network"]["model"].update(classes=10**9), "can't be read"),
+        (lambda m: m["provenance"]["network"]["model"].update(seed="x"), "can't be read"),
+        (lambda m: m["provenance"]["input"].update(range=[1]), "can't be read"),
+        (lambda m: m["provenance"].update(sweep=5), "can't be read"),
+        (lambda m: m["provenance"].update(sweep={"name": 5, "values": [1]}), "can't be read"),
+        (lambda m: m["provenance"]["inputs"].update(image=5), "can't be read"),
     ],
 )
 def test_bad_manifests(change: Callable[[dict[str, Any]], object], message: str, run: Run, place: Path) -> None:
@@ -204,13 +214,48 @@ def test_bad_manifests(change: Callable[[dict[str, Any]], object], message: str,
 
 
 @pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda told: told["inputs"].clear(), "does not say of what images"),
+        (lambda told: told["inputs"].update(images="a.png"), "does not say of what images"),
+        (lambda told: told["inputs"]["images"][0].update(name="x" * 300), ": not there (fix: --images"),
+        (lambda told: told["parameters"].pop("target"), "fool without target"),
+    ],
+)
+def test_bad_manifests_of_images(change: Callable[[Any], object], message: str, run: Run, place: Path) -> None:
+    one = made(run, place, *FOOL)
+    manifest = json.loads((one / "manifest.json").read_text())
+    change(manifest["provenance"])
+    (one / "manifest.json").write_text(json.dumps(manifest))
+    status, out, err = run("again", one, "-o", place / "two")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+
+
+def test_a_python_file_is_not_run_however_it_is_named(run: Run, place: Path) -> None:
+    (place / "n.py").write_text("open('ran', 'w').close()\n")
+    for name in ("n.py:f", str(place / "n.py:f")):
+        folder = edited(place, lambda m, name=name: m["provenance"]["network"]["model"].update(model=name))
+        status, _, err = run("again", folder)
+        assert (status, (place / "ran").exists()) == (2, False)
+        assert "is a Python file, " in err
+        assert "(fix: --model FILE.py:FACTORY)" in err
+
+
+def test_compares_with_the_files_as_they_were(run: Run, place: Path) -> None:
+    one = made(run, place, *FOOL)
+    (one / "images.npy").write_bytes(b"other")
+    assert "1 of 7 files have other bytes" in run("again", one, "-o", one)[2]
+
+
+@pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("m.json", b"{", "no manifest that can be read"),
         ("m.json", b"[1]", "does not say how"),
         ("m.json", b"[" * 100_000, "no manifest that can be read"),
         ("m.json", b"\xff\xfe", "no manifest that can be read"),
-        ("m.png", b"\x89PNG", "not a PNG that can be read"),
+        ("m.png", b"\x89PNG", "m.png: not a PNG that can be read"),
         ("m.png", encode(np.zeros((4, 4, 3), np.uint8)), "does not say how it was made"),
         ("m.png", encode(np.zeros((4, 4, 3), np.uint8), about={"technique": 3}), "in format 0"),
     ],

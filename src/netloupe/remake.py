@@ -29,6 +29,8 @@ from netloupe.zoo.load import load
 
 _LARGEST = 64 << 20  # bytes of a manifest
 _MANY = 4096  # threads, or channels
+_CLASSES = 1 << 20
+_ACCEPTED = "a manifest.json, its folder, or a PNG"
 _ORIGIN = ("model", "weights", "labels", "output", "head", "classes", "seed")
 
 
@@ -45,8 +47,8 @@ class Record:
         path = Path(path)
         path = path / "manifest.json" if path.is_dir() else path
         if not path.is_file():
-            raise InputError(f"{path}: no such file (accepted: a manifest.json, its folder, or a PNG)")
-        told = about(path.read_bytes()) if path.suffix.lower() == ".png" else _manifest(path)
+            raise InputError(f"{path}: no such file (accepted: {_ACCEPTED})")
+        told = _picture(path) if path.suffix.lower() == ".png" else _manifest(path)
         if told is None or "technique" not in told:
             raise InputError(f"{path}: does not say how it was made (accepted: what a verb of netloupe wrote)")
         if told.get("format") != FORMAT:
@@ -69,17 +71,63 @@ def _sound(told: Mapping[str, Any]) -> bool:
     parts = {name: told.get(name) for name in ("parameters", "inputs", "network", "input", "versions")}
     if not all(isinstance(part, Mapping) for part in parts.values()):
         return False
-    network, spec, origin = parts["network"] or {}, parts["input"] or {}, (parts["network"] or {}).get("model")
+    network, spec, sweep = parts["network"] or {}, parts["input"] or {}, told.get("sweep")
     texts = [network.get("name"), network.get("hash"), network.get("device")]
     numbers = [spec.get("channels"), told.get("threads")]
     lists = [spec.get(name) for name in ("size", "mean", "std", "range")]
-    named = origin is None or (isinstance(origin, Mapping) and "weights" in origin)
     return (
         all(isinstance(text, str) for text in texts)
         and all(isinstance(number, int) and 1 <= number <= _MANY for number in numbers)
         and all(isinstance(one, list) and all(isinstance(n, int | float) for n in one) for one in lists)
-        and named
+        and len(spec["size"]) == len(spec["range"]) == 2
+        and _sound_origin(network.get("model"))
+        and all(_sound_input(one) for one in (parts["inputs"] or {}).values())
+        and (sweep is None or (isinstance(sweep, Mapping) and _of(sweep, "name", str) and _of(sweep, "values", list)))
     )
+
+
+def _sound_origin(told: Any) -> bool:
+    """Whether it says how a network was loaded, in the way that `load` is called."""
+    if told is None:
+        return True
+    if not isinstance(told, Mapping) or not {"model", "weights"} <= set(told):
+        return False
+    files = [told["weights"], told.get("labels")]
+    head, classes, seed = told.get("head"), told.get("classes"), told.get("seed")
+    return (
+        _named(told["model"])
+        and all(file is None or isinstance(file, list) or _named(file) for file in files)
+        and isinstance(told.get("output"), str | int | None)
+        and isinstance(head, str | None)
+        and (classes is None or (isinstance(classes, int) and 1 <= classes <= _CLASSES))
+        and (seed is None or (isinstance(seed, int) and 0 <= seed < 1 << 32))
+    )
+
+
+def _sound_input(told: Any) -> bool:
+    """Whether it names what a task was given: a word, a file, a source, or several."""
+    several = told if isinstance(told, list) else [told]
+    return all(one is None or isinstance(one, str) or _told_of(one) for one in several)
+
+
+def _told_of(told: Any) -> bool:
+    return isinstance(told, Mapping) and (isinstance(told.get("source", ""), str)) and "sha256" in told
+
+
+def _named(told: Any) -> bool:
+    """A name, or what is told of a file."""
+    return isinstance(told, str) or (isinstance(told, Mapping) and _of(told, "name", str))
+
+
+def _of(told: Mapping[str, Any], name: str, kind: type) -> bool:
+    return isinstance(told.get(name), kind)
+
+
+def _picture(path: Path) -> dict[str, Any] | None:
+    try:
+        return about(path.read_bytes())
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def _manifest(path: Path) -> dict[str, Any] | None:
@@ -88,8 +136,8 @@ def _manifest(path: Path) -> dict[str, Any] | None:
             raise ValueError("too large")
         found = json.loads(path.read_text(encoding="utf-8"))
         told = found.get("provenance") if isinstance(found, dict) else None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: no manifest that can be read ({type(error).__name__})") from None
+    except (OSError, ValueError, RecursionError):
+        raise InputError(f"{path}: no manifest that can be read (accepted: {_ACCEPTED})") from None
     return told if isinstance(told, dict) else None
 
 
@@ -172,11 +220,12 @@ class _Networks:
         if told["model"] is None and self.model is None:
             raise InputError(f"{told['name']} was made in Python, so its name does not say how (fix: --model NAME)")
         origin = dict.fromkeys(_ORIGIN) | dict(told["model"] or {})
-        if self.model is None and isinstance(origin["model"], Mapping):
-            raise InputError(f"the network is a Python file, {origin['model']['name']} (fix: --model FILE.py:FACTORY)")
+        named = origin["model"]["name"] if isinstance(origin["model"], Mapping) else str(origin["model"])
+        if self.model is None and (isinstance(origin["model"], Mapping) or ".py" in named):
+            raise InputError(f"the network is a Python file, {named} (fix: --model FILE.py:FACTORY)")
         try:
             return load(
-                self.model or str(origin["model"]),
+                self.model or named,
                 weights=weights or self.file(),
                 labels=self.labels or _labels(record, origin["labels"]),
                 inputs=_spec(record.told["input"]),
@@ -223,6 +272,8 @@ class _Finder:
         told = self.record.told["inputs"].get(one.name)
         if one.what == "source":
             return self._source(task, one, told)
+        if (told is None or isinstance(told, str)) and one.required:
+            raise InputError(f"{self.record.path}: does not say of what {one.name} it was made")
         if told is None or isinstance(told, str):
             return told
         several = told if isinstance(told, list) else [told]
@@ -235,7 +286,7 @@ class _Finder:
         spec = self.data or self._where(str(told["source"]))
         found = SourceImage.named(open_source(spec), str(told.get("name")))
         if found.record()[0]["sha256"] != told.get("sha256"):
-            self.differs.append(f"{told['name']} of {spec} is not the image that it was")
+            self.differs.append(f"{told.get('name')} of {spec} is not the image that it was")
         return found
 
     def _source(self, task: Task, one: Input, told: Any) -> Any:
@@ -246,10 +297,12 @@ class _Finder:
             if task.usual(one, self.record.told["inputs"]) is not None:
                 raise InputError(f"{one.name} was not a source, but images handed over in Python (fix: --data SOURCE)")
             return None
+        if data is None and not (isinstance(told, Mapping) and "source" in told):
+            raise InputError(f"{self.record.path}: what it says of {one.name} can't be read")
         spec = data or self._where(str(told["source"]))
         source = open_source(spec).first(None if one.first is None else getattr(task, one.first))
         record = source.record()
-        if told is not None and one.first is not None and len(source) != told["images"]:
+        if told is not None and one.first is not None and len(source) != told.get("images"):
             return source  # another number of images was asked for
         if told is not None and record["sha256"] != told["sha256"]:
             self.differs.append(f"the images of {spec} are not the same")
@@ -268,7 +321,11 @@ class _Finder:
         near = self.record.path.parent
         folders = [self.folder] if self.folder is not None else []
         named = [*(place / part for place in folders for part in (name, Path(name).name)), Path(name), near / name]
-        there = [path for path in named if (path.is_dir() if one.what == "folder" else path.is_file())]
+        there = [
+            path
+            for path in named
+            if len(path.name) < 256 and (path.is_dir() if one.what == "folder" else path.is_file())
+        ]
         same = [path for path in there if file_digest(path) == told["sha256"]]
         same = same or [path for path in self._files() if file_digest(path) == told["sha256"]]
         if same:

@@ -52,9 +52,10 @@ def again(
     for text in made.differs:
         typer.echo(f"differs: {text}", err=True)
     assert made.result.task is not None
+    compared = None if made.changed else _compared(file, made)  # before the files are written, maybe over those
     tell(made.result, made.result.task, out, as_json)
-    if not made.changed:
-        typer.echo(_compared(file, made), err=True)
+    if compared is not None:
+        typer.echo(compared, err=True)
 
 
 def _settings(texts: list[str]) -> dict[str, Any]:

@@ -28,6 +28,9 @@ from netloupe.tasks import TASKS
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # what typer raises for a wrong command line
 
+_NEEDS = "Input should be "
+"""How the reason begins for which typer takes no number."""
+
 _ENVIRONMENT = {errno.EACCES, errno.EADDRINUSE, errno.EDQUOT, errno.EIO, errno.ENOSPC, errno.EPERM, errno.EROFS}
 """Failures of the machine, not of the program: full and read-only disks, taken ports."""
 
@@ -132,6 +135,12 @@ def _drop_output() -> None:
 
 def _usage(error: Any) -> str:
     """typer's message in one line, with the command whose help has more."""
-    text = " ".join(error.format_message().split()).rstrip(".").replace("Value error, ", "")
+    wrong: list[Any] = getattr(error.__cause__, "errors", list)()
+    if wrong and str(wrong[0]["msg"]).startswith(_NEEDS):
+        needs = str(wrong[0]["msg"]).removeprefix(_NEEDS).partition(",")[0]
+        needs = needs.replace("valid integer", "whole number").replace("valid number", "number")
+        text = f"{error.param.opts[0]} {wrong[0]['input']!r} (accepted: {needs})"
+    else:
+        text = " ".join(error.format_message().split()).rstrip(".").replace("Value error, ", "")
     hint = f" (see {error.ctx.command_path} --help)" if error.ctx is not None else ""
     return f"{text[:1].lower()}{text[1:]}{hint}"

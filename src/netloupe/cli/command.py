@@ -101,7 +101,9 @@ def _run(task: type[Task], network: NetworkOptions, given: dict[str, Any]) -> No
     texts = {one.name: given.pop(one.name) for one in task.inputs}
     texts = {name: [text] if isinstance(text, str) else text for name, text in texts.items()}
     made, texts = settled(task, given, texts, network.seed)
-    swept = None if sweep is None else parse_sweep(made, sweep)
+    if sweep and len(sweep) > 1:
+        raise InputError(f"sweeps of {' and '.join(map(repr, sweep))} (accepted: one sweep)")
+    swept = parse_sweep(made, sweep[0]) if sweep else None
     inputs = read_inputs(made, texts)
     net = made.network(network, inputs)
     from netloupe.cli.watch import Bars

@@ -44,7 +44,7 @@ Layers = Annotated[
     list[str] | None, typer.Option("--layer", "-l", metavar="NAME", help="A layer; may be given several times.")
 ]
 Sweep = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option("--sweep", metavar="NAME=V,V,...", help="One sheet of several values, as in lr=0.01,0.05,0.1."),
 ]
 

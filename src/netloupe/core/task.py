@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
-from netloupe.core.errors import unknown
+from netloupe.core.errors import InputError, unknown
 from netloupe.core.settings import TEXT, Setting, setting_of
 from netloupe.core.table import table
 
@@ -157,6 +157,9 @@ class Task:
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:
         """The task with those settings, as a manifest or the command line gives them."""
+        missing = [one.name for one in cls.settings() if one.required and one.name not in given]
+        if missing:
+            raise InputError(f"{cls.verb} without {', '.join(missing)} (accepted: all that it needs)")
         return cls(**{cls.setting(name).name: value for name, value in given.items()})
 
     def changed(self, given: Mapping[str, Any]) -> Self:

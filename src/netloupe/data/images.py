@@ -172,7 +172,8 @@ class ImageFiles(Images):
         found = tuple(Path(path) for path in paths)
         for path in found:
             if not path.is_file():
-                raise InputError(f"{plain(path)}: {'not an image' if path.exists() else 'no such file'}")
+                found_there = "a folder, not an image" if path.is_dir() else "not an image"
+                raise InputError(f"{plain(path)}: {found_there if path.exists() else 'no such file'}")
         return cls(found)
 
     @property

@@ -146,8 +146,8 @@ def about(data: bytes) -> dict[str, Any] | None:
             image.load()  # text may stand behind the pixels
             text = getattr(image, "text", {}).get(ABOUT)
         found = None if text is None else json.loads(str(text))
-    except Exception as error:  # decoders raise nearly anything on a broken file
-        raise InputError(f"not a PNG that can be read ({type(error).__name__})") from None
+    except Exception:  # decoders raise nearly anything on a broken file
+        raise InputError("not a PNG that can be read (accepted: a picture that netloupe wrote)") from None
     return found if isinstance(found, dict) else None
 
 

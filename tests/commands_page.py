@@ -13,7 +13,8 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "commands.md"
 HEAD = """# Commands
 
 Every technique is a task: its settings are the options of its command, the keyword arguments of its function, and the
-keys under `parameters` in its manifest. All of them also take the options about the network (`--model`, `--weights`,
+keys under `parameters` in its manifest. All but
+`stylenet apply` also take the options about the network (`--model`, `--weights`,
 `--device`, `--seed`, `--size`, `--mean`, `--std`, `--range`, `--channels`, `--classes`, `--labels`, `--output`,
 `--head`), `--out FOLDER` and `--json`; those that make images take `--sweep NAME=VALUE,VALUE,...` for a sheet of
 several values.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,9 +17,12 @@ import netloupe
 from netloupe.cli.app import main
 from netloupe.core.errors import NetloupeError
 from netloupe.core.files import portable
+from netloupe.core.watch import Watch
+from netloupe.data.images import ImageFiles
 from netloupe.remake import Record, again, differences
 from netloupe.render.pictures import about, encode
 from netloupe.studies.trust.measure import trust
+from netloupe.tasks import task_named
 from netloupe.training.recorder import Recorder
 
 Run = Callable[..., tuple[int, str, str]]
@@ -375,3 +379,19 @@ def test_a_folder_of_files_is_found_by_its_digest(run: Run, place: Path) -> None
     (place / "moved" / "snapshots" / "epoch-0003.safetensors").rename(place / "moved" / "snapshots" / "other")
     status, _, err = run("again", one, "--data", "list.txt", "--images", place / "moved")
     assert "differs: snapshots is not the file that it was" in err
+
+
+def test_what_was_read_is_told_though_it_changes_meanwhile(place: Path) -> None:
+    net, files = netloupe.load(), ImageFiles.of([place / "a.png"])
+    was = hashlib.sha256((place / "a.png").read_bytes()).hexdigest()
+
+    class Removing(Watch):
+        def tell(self, name: str, done: int, total: int, note: str) -> None:
+            (place / "a.png").unlink(missing_ok=True)
+
+    task = task_named("fool").of({"target": "koala", "steps": 2})
+    result = netloupe.perform(task, net, {"images": files}, Removing())
+    assert not (place / "a.png").exists()
+    assert result.provenance["inputs"]["images"] == [{"name": "a.png", "sha256": was}]
+    with pytest.raises(NetloupeError, match="a.png: can't be read"):
+        netloupe.perform(task, net, {"images": files})

@@ -6,7 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from netloupe.core.errors import StoreError
+from netloupe.core.errors import InputError, StoreError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -31,11 +31,17 @@ def portable(path: str | Path) -> str:
 
 
 def file_digest(path: str | Path) -> str:
-    """SHA-256 of a file's bytes; of a folder, of the names and bytes of all files in it, hidden ones left out."""
+    """SHA-256 of a file's bytes; of a folder, of the names and bytes of all files in it, hidden ones left out.
+
+    Raises InputError for a file that can't be read.
+    """
     path = Path(path)
     if path.is_dir():
         files = [one for one in path.rglob("[!.]*") if one.is_file()]
         names = sorted((one.relative_to(path).as_posix(), file_digest(one)) for one in files)
         return hashlib.sha256("".join(f"{name}\0{digest}\n" for name, digest in names).encode()).hexdigest()
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: can't be read ({error.strerror or error})") from None

@@ -112,13 +112,13 @@ def decided(task: Task) -> Provenance:
     return found
 
 
-def provenance_of(task: Task, net: Loaded, inputs: Mapping[str, Any]) -> Provenance:
-    """Of a result that `task` made with `net` from `inputs`."""
+def provenance_of(task: Task, net: Loaded, records: Mapping[str, Any]) -> Provenance:
+    """Of a result that `task` made with `net` from what `records` say it was given."""
     found = Provenance(
         format=FORMAT,
         technique=task.verb,
         parameters=task.as_json(),
-        inputs={name: _record(given) for name, given in inputs.items()},
+        inputs=dict(records),
         **of_network(net),
         threads=torch.get_num_threads(),
     )
@@ -160,7 +160,8 @@ def perform(task: Task, net: Loaded, inputs: Mapping[str, Any], watch: Watch = S
     that were only decided by running it.
     """
     given = taken(inputs)
-    return finished(task.run(net, given, watch), task, net, given)
+    records = _records(given)  # before the run: files may change or go while it lasts
+    return _told(task.run(net, given, watch), task, net, records)
 
 
 def taken(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,9 +174,17 @@ Made = TypeVar("Made")
 
 def finished(result: Made, task: Task, net: Loaded, inputs: Mapping[str, Any]) -> Made:
     """The result with its provenance."""
+    return _told(result, task, net, _records(taken(inputs)))
+
+
+def _told(result: Made, task: Task, net: Loaded, records: Mapping[str, Any]) -> Made:
     decided: Task | None = result.provenance.task  # type: ignore[attr-defined]
-    about = provenance_of(task if decided is None else decided, net, taken(inputs))
+    about = provenance_of(task if decided is None else decided, net, records)
     return replace(result, provenance=about)  # type: ignore[type-var]
+
+
+def _records(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _record(given) for name, given in inputs.items()}
 
 
 def retold(told: Provenance, **settings: Any) -> Provenance:

@@ -382,6 +382,9 @@ class TextureTask(_Climbed):
                 raise InputError(
                     f"{name} for {self.method} (accepted: {', '.join(accepted) or 'none of window, block, tolerance'})"
                 )
+        for name in ("steps", "lr", "optimizer", "sizes") if self.method in SAMPLED else ():
+            if getattr(self, name) != self.setting(name).default:
+                raise InputError(f"{name} for {self.method} (accepted: with {' or '.join(STATISTICS)})")
 
     def rows(self, found: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         return [

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from netloupe.core.errors import NetworkError
-from netloupe.training.loop import Learner, side_at, stretches
+from netloupe.training.loop import Learner, stretches
+from netloupe.training.recipes import side_at
 from watch_helpers import Recorder
 
 

@@ -90,12 +90,12 @@ def _sound_origin(told: Any) -> bool:
     """Whether it says how a network was loaded, in the way that `load` is called."""
     if told is None:
         return True
-    if not isinstance(told, Mapping) or not {"model", "weights"} <= set(told):
+    if not isinstance(told, Mapping) or "weights" not in told:
         return False
     files = [told["weights"], told.get("labels")]
     head, classes, seed = told.get("head"), told.get("classes"), told.get("seed")
     return (
-        _named(told["model"])
+        _named(told.get("model", ""))  # a network of styles has none
         and all(file is None or isinstance(file, list) or _named(file) for file in files)
         and isinstance(told.get("output"), str | int | None)
         and isinstance(head, str | None)

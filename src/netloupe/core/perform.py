@@ -160,8 +160,11 @@ def perform(task: Task, net: Loaded, inputs: Mapping[str, Any], watch: Watch = S
     that were only decided by running it.
     """
     given = taken(inputs)
-    records = _records(given)  # before the run: files may change or go while it lasts
-    return _told(task.run(net, given, watch), task, net, records)
+    images = {name: value for name, value in given.items() if isinstance(value, Images)}
+    records = _records(images)  # before the run: files may change or go while it lasts
+    result = task.run(net, given, watch)
+    others = _records({name: value for name, value in given.items() if name not in images})
+    return _told(result, task, net, {name: (records | others)[name] for name in given})
 
 
 def taken(inputs: Mapping[str, Any]) -> dict[str, Any]:

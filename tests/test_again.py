@@ -19,7 +19,7 @@ from netloupe.core.errors import NetloupeError
 from netloupe.core.files import portable
 from netloupe.core.watch import Watch
 from netloupe.data.images import ImageFiles
-from netloupe.remake import Record, again, differences
+from netloupe.remake import again, differences
 from netloupe.render.pictures import about, encode
 from netloupe.studies.trust.measure import trust
 from netloupe.tasks import task_named
@@ -116,9 +116,8 @@ def test_moved_and_renamed_images_are_found_by_their_digest(run: Run, place: Pat
     assert err == "netloupe: a.png: not there (fix: --images FOLDER, where it lies)\n"
     status, _, err = run("again", one, "--images", place / "moved", "-o", place / "two")
     assert status == 0, err
-    images = json.loads((place / "two" / "manifest.json").read_text())["provenance"]["inputs"]["images"]
-    assert len(images) == 2
-    assert (place / "two" / "images.npy").read_bytes() == (one / "images.npy").read_bytes()
+    assert ("byte for byte" in err, "differs" in err) == (True, False)
+    assert contents(place / "two") == contents(one), "images keep the names that they were given by"
 
 
 def test_a_changed_image_is_told(run: Run, place: Path) -> None:
@@ -292,7 +291,6 @@ def test_differences_name_settings_and_the_rest() -> None:
     a = {"technique": "x", "parameters": {"steps": 1}, "versions": {"torch": "2"}, "inputs": {"i": [{"sha256": "a"}]}}
     b = {"technique": "x", "parameters": {"steps": 2}, "versions": {"torch": "3"}, "inputs": {"i": [{"sha256": "b"}]}}
     assert differences(a, b) == [("steps", 1, 2), ("versions.torch", "2", "3"), ("inputs.i.0.sha256", "a", "b")]
-    assert Record.read.__doc__
 
 
 VERBS: Mapping[str, tuple[str, ...]] = {

@@ -280,7 +280,7 @@ class _Finder:
         if several and isinstance(several[0], Mapping) and "source" in several[0]:
             return self._image(several[0])
         paths = [self._path(one, each) for each in several]
-        return ImageFiles.of(paths) if one.what == "images" else paths[0]
+        return ImageFiles.of(paths, [str(each["name"]) for each in several]) if one.what == "images" else paths[0]
 
     def _image(self, told: Mapping[str, Any]) -> SourceImage:
         spec = self.data or self._where(str(told["source"]))

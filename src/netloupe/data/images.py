@@ -162,23 +162,27 @@ def load_images(paths: Sequence[str | Path], size: Size, *, channels: int = 3) -
 
 @dataclass(frozen=True)
 class ImageFiles(Images):
-    """Image files by their paths, each decoded when it is asked for."""
+    """Image files by their paths, each decoded when it is asked for.
+
+    called: the names of files that were moved since they were given by them; else as the paths say.
+    """
 
     paths: tuple[Path, ...]
+    called: tuple[str, ...] | None = None
 
     @classmethod
-    def of(cls, paths: Sequence[str | Path]) -> ImageFiles:
+    def of(cls, paths: Sequence[str | Path], called: Sequence[str] | None = None) -> ImageFiles:
         """Of those paths. Raises InputError for one that is no file, before anything is read."""
         found = tuple(Path(path) for path in paths)
         for path in found:
             if not path.is_file():
                 found_there = "a folder, not an image" if path.is_dir() else "not an image"
                 raise InputError(f"{plain(path)}: {found_there if path.exists() else 'no such file'}")
-        return cls(found)
+        return cls(found, None if called is None else tuple(called))
 
     @property
     def names(self) -> tuple[str, ...]:  # type: ignore[override]
-        return tuple(portable(path) for path in self.paths)
+        return tuple(portable(name) for name in (self.paths if self.called is None else self.called))
 
     def open(self, index: int = 0) -> Image.Image:
         """The decoded image."""
@@ -194,7 +198,8 @@ class ImageFiles(Images):
         return [load_image(path, size, channels=1)[0] for path in self.paths]
 
     def record(self) -> Any:
-        return [{"name": portable(path), "sha256": file_digest(path)} for path in self.paths]
+        pairs = zip(self.names, self.paths, strict=True)
+        return [{"name": name, "sha256": file_digest(path)} for name, path in pairs]
 
 
 def shaped(opened: Image.Image, net: Network, side: int | None) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from netloupe.atlas.server import application
+from netloupe.atlas.server import application, configured
 from netloupe.atlas.store import Store
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
@@ -23,9 +23,9 @@ needs_chromium = pytest.mark.skipif(
 )
 
 
-def serving(atlas: Path) -> Iterator[str]:
-    """The address of a server of an atlas, which ends with the iterator."""
-    server = uvicorn.Server(uvicorn.Config(application(Store.open(atlas)), port=0, log_level="error"))
+def serving(atlas: Path, wrapped: Callable[[Any], Any] = lambda app: app) -> Iterator[str]:
+    """The address of a server of an atlas, which ends with the iterator. wrapped: puts something before it."""
+    server = uvicorn.Server(configured(wrapped(application(Store.open(atlas)))))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     until(lambda: server.started)

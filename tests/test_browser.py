@@ -22,14 +22,19 @@ pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server with a tiny atlas: twelve labeled photographs, 70 channels in the second convolution."""
+def atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny atlas: twelve labeled photographs, 70 channels in the second convolution."""
     folder = tmp_path_factory.mktemp("browser")
     write_photos(folder / "photos" / "cats", 6, seed=1)
     write_photos(folder / "photos" / "dogs", 6, seed=2)
     how = Synthesis(("conv2",), facets=2, steps=4)
     build(tiny_network(), open_source(folder / "photos"), folder / "atlas", synthesize=how)
-    yield from serving(folder / "atlas")
+    return folder / "atlas"
+
+
+@pytest.fixture(scope="module")
+def address(atlas: Path) -> Iterator[str]:
+    yield from serving(atlas)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +71,12 @@ def test_from_the_network_to_a_patch_and_its_photograph(browser: Any, address: s
         assert min(patch) > 10
     source = "return arguments[0].querySelectorAll('img')[1]"
     channel = browser.current_url.rpartition(":")[2]
-    assert browser.execute_script(source, plates[0]).get_attribute("src").endswith(f"/projections/conv2/{channel}.jpg")
+    assert (
+        browser.execute_script(source, plates[0])
+        .get_attribute("src")
+        .split("?")[0]
+        .endswith(f"/projections/conv2/{channel}.jpg")
+    )
     until(
         lambda: (
             browser.execute_script(f"const i = ({source.replace('return ', '')}); return i.naturalWidth", plates[8])
@@ -196,6 +206,48 @@ def test_the_theme_is_remembered(browser: Any, address: str) -> None:
     browser.refresh()
     shown(browser, "network")
     assert browser.execute_script("return getComputedStyle(document.body).backgroundColor") == after
+
+
+class Prefixed:
+    """A proxy as notebooks have it: what stands under the prefix is handed on without it, all else is not there."""
+
+    prefix = "/proxy/8400"
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        path = scope.get("path", self.prefix)
+        raw = scope.get("raw_path", b"").removeprefix(self.prefix.encode())
+        inside = path.startswith(self.prefix + "/") or scope["type"] != "http"
+        await self.app(
+            {
+                **scope,
+                "path": path.removeprefix(self.prefix) if inside else "/no",
+                "raw_path": raw if inside else b"/no",
+            },
+            receive,
+            send,
+        )
+
+
+def test_it_works_behind_a_proxy_under_a_prefix(browser: Any, address: str, atlas: Path) -> None:
+    for served in serving(atlas, Prefixed):
+        for route, view in (
+            ("", "network"),
+            ("#/layer/conv2", "layer"),
+            ("#/unit/conv2:3", "unit"),
+            ("#/image/3", "image"),
+            ("#/map", "map"),
+        ):
+            browser.get("about:blank")
+            browser.get(f"{served}proxy/8400/{route}")
+            shown(browser, view)
+            until(lambda: browser.execute_script("return [...document.images].every(i => i.complete)"))
+            asked = browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
+            assert len(asked) > 20
+            assert [name for name in asked if not name.startswith(f"{served}proxy/8400/")] == []
+        no_complaints(browser)
 
 
 def test_an_export_needs_no_server_of_ours(tmp_path: Path, browser: Any) -> None:

@@ -5,6 +5,7 @@ The server answers requests with `Pages.resource`, the export writes every path 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import threading
@@ -15,10 +16,14 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from netloupe.atlas.parts import PARTS
+from netloupe.atlas.parts.network import version
 from netloupe.atlas.parts.part import WORD
 from netloupe.atlas.store import Store
 from netloupe.core.errors import StoreError
 from netloupe.core.numbers import finite
+
+PACKED = ("image/jpeg",)
+"""Media types of what does not get smaller."""
 
 
 class Pages:
@@ -37,16 +42,22 @@ class Pages:
     def resource(self, path: str) -> tuple[bytes, str] | None:
         """(content, media type) of a path such as "data/network.json"; None if there is none."""
         if path in ("", "index.html"):
-            return _static("index.html")
+            return _index()
         if path.startswith("static/"):
-            return _static(path.removeprefix("static/"))
+            return _static(path.rpartition("/")[2]) if _STATIC.fullmatch(path) else None
         with self._lock:
             content = self._content(path)
         if content is None:
             return None
         if isinstance(content, bytes):
-            return content, "application/octet-stream" if path.endswith(".bin") else "image/jpeg"
+            return content, "application/octet-stream" if path.endswith(".bin") else PACKED[0]
         return json.dumps(_spelled(content), separators=(",", ":")).encode(), "application/json"
+
+    def lasting(self, path: str, query: str) -> bool:
+        """Whether what is at this address will never be another: the address names the version of what it gives."""
+        if path.startswith("static/"):
+            return path.startswith(f"static/{_page_version()}/")
+        return path not in ("", "index.html", "data/network.json") and query == f"v={version(self.store)}"
 
     def _content(self, path: str) -> Any:
         for resource, pattern in zip(self._resources, self._patterns, strict=True):
@@ -60,7 +71,7 @@ class Pages:
     def paths(self) -> Iterator[str]:
         """Every path that has a resource, with names encoded as the page asks for them."""
         yield "index.html"
-        yield from (f"static/{name}" for name in _static_names())
+        yield from (f"static/{_page_version()}/{name}" for name in _static_names())
         slugs = [quote(name, safe="") for name in self._layers]
         for resource in self._resources:
             for key in resource.listed():
@@ -87,6 +98,25 @@ def _spelled(value: Any) -> Any:
 def _static_names() -> list[str]:
     root = resources.files("netloupe.atlas") / "static"
     return sorted(f.name for f in root.iterdir() if f.is_file() and f.name != "index.html")
+
+
+_STATIC = re.compile(r"static/(?:[0-9a-f]{12}/)?[^/]+")
+
+
+def _page_version() -> str:
+    """Of all the page's files together: they stand in a folder of that name, and refer to each other within it."""
+    digest = hashlib.sha256()
+    for name in _static_names():
+        digest.update((resources.files("netloupe.atlas") / "static" / name).read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _index() -> tuple[bytes, str] | None:
+    found = _static("index.html")
+    if found is None:
+        return None
+    content, kind = found
+    return content.replace(b'"static/', f'"static/{_page_version()}/'.encode()), kind
 
 
 def _static(name: str) -> tuple[bytes, str] | None:

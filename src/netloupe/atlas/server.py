@@ -2,44 +2,104 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import gzip
 import hashlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
+import h11
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from netloupe.atlas.pages import Pages
+from netloupe.atlas.guard import HEADERS, Guard, Hosts
+from netloupe.atlas.pages import PACKED, Pages
 from netloupe.atlas.store import Store
 from netloupe.core.errors import InputError, NetloupeError
 
+_PATIENCE = 10  # s, for the head of a request
+_WORTH = 1000  # bytes: smaller answers are not compressed
+_YEAR = 31_536_000  # s
 
-def application(store: Store) -> FastAPI:
-    """The web application: every GET is a resource of `Pages` or a 404."""
+
+def application(store: Store, hosts: Hosts | None = None) -> FastAPI:
+    """The web application: every GET is a resource of `Pages` or a 404, and all answers go through `Guard`."""
     pages = Pages(store)
     app = FastAPI(title="Netloupe", docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(Guard, hosts=Hosts() if hosts is None else hosts)
 
-    @app.get("/{path:path}")
+    @app.api_route("/{path:path}", methods=["GET", "HEAD"])
     def get(request: Request, path: str) -> Response:
         # the path as it was sent: a layer's name may hold an encoded slash
         raw = request.scope["raw_path"].split(b"?")[0].decode("ascii", "replace").lstrip("/")
         try:
             found = pages.resource(raw)
+            lasting = found is not None and pages.lasting(raw, request.scope["query_string"].decode("ascii", "replace"))
         except NetloupeError as error:
             return PlainTextResponse(str(error), status_code=500)
         if found is None:
             return PlainTextResponse(f"no {path!r} in this atlas", status_code=404)
-        content, kind = found
-        tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
-        headers = {"ETag": tag, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
-        if request.headers.get("if-none-match") == tag:
-            return Response(status_code=304, headers=headers)
-        return Response(content, media_type=kind, headers=headers)
+        return _answer(request, *found, lasting=lasting)
 
     return app
+
+
+def _answer(request: Request, content: bytes, kind: str, *, lasting: bool) -> Response:
+    """What was asked for; lasting: it is never another at this address."""
+    tag = f'W/"{hashlib.sha256(content).hexdigest()[:16]}"'
+    kept = f"public, max-age={_YEAR}, immutable" if lasting else "no-cache"
+    headers = {"ETag": tag, "Cache-Control": kept, "Vary": "Accept-Encoding"}
+    if tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    encodings = [one.partition(";")[0].strip() for one in request.headers.get("accept-encoding", "").split(",")]
+    if "gzip" in encodings and len(content) >= _WORTH and kind not in PACKED:
+        content = gzip.compress(content, 6, mtime=0)
+        headers["Content-Encoding"] = "gzip"
+    return Response(content, media_type=kind, headers=headers)
+
+
+class _Prompt(H11Protocol):
+    """HTTP/1.1 for those who say what they want within `_PATIENCE`; others are hung up on."""
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._stop()
+
+    def _wait(self) -> None:
+        if self.conn.their_state is not h11.IDLE or self.transport.is_closing():
+            self._stop()
+        elif self._timer is None:
+            self._timer = self.loop.call_later(_PATIENCE, self.transport.close)
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def send_400_response(self, msg: str) -> None:
+        head = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
+        about = f"Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(msg)}\r\nConnection: close\r\n"
+        self.transport.write(f"HTTP/1.1 400 Bad Request\r\n{head}{about}\r\n{msg}".encode("ascii", "replace"))
+        self.transport.close()
+
+
+def configured(app: FastAPI) -> uvicorn.Config:
+    """How applications are served."""
+    return uvicorn.Config(app, log_level="warning", http=_Prompt, ws="none", port=0)
 
 
 def serve(
@@ -47,17 +107,19 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8400,
     *,
+    allowed: Collection[str] = (),
     ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve the atlas in a folder until interrupted; port 0 takes a free one.
 
-    ready: called with the address, http://host:port/, once it answers there.
+    allowed: names by which it may be called beside those of this machine, as proxies do. ready: called with the
+    address, http://host:port/, once it answers there.
 
     Raises StoreError if there is no atlas, InputError if the port is taken or the host is not this machine's.
     """
     opened = Store.open(store)
     opened.network  # noqa: B018 reads in the library behind the tables, so that the first page need not wait for it
-    app = application(opened)
+    app = application(opened, Hosts(host, allowed))
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -71,4 +133,4 @@ def serve(
         if ready is not None:
             name = f"[{host}]" if ":" in host else host
             ready(f"http://{name}:{listener.getsockname()[1]}/")
-        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
+        uvicorn.Server(configured(app)).run(sockets=[listener])

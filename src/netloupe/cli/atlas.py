@@ -102,16 +102,24 @@ def serve(
     store: Folder = Path("atlas"),
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port to listen on.")] = 8400,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Answer by this name too, as a proxy's; may be given several times."),
+    ] = None,
 ) -> None:
     """Serve an atlas to the browser until interrupted."""
+    from netloupe.atlas.guard import Hosts
     from netloupe.atlas.server import serve
+
+    if not Hosts(host).local:
+        typer.echo(f"{host}: whoever reaches this machine can see the atlas and its photographs", err=True)
 
     def ready(address: str) -> None:
         typer.echo(f"{address} (Ctrl-C ends)")
         sys.stdout.flush()
 
     try:
-        serve(store, host, port, ready=ready)
+        serve(store, host, port, allowed=allow_host or (), ready=ready)
     except KeyboardInterrupt:
         raise typer.Exit from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -9,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from netloupe.atlas.parts.part import About, Part, Resource, Step
-from netloupe.atlas.store import FORMAT, Rows
+from netloupe.atlas.store import FORMAT, Rows, Store
 
 if TYPE_CHECKING:
     from netloupe.atlas.making import Making
@@ -55,7 +56,12 @@ class NetworkPage(Part):
         return About({})
 
     def resources(self) -> Sequence[Resource]:
-        return [Resource("data/network.json", lambda: self.store.network)]
+        return [Resource("data/network.json", lambda: {**self.store.network, "version": version(self.store)})]
+
+
+def version(store: Store) -> str:
+    """Of an atlas: another build has another."""
+    return hashlib.sha256(json.dumps(store.network).encode()).hexdigest()[:12]
 
 
 def _provenance(making: Making) -> dict[str, Any]:

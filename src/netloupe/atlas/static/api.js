@@ -24,10 +24,13 @@ function json(path) {
 
 const load = async (path) => read(path, "JSON", (response) => response.json());
 
+let version = null; // of the atlas; with it in the address what never changes need not be asked for again
+const lasting = (path) => (version === null ? path : `${path}?v=${version}`);
+
 async function read(path, form, parse) {
   let response;
   try {
-    response = await fetch(path);
+    response = await fetch(lasting(path));
   } catch {
     throw new FetchError(`${path} could not be fetched: the server does not answer.`);
   }
@@ -42,12 +45,12 @@ async function read(path, form, parse) {
 /** A layer's name as a part of an address. */
 const slug = encodeURIComponent;
 
-export const tilesUrl = (layer, sheet) => `tiles/${slug(layer)}/${sheet}.jpg`;
-export const projectionsUrl = (layer, channel) => `projections/${slug(layer)}/${channel}.jpg`;
-export const synthesisUrl = (layer, sheet) => `synthesis/${slug(layer)}/${sheet}.jpg`;
-export const synthesizedUrl = (layer, channel) => `synthesized/${slug(layer)}/${channel}.jpg`;
-export const mapsUrl = (id) => `maps/${id}.jpg`;
-export const imageUrl = (id) => `img/${id}.jpg`;
+export const tilesUrl = (layer, sheet) => lasting(`tiles/${slug(layer)}/${sheet}.jpg`);
+export const projectionsUrl = (layer, channel) => lasting(`projections/${slug(layer)}/${channel}.jpg`);
+export const synthesisUrl = (layer, sheet) => lasting(`synthesis/${slug(layer)}/${sheet}.jpg`);
+export const synthesizedUrl = (layer, channel) => lasting(`synthesized/${slug(layer)}/${channel}.jpg`);
+export const mapsUrl = (id) => lasting(`maps/${id}.jpg`);
+export const imageUrl = (id) => lasting(`img/${id}.jpg`);
 
 let prepared = null;
 
@@ -56,6 +59,7 @@ let prepared = null;
  *  `gaps` (skipped images by number: they keep theirs), `ids` (one more than the highest number of an image). */
 export async function getNetwork() {
   const network = await json("data/network.json");
+  version = network.version ?? null;
   prepared ??= prepare(network);
   return prepared;
 }

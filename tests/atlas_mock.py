@@ -66,7 +66,7 @@ def write_mock(
 
 def _network(layers: list[dict], images: int, kept: int) -> dict:
     return {
-        "format": 4,
+        "format": 5,
         "name": "mocknet",
         "source": "made-up photos",
         "created": "2026-01-31T12:00:00Z",
@@ -76,6 +76,7 @@ def _network(layers: list[dict], images: int, kept: int) -> dict:
         "units_per_block": PER_BLOCK["units"],
         "labels": LABELS,
         "source_classes": None,
+        "labeled": True,
         "accuracy": {"top1": 0.553, "top5": 0.79, "count": kept},
         "skipped": [
             {"id": number, "name": name, "reason": "not an image"} for number, name in GAPS.items() if number < images
@@ -120,6 +121,8 @@ def _layer(name: str, kind: str, shape: list[int], field: dict) -> dict:
         "dead": 1,
         "typical": typical,
         "alike": {"random": 0.41, "channels": 0.63},
+        "classes": False,
+        "repeats": None,
         "synthesized": None,
     }
 
@@ -213,6 +216,7 @@ def _write_layer(folder: Path, layer: dict, rows: list[dict], pictures: dict[int
             "dead": dead,
             "class": [unit["classes"][0]["index"] if unit["classes"] else None for unit in units],
             "label": [unit["classes"][0]["label"] if unit["classes"] else None for unit in units],
+            "count": [unit["classes"][0]["count"] if unit["classes"] else None for unit in units],
         },
     )
 

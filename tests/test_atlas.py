@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -26,7 +27,7 @@ from netloupe.atlas.build import build
 from netloupe.atlas.export import export
 from netloupe.atlas.pages import Pages
 from netloupe.atlas.parts import PARTS
-from netloupe.atlas.parts.units import selectivity
+from netloupe.atlas.parts.units import selectivity, unit_rows
 from netloupe.atlas.server import application
 from netloupe.atlas.sheets import typical
 from netloupe.atlas.store import Store
@@ -119,6 +120,21 @@ def test_statistics_against_plain_loops(pages: Pages, atlas: Path) -> None:
     assert columns["label"] == [
         None if d else ("cats" if c > g else "dogs") for c, g, d in zip(cats, dogs, columns["dead"], strict=True)
     ]
+
+
+def test_classes_of_fewer_than_five_images_are_never_preferred() -> None:
+    means = np.array([[9.0, 1.0], [2.0, 3.0], [1.0, 1.0], [np.nan, np.nan]])
+    peaks = SimpleNamespace(
+        maximum=np.array([9.0, 3.0]), mean=np.zeros(2), active=np.ones(2), low=np.zeros(2), high=np.ones(2),
+        counts=np.zeros((2, 32), int),
+    )  # fmt: skip
+    first, second = unit_rows(0, peaks, means, np.array([4, 5, 6, 0]))
+    assert (first["classes"], first["class_means"], first["class_counts"]) == ([1, 2], [2.0, 1.0], [5, 6])
+    assert first["selectivity"] == pytest.approx((2 - 1) / (2 + 1))
+    assert second["classes"] == [1, 2]
+    few = unit_rows(0, peaks, means, np.array([4, 5, 1, 0]))[0]
+    assert (few["classes"], few["selectivity"]) == ([1], None)  # nothing to compare it with
+    assert unit_rows(0, peaks, means, np.array([4, 4, 4, 0]))[0]["classes"] == []
 
 
 def test_tiles_show_the_patches(pages: Pages, atlas: Path) -> None:

@@ -6,17 +6,21 @@ import json
 import os
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 from atlas_helpers import tiny_network, write_photos
 from browser_helpers import all_of, chromium, needs_chromium, no_complaints, serving, until, webdriver
 from netloupe.atlas.build import build
 from netloupe.atlas.synthesis import Synthesis
 from netloupe.data.open import open_source
+from netloupe.data.sources import ImageSource, pixel_reader
 
 pytestmark = needs_chromium
 
@@ -54,7 +58,7 @@ def test_from_the_network_to_a_patch_and_its_photograph(browser: Any, address: s
     browser.get(address)
     shown(browser, "network")
     rows = until(lambda: all_of(browser, "#layers > li.layer"))
-    assert [row.get_attribute("data-layer") for row in rows] == ["conv1", "relu", "pool", "conv2", "fc"]
+    assert [row.get_attribute("data-layer") for row in rows] == ["conv1", "conv2", "fc"]
     assert "1 dead" in rows[0].text
     until(lambda: all_of(browser, ".layer[data-layer=conv2] .strip .tile"))[0].click()
     shown(browser, "unit")
@@ -141,6 +145,158 @@ def test_a_channel_shows_its_synthesized_image_and_facets(browser: Any, address:
     shown(browser, "unit")
     until(lambda: all_of(browser, "#patches > .patch"))
     assert not all_of(browser, "#synthesized")
+    no_complaints(browser)
+
+
+@pytest.fixture(scope="module")
+def unlabeled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an atlas of photographs without labels, of which the network takes some classes often."""
+    folder = write_photos(tmp_path_factory.mktemp("unlabeled") / "photos", 24, seed=3)
+    net, source = tiny_network(), open_source(folder)
+    logits = net(source_pixels(source))
+    with torch.no_grad():
+        net.module.fc.bias -= logits.mean(0)  # type: ignore[union-attr,operator]
+    build(net, source, folder.parent / "atlas", project=None, map_by=None)
+    yield from serving(folder.parent / "atlas")
+
+
+def source_pixels(source: ImageSource) -> Tensor:
+    return torch.stack([pixel_reader(source, (24, 32), 3)(i) for i in range(len(source))])
+
+
+def get_json(address: str, path: str) -> Any:
+    with urllib.request.urlopen(address + path) as answer:
+        return json.load(answer)
+
+
+def test_without_labels_channels_are_told_what_their_images_are_taken_for(browser: Any, unlabeled: str) -> None:
+    columns = get_json(unlabeled, "data/layer/conv2.json")
+    named = [c for c, count in enumerate(columns["count"]) if count is not None]
+    assert named
+    assert min(columns["count"][c] for c in named) >= 5
+    channel = named[0]
+    label, count = columns["label"][channel], columns["count"][channel]
+    browser.get(unlabeled + "#/layer/conv2?sort=channel")
+    shown(browser, "layer")
+    tile = until(lambda: all_of(browser, f"#tiles .tile[data-channel='{channel}'] .label"))[0]
+    assert tile.get_attribute("textContent") == f"taken for {label} ({count})"
+    browser.get(f"{unlabeled}#/unit/conv2:{channel}")
+    shown(browser, "unit")
+    facts = until(lambda: all_of(browser, ".facts"))[0].text
+    assert f"Prefers images taken for\n{label} ({count} images)" in facts
+    assert all_of(browser, "#classes-title")[0].text == "It prefers images taken for"
+    rows = all_of(browser, "#classes .bars li small")
+    assert min(int(row.text.split()[0]) for row in rows) >= 5
+    assert all_of(browser, "#patches .label")[0].text.endswith(".png")  # images are called by their names
+    no_complaints(browser)
+
+
+def test_output_units_bear_the_names_of_their_classes(browser: Any, unlabeled: str) -> None:
+    browser.get(unlabeled + "#/unit/fc:1")
+    shown(browser, "unit")
+    assert until(lambda: all_of(browser, "h1"))[0].text == "dog fc channel 1"
+    assert browser.title.startswith("dog (fc:1)")
+    facts = all_of(browser, ".facts")[0].text
+    assert "Answers for\ndog" in facts
+    assert "Prefers" not in facts
+    assert "Selectivity" not in facts
+    browser.get(unlabeled + "#/layer/fc?sort=channel")
+    shown(browser, "layer")
+    captions = until(lambda: all_of(browser, "#tiles .tile .label"))
+    assert [c.get_attribute("textContent") for c in captions] == ["cat", "dog", "<b>'owl'</b>", "eel"]
+    browser.get(unlabeled + "#/image/0")
+    shown(browser, "image")
+    links = until(lambda: all_of(browser, "#predictions a"))
+    found = {link.text: link.get_attribute("href").partition("#")[2] for link in links}
+    assert found == {name: f"/unit/fc:{i}" for i, name in enumerate(["cat", "dog", "<b>'owl'</b>", "eel"])}
+    browser.get(unlabeled + "#/images?class=1")
+    shown(browser, "images")
+    assert until(lambda: all_of(browser, "#class-unit"))[0].get_attribute("href").endswith("#/unit/fc:1")
+    no_complaints(browser)
+
+
+def test_layers_that_repeat_the_one_before_share_its_row(browser: Any, unlabeled: str) -> None:
+    layers = get_json(unlabeled, "data/network.json")["layers"]
+    units = {
+        layer["name"]: [u["patches"] for u in get_json(unlabeled, f"data/units/{layer['name']}/0.json")["units"]]
+        for layer in layers
+    }
+    same = [
+        all(
+            [p["image"] for p in a] == [p["image"] for p in b] for a, b in zip(units["conv1"], units[name], strict=True)
+        )
+        for name in ("relu", "pool")
+    ]
+    assert same == [True, True]
+    assert [layer["repeats"] for layer in layers] == [None, "conv1", "conv1", None, None]
+    browser.get(unlabeled)
+    shown(browser, "network")
+    rows = until(lambda: all_of(browser, "#layers > li.layer"))
+    assert [row.get_attribute("data-layer") for row in rows] == ["conv1", "conv2", "fc"]
+    assert [link.text for link in all_of(browser, ".again a")] == ["relu", "pool"]
+    all_of(browser, ".again a")[1].click()
+    until(lambda: browser.current_url.endswith("#/layer/pool"))
+    assert "null" not in all_of(browser, "#view")[0].text
+
+
+def test_the_order_and_the_filter_stay_from_layer_to_layer_and_unit_to_unit(browser: Any, address: str) -> None:
+    browser.get(address + "#/layer/conv2?sort=selectivity&filter=cats")
+    shown(browser, "layer")
+    until(lambda: all_of(browser, "#tiles .tile"))
+    listed = [int(t.get_attribute("data-channel")) for t in all_of(browser, "#tiles .tile:not([hidden])")]
+    assert 2 < len(listed) < 70
+    assert listed != sorted(listed)
+    all_of(browser, f"#tiles .tile[data-channel='{listed[1]}']")[0].click()
+    shown(browser, "unit")
+    keys(browser, "\ue014")  # right arrow
+    until(lambda: f"#/unit/conv2:{listed[2]}?" in browser.current_url)
+    keys(browser, "\ue012")
+    until(lambda: f"#/unit/conv2:{listed[1]}?" in browser.current_url)
+    shown(browser, "unit")
+    keys(browser, "\ue012")
+    until(lambda: f"#/unit/conv2:{listed[0]}?" in browser.current_url)
+    until(lambda: all_of(browser, "a[rel=up]") and not all_of(browser, "a[rel=prev]"))
+    keys(browser, "u")
+    until(lambda: browser.current_url.endswith("#/layer/conv2?sort=selectivity&filter=cats"))
+    shown(browser, "layer")
+    until(lambda: all_of(browser, "#tiles .tile"))
+    keys(browser, "\ue012")
+    until(lambda: browser.current_url.endswith("#/layer/pool?sort=selectivity&filter=cats"))
+    no_complaints(browser)
+
+
+def test_a_filter_that_no_channel_passes_says_so(browser: Any, address: str) -> None:
+    browser.get(address + "#/layer/conv2?filter=dgos")
+    shown(browser, "layer")
+    empty = until(lambda: all_of(browser, "#none"))[0]
+    until(
+        lambda: "No channel of conv2 prefers a class with “dgos” in its name. The nearest name is dogs." in empty.text
+    )
+    all_of(browser, "#none button")[0].click()
+    until(lambda: not empty.is_displayed())
+    assert len(all_of(browser, "#tiles .tile:not([hidden])")) == 70
+
+
+def test_search_finds_images_by_name_and_answers_before_enter(browser: Any, unlabeled: str) -> None:
+    browser.get(unlabeled)
+    shown(browser, "network")
+    box = all_of(browser, "#goto")[0]
+
+    def answers(text: str) -> list[str]:
+        box.clear()
+        box.send_keys(text)
+        until(lambda: all_of(browser, "#goto-list li") and "Looking" not in all_of(browser, "#goto-list")[0].text)
+        return [row.text.replace("\n", " | ") for row in all_of(browser, "#goto-list li")]
+
+    assert answers("p07") == ["p07.png | image 7"]
+    assert answers("dog") == ["dog | images of the class", "dog | fc:1"]
+    many = answers(".png")
+    assert len(many) == 9
+    assert many[-1] == "There are more images of such a name."
+    assert answers("zebra") == ["Nothing here is called “zebra”."]
+    box.clear()
+    box.send_keys("p11\ue007")
+    until(lambda: browser.current_url.endswith("#/image/11"))
     no_complaints(browser)
 
 

@@ -172,19 +172,39 @@ def test_a_class_is_found_by_name(browser: Any, address: str, folder: Path) -> N
     owls = sorted(i for i in range(COUNT) if source.label(i) == 2)
     until(lambda: sorted(run(browser, "netloupe.map.highlighted()")) == owls)
     assert len(owls) == 10
-    assert "10 images labeled so" in all_of(browser, "#found")[0].text
+    assert "10 images of owls & eels" in all_of(browser, "#found")[0].text
     assert "find=OWL" in browser.current_url
     all_of(browser, "#select-found")[0].click()
     until(lambda: sorted(run(browser, "netloupe.map.selected()")) == owls)
     until(lambda: "owls & eels" in all_of(browser, "#group-labels")[0].text)
+    # the group is in the address
+    until(lambda: "group=found" in browser.current_url)
+    opened(browser, address, "?" + browser.current_url.partition("?")[2])
+    until(lambda: sorted(run(browser, "netloupe.map.selected()")) == owls)
+    all_of(browser, "#clear")[0].click()
+    until(lambda: "group=found" not in browser.current_url)
     field = all_of(browser, "#map-find")[0]
     field.clear()
     field.send_keys("dgos")
-    until(lambda: "No class is called “dgos”" in all_of(browser, "#found")[0].text)
+    until(lambda: "No class has “dgos” in its name" in all_of(browser, "#found")[0].text)
     assert run(browser, "netloupe.map.highlighted()") == []
     all_of(browser, "#near")[0].click()
     until(lambda: len(run(browser, "netloupe.map.highlighted()")) == 10)
     assert run(browser, "document.getElementById('map-find').value") == "dogs"
+    no_complaints(browser)
+
+
+def test_a_map_that_was_left_is_let_go_of(browser: Any, address: str) -> None:
+    opened(browser, address)
+    run(browser, "void (window.gone = new WeakRef(document.getElementById('map')))")
+    all_of(browser, "#sections a[data-section=images]")[0].click()
+    until(lambda: all_of(browser, "#view[data-view=images] #images"))
+
+    def collected() -> bool:
+        browser.execute_cdp_cmd("HeapProfiler.collectGarbage", {})
+        return bool(run(browser, "window.gone.deref() === undefined && window.netloupe?.map === undefined"))
+
+    until(collected)
     no_complaints(browser)
 
 

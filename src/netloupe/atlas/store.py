@@ -19,7 +19,7 @@ from netloupe.core.errors import StoreError, first_line
 from netloupe.core.files import write_atomically
 from netloupe.core.identity import Identity
 
-FORMAT = 4
+FORMAT = 5
 _MARK = "atlas.json"
 _JOURNAL = "journal.json"
 

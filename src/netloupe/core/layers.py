@@ -259,6 +259,14 @@ class Layers(Mapping[str, Layer]):
         (name, *others) = sorted(self._whole.answer.by) or [UNNAMED]
         return None if others else self._all.get(name)
 
+    def answers(self) -> Layers:
+        """Those whose channels are the logits: what gives these, and what follows it with as many channels."""
+        giver = self.classifier()
+        if giver is None:
+            return self.where(lambda layer: False)
+        ends = self._from_to(self._places([giver.name])[0], len(self._whole.layers))
+        return ends.where(lambda layer: layer.channels == giver.channels)
+
     def last_map(self) -> Layer:
         """The last map before the features; where these are one, what the last layer with weights before them reads.
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from netloupe.core.receptive_field import ReceptiveField
 
 CLASSES_KEPT = 8
+LEAST = 5  # images of a class that a channel is said to prefer; fewer say nothing of the class
 
 _PER_ROW = 3  # patches in a row of a tile
 _PATCH = (TILE_SIDE - _PER_ROW + 1) // _PER_ROW  # 39 px, one px apart
@@ -55,14 +56,46 @@ class Units(Part):
 
     def about(self, making: Making) -> About:
         layers = []
-        for i in range(len(making.layers)):
+        answers = making.net.layers.answers()
+        repeats = self._repeats(making)
+        for i, name in enumerate(making.layers):
             rows = self.store.rows("units", f"layer = {i}", ["channel", "strength", "dead"])
             rows.sort(key=lambda row: row["channel"])
             dead = np.array([row["dead"] for row in rows])
             strength = np.array([row["strength"] for row in rows])
-            layers.append({"dead": int(dead.sum()), "typical": typical(strength, dead)})
+            layers.append(
+                {
+                    "dead": int(dead.sum()),
+                    "typical": typical(strength, dead),
+                    "classes": name in answers,
+                    "repeats": repeats[i],
+                }
+            )
         tile = {"columns": TILE_COLUMNS, "size": TILE_SIDE}
         return About({"units_per_block": UNITS_PER_BLOCK, "tile": tile}, layers)
+
+    def _repeats(self, making: Making) -> list[str | None]:
+        """For each layer the earlier one that it repeats: it has no weights, and its channels the same images."""
+        found: list[str | None] = []
+        shown: dict[int, list[int]] = {}
+        first = ""
+        for i, name in enumerate(making.layers):
+            layer = making.net.layers[name]
+            own = self._images_of(i)
+            again = bool(found) and not layer.is_weighted and _agree(own, shown)
+            again = again and layer.channels == making.net.layers[first].channels
+            found.append(first if again else None)
+            if not again:
+                first, shown = name, own
+        return found
+
+    def _images_of(self, layer: int) -> dict[int, list[int]]:
+        """Channel -> the images of its patches, best first, of those that have some."""
+        rows = self.store.rows("patches", f"layer = {layer}", ["channel", "rank", "image"])
+        images: dict[int, list[int]] = {}
+        for row in sorted(rows, key=lambda row: (row["channel"], row["rank"])):
+            images.setdefault(row["channel"], []).append(row["image"])
+        return images
 
     def resources(self) -> Sequence[Resource]:
         return [
@@ -77,12 +110,13 @@ class Units(Part):
         return found
 
     def _columns(self, layer: int) -> dict[str, Any]:
-        columns = ["channel", "strength", "mean", "sparsity", "selectivity", "dead", "classes"]
+        columns = ["channel", "strength", "mean", "sparsity", "selectivity", "dead", "classes", "class_counts"]
         rows = sorted(self.store.rows("units", f"layer = {layer}", columns), key=lambda r: r["channel"])
         best = [r["classes"][0] if r["classes"] and not r["dead"] else None for r in rows]
+        counts = [None if c is None else r["class_counts"][0] for c, r in zip(best, rows, strict=True)]
         named = {name: [r[name] for r in rows] for name in ("strength", "mean", "sparsity", "selectivity", "dead")}
         name = self._layers[layer]["name"]
-        return {"name": name, **named, "class": best, "label": [self.label(c) for c in best]}
+        return {"name": name, **named, "class": best, "label": [self.label(c) for c in best], "count": counts}
 
     def _units(self, layer: int, number: int) -> dict[str, Any] | None:
         where = block_of(layer, number)
@@ -119,6 +153,12 @@ class Units(Part):
         }
 
 
+def _agree(some: Mapping[int, list[int]], others: Mapping[int, list[int]]) -> bool:
+    """Whether the channels that are in both, one or more, have the same images in the same order."""
+    both = some.keys() & others.keys()
+    return bool(both) and all(some[channel] == others[channel] for channel in both)
+
+
 def block_of(layer: int, number: int) -> str:
     """The SQL condition for the channels of a block."""
     first = number * UNITS_PER_BLOCK
@@ -143,10 +183,12 @@ def selectivity(means: np.ndarray) -> np.ndarray:
 def unit_rows(layer: int, peaks: Any, class_means: np.ndarray, class_counts: np.ndarray) -> list[dict[str, Any]]:
     """The rows of table `units` for one layer: statistics of the peak activation, and the classes preferred.
 
-    class_means (classes, C) with NaN where class_counts (classes,) is zero.
+    class_means (classes, C) with NaN where class_counts (classes,) is zero. Classes of fewer than LEAST images are left
+    out, of the selectivity too: of one image the mean says nothing about a class.
     """
+    class_means = np.where(class_counts[:, None] < LEAST, np.nan, class_means)
     order = np.argsort(np.where(np.isnan(class_means), -np.inf, -0.0 + class_means), axis=0, kind="stable")[::-1]
-    kept = min(CLASSES_KEPT, int((class_counts > 0).sum()))
+    kept = min(CLASSES_KEPT, int((class_counts >= LEAST).sum()))
     best = order[:kept].T  # (C, kept)
     columns = {
         "strength": peaks.maximum,

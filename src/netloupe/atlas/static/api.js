@@ -56,7 +56,8 @@ let prepared = null;
 
 /** data/network.json and what follows from it:
  *  `byName` (layers by name), `classes` (those of the images' labels), `comparable` (whether these are the network's own),
- *  `gaps` (skipped images by number: they keep theirs), `ids` (one more than the highest number of an image). */
+ *  `gaps` (skipped images by number: they keep theirs), `ids` (one more than the highest number of an image),
+ *  `output` (the layer whose channels are the classes, null where the atlas shows none). */
 export async function getNetwork() {
   const network = await json("data/network.json");
   version = network.version ?? null;
@@ -73,6 +74,7 @@ function prepare(network) {
     byName: new Map(network.layers.map((layer, index) => [layer.name, { ...layer, index }])),
     classes: network.source_classes ?? network.labels ?? [],
     comparable: (network.source_classes ?? null) === null,
+    output: network.layers.findLast((layer) => layer.classes) ?? null,
     gaps,
     ids,
   };

@@ -41,7 +41,7 @@ export function receptiveField(field) {
 
 export const networkHash = () => "#/";
 export const layerHash = (name, query = {}) => withQuery(`#/layer/${encodeURIComponent(name)}`, query);
-export const unitHash = (name, channel) => `#/unit/${encodeURIComponent(name)}:${channel}`;
+export const unitHash = (name, channel, query = {}) => withQuery(`#/unit/${encodeURIComponent(name)}:${channel}`, query);
 export const imageHash = (id) => `#/image/${id}`;
 export const imagesHash = (query = {}) => withQuery("#/images", query);
 

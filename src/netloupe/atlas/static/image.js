@@ -4,7 +4,7 @@ import { NotFound, getImage, getRowsOf, mapsUrl } from "./api.js";
 import { facts, h } from "./dom.js";
 import { count, imageHash, layerHash, number, percent, unitHash } from "./format.js";
 import { pageOf } from "./images.js";
-import { bars, classHref, cut, isRight, pager, photo, thumbnail } from "./pieces.js";
+import { bars, called, classHref, cut, isRight, outputHref, pager, photo, thumbnail } from "./pieces.js";
 
 export async function imageView({ name: text, network }) {
   const id = /^\d+$/.test(text) ? Number(text) : network.ids;
@@ -18,16 +18,16 @@ export async function imageView({ name: text, network }) {
   const rows = await getRowsOf(network, [...features, ...pixels].map((neighbor) => neighbor.id));
   return {
     section: "images",
-    title: `Image ${id}`,
+    title: called(image),
     node: [
       h("header", { class: "opening" },
         pager("Images", {
           prev: beside(network, id, -1), up: { href: pageOf(id), text: "images" }, next: beside(network, id, 1),
         }),
-        h("h1", {}, image.label ?? `Image ${id}`),
+        h("h1", {}, called(image)),
         facts([
-          ["Number", image.label === null ? null : String(id)],
-          ["File", image.name],
+          ["Number", String(id)],
+          ["Name", image.label === null ? null : image.name],
           ["Height × width", image.size.map(count).join(" × ")],
           ["Label", image.label === null ? "none" : null],
         ])),
@@ -57,7 +57,7 @@ function beside(network, id, step) {
 
 function predictions(network, image) {
   return bars(image.top.map((guess) => ({
-    name: guess.label, href: network.comparable ? classHref(network, guess.index) : null,
+    name: guess.label, href: outputHref(network, guess.index) ?? (network.comparable ? classHref(network, guess.index) : null),
     value: guess.probability, text: percent(guess.probability),
     mark: isRight(network, { label: image.label, prediction: guess.label }) ? " ✓ correct" : null })), 1);
 }

@@ -3,7 +3,7 @@
 import { NotFound, filterImageRows, getImageRows } from "./api.js";
 import { h } from "./dom.js";
 import { count, counted, imagesHash } from "./format.js";
-import { pager, thumbnail } from "./pieces.js";
+import { outputHref, pager, thumbnail } from "./pieces.js";
 
 const PER_PAGE = 60;
 
@@ -40,8 +40,10 @@ export async function imagesView({ query, network, say }) {
         h("h1", {}, title),
         h("p", { class: "lead" }, summary(network, index, total), pages > 1 && ` Page ${page} of ${count(pages)}.`)),
       h("div", { class: "bar-line" }, classChoice(network, index),
+        index !== null && network.comparable && outputHref(network, index) !== null && h("a", { id: "class-unit", href: outputHref(network, index) },
+          `Its unit, ${network.output.name}:${index}`),
         index !== null && h("a", { href: imagesHash() }, "Show all images")),
-      total === 0 ? h("p", { class: "notice" }, "No image is of this class, and none was taken for it.")
+      total === 0 ? h("p", { class: "notice" }, network.labeled ? "No image is of this class, and none was taken for it." : "No image was taken for this class.")
         : h("div", { id: "images", class: "thumbnails" }, rows.map((row) => thumbnail(network, row))),
       turn() && h("footer", { class: "closing" }, turn()),
     ],
@@ -56,7 +58,8 @@ function ofClass(network, index) {
 
 function summary(network, index, total) {
   if (index === null) return `${counted(total, "image")} from “${network.source}”.`;
-  return `${counted(total, "image")} ${network.comparable ? "of this class or taken for it" : "of this class"}.`;
+  const how = !network.labeled ? "taken for this class" : network.comparable ? "of this class or taken for it" : "of this class";
+  return `${counted(total, "image")} ${how}.`;
 }
 
 function classChoice(network, index) {

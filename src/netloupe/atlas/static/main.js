@@ -1,4 +1,5 @@
 // The router: reads the address after #, asks the view for its content, and shows it.
+// What a view returns: {title, section, node: its elements, leave: what it lets go of once another is shown, if anything}.
 
 import { FetchError, NotFound, getNetwork } from "./api.js";
 import { h } from "./dom.js";
@@ -22,6 +23,7 @@ const status = document.getElementById("status");
 const scrolls = new Map(); // where a page was left, for going back to it
 let shown = null; // the address that is on display
 let turn = 0; // counts navigations, so that a slow answer does not replace a later page
+let leave = () => {}; // of the view on display
 
 function parse(hash) {
   const address = hash.replace(/^#/, "");
@@ -92,7 +94,9 @@ async function show() {
   const slow = setTimeout(() => { status.textContent = "Loading …"; }, 250);
   const page = await content(route);
   clearTimeout(slow);
-  if (mine !== turn) return;
+  if (mine !== turn) { page.leave?.(); return; }
+  leave();
+  leave = page.leave ?? (() => {});
   status.textContent = "";
   shown = route.address;
   history.replaceState({ visited: true }, "", location.href);

@@ -19,7 +19,7 @@ export async function mapView({ query, network, setQuery }) {
   if (!network.map || network.map.spaces.length === 0) return { section: "map", title: "Map", node: empty(network) };
   const view = new MapView(network, await getMap(), query, setQuery);
   view.scene.times.opened = opened;
-  return { section: "map", title: "Map", node: view.nodes };
+  return { section: "map", title: "Map", node: view.nodes, leave: () => view.leave() };
 }
 
 function empty({ map }) {
@@ -43,6 +43,7 @@ class MapView {
     };
     this.lassoing = false;
     this.polygon = readPolygon(query.get("lasso"));
+    this.sharing = this.polygon === null && query.get("group") === "found"; // the group is what the search names
     this.members = [];
     this.turn = 0; // counts groups, so that a slow answer does not fill the panel of a later one
     this.build();
@@ -84,7 +85,7 @@ class MapView {
       this.moved();
     } }, text);
     this.frame = h("div", { id: "map-frame" }, this.canvas, this.legend, this.card,
-      h("div", { id: "map-zoom" }, zoom("zoom-in", "+", "Zoom in", 1.6), zoom("zoom-out", "−", "Zoom out", 1 / 1.6), zoom("zoom-all", "all", "Show all", null)));
+      h("div", { id: "map-zoom" }, zoom("zoom-in", "+", "Zoom in", 1.6), zoom("zoom-out", "−", "Zoom out", 1 / 1.6), zoom("zoom-all", "Show all", "Show all", null)));
     this.bar = h("div", { class: "bar-line", id: "map-bar" }, this.choices());
     this.nodes = [h("h1", { class: "quiet" }, "Map"), this.bar, h("div", { id: "map-body" }, this.frame, this.panel), this.about()];
   }
@@ -125,9 +126,19 @@ class MapView {
       lasso: (path, done) => this.draw(path, done),
       escape: () => (this.lassoing ? this.setLassoing(false) : this.clear()),
     });
-    new ResizeObserver(() => { if (canvas.isConnected) scene.resize(this.frame.clientWidth, this.frame.clientHeight); }).observe(this.frame);
-    const themes = new MutationObserver(() => (canvas.isConnected ? scene.request() : themes.disconnect()));
-    themes.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
+    this.sizes = new ResizeObserver(() => { if (canvas.isConnected) scene.resize(this.frame.clientWidth, this.frame.clientHeight); });
+    this.sizes.observe(this.frame);
+    this.themes = new MutationObserver(() => scene.request());
+    this.themes.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
+  }
+
+  /** Lets go of all that would keep it after another view is shown. */
+  leave() {
+    this.sizes.disconnect();
+    this.themes.disconnect();
+    clearTimeout(this.later);
+    this.turn += 1;
+    if (window.netloupe?.map === this.exposed) delete window.netloupe.map;
   }
 
   choose(key, value) {
@@ -168,7 +179,7 @@ class MapView {
     const names = (byLabel ? network.classes : network.labels) ?? [];
     this.lit = null;
     this.found.replaceChildren();
-    if (text === "") { this.dim(); return; }
+    if (text === "") { this.shared(); return; }
     const lower = names.map((name) => name.toLowerCase());
     const whole = lower.flatMap((name, index) => (name === text ? [index] : []));
     const indices = new Set(whole.length > 0 ? whole : lower.flatMap((name, index) => (name.includes(text) ? [index] : [])));
@@ -176,11 +187,18 @@ class MapView {
     if (indices.size > 0) this.lit = Uint8Array.from(classes, (index) => (indices.has(index) ? 1 : 0));
     const lit = this.lit === null ? 0 : this.lit.reduce((sum, one) => sum + one, 0);
     const near = indices.size === 0 ? nearest(text, names) : null;
-    this.found.append(indices.size === 0 ? `No class is called “${chosen.find.trim()}”. ` : `${counted(lit, "image")} ${byLabel ? "labeled" : "taken for"} so. `);
-    if (near !== null) this.found.append(this.link("near", near, () => { this.search.value = near; this.choose("find", near); }));
-    if (lit > 0) this.found.append(this.link("select-found", "What do they share?", () => this.select([...this.lit.keys()].filter((place) => this.lit[place] === 1), null)));
-    this.dim();
+    this.found.append(indices.size === 0 ? `No class has “${chosen.find.trim()}” in its name. ` : foundText(lit, byLabel, [...indices].map((index) => names[index])));
+    if (near !== null) this.found.append("The nearest name is ", this.link("near", near, () => { this.search.value = near; this.choose("find", near); }), ".");
+    if (lit > 0) this.found.append(this.link("select-found", "What do they share?", () => { this.sharing = true; this.shared(); this.remember(); }));
+    this.shared();
     scene.request();
+  }
+
+  /** Shows the group of what the search names, where that was asked for. */
+  shared() {
+    if (this.sharing && this.lit !== null) this.select([...this.lit.keys()].filter((place) => this.lit[place] === 1), null);
+    else if (this.sharing) this.clear();
+    this.dim();
   }
 
   link(id, text, action) { return h("button", { type: "button", class: "plain", id, onclick: action }, text); }
@@ -205,6 +223,7 @@ class MapView {
     this.setLassoing(false);
     if (corners === null) { this.clear(); return; }
     this.polygon = thinned(corners, 4 / this.camera.scale);
+    this.sharing = false;
     this.showMembers();
     this.remember();
   }
@@ -232,6 +251,7 @@ class MapView {
 
   clear() {
     this.turn += 1;
+    this.sharing = false;
     [this.polygon, this.members, this.group] = [null, [], null];
     this.scene.outline = null;
     this.panel.hidden = true;
@@ -261,7 +281,8 @@ class MapView {
     const { space, color, show, find } = this.chosen;
     this.setQuery({
       space: space === this.map.spaces[0].name ? null : space, color: color === "none" ? null : color,
-      show: show === "dots" ? show : null, find, lasso: this.polygon === null ? null : this.polygon.flat().join("."),
+      show: show === "dots" ? show : null, find, group: this.sharing ? "found" : null,
+      lasso: this.polygon === null ? null : this.polygon.flat().join("."),
       at: whole ? null : `${Math.round(x)},${Math.round(y)},${Number(zoom.toPrecision(4))}`,
     });
   }
@@ -318,7 +339,7 @@ class MapView {
   expose() {
     const { scene, map, camera } = this;
     const ids = (places) => Array.from(places, (place) => map.ids[place]);
-    window.netloupe = { map: {
+    this.exposed = {
       count: map.count,
       get times() { return { first: scene.times.first, sharp: scene.times.sharp }; },
       get visible() { return scene.visible; },
@@ -330,8 +351,15 @@ class MapView {
       group: () => this.group,
       where: (id) => { const place = map.ids.indexOf(id); return camera.toPage(scene.space.x[place], scene.space.y[place]); },
       pan: (seconds, radius) => scene.pan(seconds, radius),
-    } };
+    };
+    window.netloupe = { map: this.exposed };
   }
+}
+
+/** How many images the search names, and by which classes. */
+function foundText(images, labeled, names) {
+  const which = names.length === 1 ? names[0] : `one of ${counted(names.length, "class", "classes")}`;
+  return `${counted(images, "image")} ${labeled ? "of" : "taken for"} ${which}. `;
 }
 
 const swatch = (color) => h("span", { class: "swatch", style: { background: color }, "aria-hidden": "true" });

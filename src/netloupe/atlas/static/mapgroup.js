@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { count, counted, imageHash, percent } from "./format.js";
 import { NONE, getFeatureRows } from "./mapdata.js";
-import { bars, classHref, photo, tile } from "./pieces.js";
+import { bars, nameHref, outputHref, photo, tile } from "./pieces.js";
 
 const CLASSES = 6;
 const CHANNELS = 8;
@@ -114,13 +114,13 @@ export async function showGroup(panel, { network, map, sprites, places, clear, g
   const taken = classShares(map.predictions, places);
   panel.replaceChildren(
     h("div", { class: "bar-line" }, h("h2", { id: "group-title", tabindex: -1 }, counted(places.length, "image")),
-      h("button", { type: "button", id: "clear", class: "plain", onclick: clear }, "clear")),
+      h("button", { type: "button", id: "clear", class: "plain", onclick: clear }, "Close")),
     ...(places.length === 0 ? [h("p", { class: "note" }, "No image lies inside the line.")] : [
       h("div", { class: "group-head" }, mean,
         h("p", { class: "note" }, "The mean of their pixels.",
           right && h("span", { id: "group-right" }, ` ${percent(right.share)} of them are taken for what they are, of all images ${percent(right.all)}.`))),
-      ...classList("Labels", "group-labels", labeled, network.classes, (index) => classHref(network, index)),
-      ...classList("Taken for", "group-predictions", taken, network.labels ?? [], (index) => (network.comparable ? classHref(network, index) : null)),
+      ...classList("Labels", "group-labels", labeled, network.classes, (index) => nameHref(network, index)),
+      ...classList("Taken for", "group-predictions", taken, network.labels ?? [], (index) => outputHref(network, index) ?? (network.comparable ? nameHref(network, index) : null)),
       h("h3", {}, "Channels that stand out"), channels,
       h("h3", {}, "Images"), members(network, map, places)]));
   panel.hidden = false;

@@ -19,7 +19,8 @@ export function networkView({ query, network }) {
           h("h2", { id: "layers-title" }, "Layers"),
           h("nav", { class: "choices", "aria-label": "Show layers as" },
             modes.map(([text, href, chosen]) => h("a", { href, "aria-current": chosen && "true" }, text)))),
-        h("ol", { id: "layers", class: list ? "list" : "strips" }, network.layers.map((layer, index) => row(network, layer, index, list)))),
+        h("ol", { id: "layers", class: list ? "list" : "strips" }, list ? network.layers.map((layer, index) => row(network, layer, index, list))
+          : folded(network.layers).map(([layer, index, again]) => row(network, layer, index, list, again)))),
       skipped(network),
       provenance(network),
     ],
@@ -39,12 +40,33 @@ function about(network) {
     ["Images swept", `${count(network.images)} (${network.source})`],
     ["Accuracy", accuracy && `${percent(accuracy.top1)}, in the top five ${percent(accuracy.top5)}`],
     ["Projections", projections.rule ?? projections.missing],
-    ["Classes", network.labels && network.labels.length > 0 ? count(network.labels.length) : null],
+    ["Classes", network.labels && network.labels.length > 0 ? classes(network) : null],
     ["Made", new Date(network.created).toLocaleDateString("en-US", { year: "numeric", month: "long", day: "numeric" })],
   ];
 }
 
-function row(network, layer, index, list) {
+function classes({ labels, output }) {
+  const text = count(labels.length);
+  return output === null ? text : h("a", { href: layerHash(output.name, { sort: "channel" }) }, text);
+}
+
+/** [layer, its place, those right after it whose pictures would repeat its own]. */
+function folded(layers) {
+  const rows = [];
+  layers.forEach((layer, index) => {
+    if (layer.repeats && rows.at(-1)?.[0].name === layer.repeats) rows.at(-1)[2].push(layer);
+    else rows.push([layer, index, []]);
+  });
+  return rows;
+}
+
+function repeating(again) {
+  if (again.length === 0) return null;
+  const links = again.map(({ name }) => h("a", { href: layerHash(name) }, name));
+  return h("p", { class: "note again" }, "The same images in ", links.flatMap((link, i) => (i === 0 ? [link] : [i === links.length - 1 ? " and " : ", ", link])), ".");
+}
+
+function row(network, layer, index, list, again = []) {
   const sees = receptiveField(layer.receptive_field);
   return h("li", { class: "layer", "data-layer": layer.name },
     h("div", { class: "layer-line" },
@@ -54,7 +76,8 @@ function row(network, layer, index, list) {
       h("span", { class: "shape" }, shape(layer.shape)),
       h("span", { class: "sees" }, sees && [fieldGlyph(network, layer.receptive_field), ` sees ${sees}`]),
       h("span", { class: "dead-count" }, layer.dead > 0 ? `${count(layer.dead)} dead` : null)),
-    list ? null : h("div", { class: "strip" }, layer.typical.map((channel) => tile(network, layer, channel))));
+    list ? null : h("div", { class: "strip" }, layer.typical.map((channel) => tile(network, layer, channel))),
+    repeating(again));
 }
 
 function skipped({ skipped: files }) {
@@ -68,12 +91,15 @@ function provenance({ provenance: entries }) {
   if (!entries || Object.keys(entries).length === 0) return null;
   return h("details", { id: "provenance", class: "more" },
     h("summary", {}, "How this atlas was made"),
-    facts(Object.entries(entries).map(([term, value]) => [term, flat(value)])));
+    facts(Object.entries(entries).filter(([, value]) => !vacant(value)).map(([term, value]) => [term, flat(value)])));
 }
 
-/** Nested values on one line: "torch 2.6.0, netloupe 0.1.0". */
+/** Whether a value says nothing. */
+const vacant = (value) => value === null || value === "" || (typeof value === "object" && Object.values(value).every(vacant));
+
+/** Nested values on one line, without those that say nothing: "torch 2.6.0, netloupe 0.1.0". */
 function flat(value) {
   if (Array.isArray(value)) return value.map(flat).join(" ");
   if (value === null || typeof value !== "object") return String(value);
-  return Object.entries(value).map(([key, inner]) => `${key} ${flat(inner)}`).join(", ");
+  return Object.entries(value).filter(([, inner]) => !vacant(inner)).map(([key, inner]) => `${key} ${flat(inner)}`).join(", ");
 }

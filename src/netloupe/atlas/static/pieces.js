@@ -23,12 +23,13 @@ export function cut(url, size, column, row) {
 }
 
 /** A channel as the mosaic of its nine best patches, or as its synthesized image, linked to its unit. */
-export function tile(network, layer, channel, { captions = [], dead = false, synthesized = false } = {}) {
+export function tile(network, layer, channel, { captions = [], dead = false, synthesized = false, query = {} } = {}) {
   const { columns, size } = network.tile;
   const place = channel % network.units_per_block;
   const url = (synthesized ? synthesisUrl : tilesUrl)(layer.name, Math.floor(channel / network.units_per_block));
-  const name = `${layer.name}, channel ${channel}${dead ? ", dead" : ""}`;
-  return h("a", { class: dead ? "tile dead" : "tile", href: unitHash(layer.name, channel), "data-channel": channel, title: name,
+  const meaning = standsFor(network, layer, channel);
+  const name = `${layer.name}, channel ${channel}${meaning === null ? "" : `, ${meaning}`}${dead ? ", dead" : ""}`;
+  return h("a", { class: dead ? "tile dead" : "tile", href: unitHash(layer.name, channel, query), "data-channel": channel, title: name,
     "aria-label": [name, ...captions.slice(1)].join(", ") },
     dead ? h("span", { class: "cut missing" }, "dead") : cut(url, size, place % columns, Math.floor(place / columns)),
     captions.length === 0 ? null
@@ -91,17 +92,15 @@ export function isRight(network, image) {
   return image.label === image.prediction;
 }
 
-/** What to call an image: its label, otherwise what the network took it for, otherwise its file. */
-export function called(image) {
-  return image.label ?? (image.prediction === null ? image.name : `seen as ${image.prediction}`);
-}
+/** What to call an image: its label, otherwise its name. */
+export const called = (image) => image.label ?? image.name;
 
 function prediction(network, image) {
   const chance = percent(image.probability);
   if (image.prediction === null) return null;
   if (isRight(network, image)) return [h("b", { class: "right" }, "✓"), ` ${chance}`];
   if (isRight(network, image) === false) return [h("b", { class: "wrong" }, "✗"), ` ${image.prediction}, ${chance}`];
-  return image.label === null ? chance : `seen as ${image.prediction}, ${chance}`;
+  return `taken for ${image.prediction}, ${chance}`;
 }
 
 /** An image of a grid, linked to its page; `note` replaces the prediction. */
@@ -113,15 +112,15 @@ export function thumbnail(network, image, note = null) {
       h("span", { class: "value" }, note ?? prediction(network, image))));
 }
 
-/** Rows of [name, value, text, note], each with a bar as long as its value; the longest stands for `full`. */
+/** Rows of {name, href, value, text, note, noteHref, mark}, each with a bar as long as its value; the longest stands for `full`. */
 export function bars(rows, full) {
-  return h("ul", { class: "bars" }, rows.map(({ name, href, value, text, note, mark }) =>
+  return h("ul", { class: "bars" }, rows.map(({ name, href, value, text, note, noteHref, mark }) =>
     h("li", {},
       h("span", { class: "name" }, href === null ? name : h("a", { href }, name), mark && h("em", {}, mark)),
       h("span", { class: "track" },
         h("span", { class: "bar", style: { width: `${full > 0 ? (100 * Math.max(0, value)) / full : 0}%` } })),
       h("span", { class: "amount" }, text),
-      note && h("small", {}, note))));
+      note && h("small", {}, noteHref ? h("a", { href: noteHref }, note) : note))));
 }
 
 /** Links to the previous, upper and next page; each is {href, text} or null. The arrow keys follow them. */
@@ -142,6 +141,21 @@ export function fieldGlyph(network, field) {
     svg("rect", { width, height, fill: "none", stroke: "currentColor", "stroke-width": unit, opacity: 0.45 }),
     svg("rect", { x: (width - wide) / 2, y: (height - tall) / 2, width: wide, height: tall, fill: "currentColor", opacity: 0.75 }));
 }
+
+/** The class that a channel stands for; null where it is no output of the network. */
+export function standsFor(network, layer, channel) {
+  if (!layer.classes) return null;
+  const name = network.labels?.[channel] ?? String(channel);
+  return name === String(channel) ? `class ${channel}` : name;
+}
+
+/** The link to the unit that stands for class `index` of the network; null where the atlas shows none. */
+export const outputHref = (network, index) =>
+  (network.output !== null && index !== null && index < network.output.shape[0] ? unitHash(network.output.name, index) : null);
+
+/** The link of the name of class `index` of the images: to its unit, or where the network has none, to its images. */
+export const nameHref = (network, index) =>
+  (network.comparable ? outputHref(network, index) : null) ?? classHref(network, index);
 
 /** The link to the images of class `index`, or null where the label is not among the classes. */
 export const classHref = (network, index) =>

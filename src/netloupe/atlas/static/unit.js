@@ -4,11 +4,11 @@ import { NotFound, getLayer, getRowsOf, getUnit } from "./api.js";
 import { histogram } from "./chart.js";
 import { facts, h } from "./dom.js";
 import { count, counted, imageHash, layerHash, number, percent, receptiveField, unitHash } from "./format.js";
-import { findLayer } from "./layer.js";
-import { bars, called, classHref, crop, likeness, pager, photo, projection } from "./pieces.js";
+import { findLayer, listed, meant } from "./layer.js";
+import { bars, called, classHref, crop, likeness, nameHref, pager, photo, projection, standsFor } from "./pieces.js";
 import { synthesized } from "./synthesized.js";
 
-export async function unitView({ name: address, network }) {
+export async function unitView({ name: address, query, network }) {
   const colon = address.lastIndexOf(":");
   const [name, text] = colon < 0 ? [address, ""] : [address.slice(0, colon), address.slice(colon + 1)];
   const layer = findLayer(network, name);
@@ -18,23 +18,25 @@ export async function unitView({ name: address, network }) {
     throw new NotFound(`There is no channel “${text}” in layer “${name}”: its channels are 0 to ${channels - 1}.`);
   }
   const channel = Number(text);
-  const [unit, columns] = await Promise.all([getUnit(network, name, channel), getLayer(name)]);
+  const [unit, found] = await Promise.all([getUnit(network, name, channel), getLayer(name)]);
   if (unit === undefined) throw new NotFound(`The atlas holds nothing about channel ${channel} of layer “${name}”.`);
   const rows = await getRowsOf(network, unit.patches.map(({ image }) => image));
-  const to = (other) => (other < 0 || other >= channels ? null : { href: unitHash(name, other), text: String(other) });
+  const columns = meant(network, layer, found);
+  const meaning = standsFor(network, layer, channel);
   return {
     section: "network",
-    title: `${name}:${channel}`,
+    title: meaning === null ? `${name}:${channel}` : `${meaning} (${name}:${channel})`,
     node: [
       h("header", { class: "opening" },
-        pager("Channels", { prev: to(channel - 1), up: { href: layerHash(name), text: name }, next: to(channel + 1) }),
-        h("h1", {}, name, h("span", { class: "channel" }, ` channel ${channel}`)),
+        pager("Channels", around(layer, columns, query, channel)),
+        h("h1", {}, meaning === null ? name : meaning, " ",
+          h("span", { class: "channel" }, meaning === null ? `channel ${channel}` : `${name} channel ${channel}`)),
         facts([
           ["Strength", number(columns.strength[channel])],
           ["Mean peak", number(columns.mean[channel])],
           ["Sparsity", percent(columns.sparsity[channel])],
           ["Selectivity", columns.selectivity[channel] === null ? null : number(columns.selectivity[channel])],
-          ["Prefers", columns.label[channel]],
+          ...preference(network, layer, columns, channel),
           ["Each position sees", receptiveField(layer.receptive_field)],
         ])),
       patches(network, layer, unit, rows, columns.dead[channel]),
@@ -45,9 +47,31 @@ export async function unitView({ name: address, network }) {
           histogram(unit.histogram, unit.patches.map(({ value }) => value)),
           unit.patches.length > 0 && h("p", { class: "note" }, h("span", { class: "key-mark", "aria-hidden": "true" }, "▲ "),
             unit.patches.length === 1 ? "the best image" : `the best ${unit.patches.length} images`)),
-        unit.classes.length > 0 && classes(network, unit)),
+        unit.classes.length > 0 && classes(network, layer, unit)),
     ],
   };
+}
+
+/** The links to the layer and the channels before and after: in the order in which the layer listed them, else by number. */
+function around(layer, columns, query, channel) {
+  const order = listed(columns, query);
+  const known = order !== null && order.includes(channel);
+  const kept = known ? Object.fromEntries(["sort", "filter"].map((key) => [key, query.get(key)])) : {};
+  const all = known ? order : [...columns.strength.keys()];
+  const to = (place) => (all[place] === undefined ? null : { href: unitHash(layer.name, all[place], kept), text: String(all[place]) });
+  const place = all.indexOf(channel);
+  return { prev: to(place - 1), up: { href: layerHash(layer.name, kept), text: layer.name }, next: to(place + 1) };
+}
+
+/** What is told of the class it prefers, or stands for. */
+function preference(network, layer, columns, channel) {
+  const link = (href, text) => (href === null ? text : h("a", { href }, text));
+  if (layer.classes) {
+    return [["Answers for", link(network.comparable ? classHref(network, channel) : null, columns.label[channel])]];
+  }
+  if (columns.label[channel] === null) return [];
+  const name = link(nameHref(network, columns.class[channel]), columns.label[channel]);
+  return [[network.labeled ? "Prefers" : "Prefers images taken for", [name, ` (${counted(columns.count[channel], "image")})`]]];
 }
 
 function patches(network, layer, unit, rows, dead) {
@@ -88,12 +112,14 @@ function best(network, patch, row, pictures, rank) {
       h("p", { class: "caption" }, h("span", { class: "value" }, number(value)), h("span", { class: "label" }, label))));
 }
 
-function classes(network, unit) {
+function classes(network, layer, unit) {
   const full = Math.max(...unit.classes.map(({ mean }) => mean));
   return h("section", { "aria-labelledby": "classes-title" },
-    h("h2", { id: "classes-title" }, "Classes it prefers"),
+    h("h2", { id: "classes-title" }, `${layer.classes ? "It answers most to" : "It prefers"} ${network.labeled ? "images of" : "images taken for"}`),
     h("div", { id: "classes" }, bars(unit.classes.map((row) => ({
-      name: row.label, href: classHref(network, row.index), value: row.mean, text: number(row.mean),
-      note: counted(row.count, "image") })), full)),
-    h("p", { class: "note" }, "Mean of the peak activation over the images of the class."));
+      name: row.label, href: nameHref(network, row.index), value: row.mean, text: number(row.mean),
+      note: counted(row.count, "image"), noteHref: classHref(network, row.index) })), full)),
+    h("p", { class: "note" }, network.labeled ? "Mean of the peak activation over the images of the class. "
+      : "Mean of the peak activation over the images that the network takes for the class, for they bear no labels. ",
+    "Classes of fewer than five images are left out."));
 }

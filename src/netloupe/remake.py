@@ -13,6 +13,7 @@ import torch
 
 from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.files import file_digest
+from netloupe.core.folders import finish_files
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.core.perform import FORMAT, perform, taken, versions
@@ -45,7 +46,9 @@ class Record:
     def read(cls, path: str | Path) -> Record:
         """Of a manifest, the folder of one, or a PNG. Raises InputError for a file that does not say how."""
         path = Path(path)
-        path = path / "manifest.json" if path.is_dir() else path
+        if path.is_dir():
+            finish_files(path)
+            path = path / "manifest.json"
         if not path.is_file():
             raise InputError(f"{path}: no such file (accepted: {_ACCEPTED})")
         told = _picture(path) if path.suffix.lower() == ".png" else _manifest(path)

@@ -22,6 +22,7 @@ from netloupe.atlas.store import FORMAT, Store
 from netloupe.atlas.synthesis import Synthesis
 from netloupe.core.errors import InputError, unknown
 from netloupe.core.identity import Identity
+from netloupe.core.lock import holding
 from netloupe.core.network import Network
 from netloupe.core.rules import Rule
 from netloupe.core.watch import SILENT, Watch
@@ -45,6 +46,7 @@ class BuildReport:
     fresh: bool = True
 
 
+@holding("out", "atlas build")
 def build(
     net: Network,
     source: ImageSource,
@@ -93,6 +95,7 @@ def build(
         map=map_by,
         synthesize=asdict(how),
     )
+    Store.settle(out)
     if Store.is_of(out, identity):
         return _report_of(out, time.monotonic() - start)
     store = Store.begin(out, identity, {name: columns for part in PARTS for name, columns in part.tables.items()})
@@ -104,7 +107,6 @@ def build(
             if not store.has(key):
                 store.put(step.make(), key)
         making.told.append(part.about(making))
-    making.clear()
     store.finish(out)
     return replace(_report_of(out, time.monotonic() - start), fresh=True)
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from urllib.parse import unquote
 
 from netloupe.atlas.pages import Pages
 from netloupe.atlas.store import Store
 from netloupe.core.errors import StoreError
+from netloupe.core.folders import new_folder
+from netloupe.core.lock import holding
 from netloupe.core.watch import SILENT, Watch
 
 
+@holding("out", "atlas export")
 def export(store: str | Path, out: str | Path, *, watch: Watch = SILENT) -> int:
     """Write every resource of the atlas at `store` to files under `out`; returns how many.
 
@@ -21,24 +23,15 @@ def export(store: str | Path, out: str | Path, *, watch: Watch = SILENT) -> int:
     pages, out = Pages(Store.open(store)), Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StoreError(f"{out} exists and is not empty; give another --out")
-    partial = out.with_name(f".{out.name}.partial")
     paths = list(pages.paths())
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
+    with new_folder(out) as made:
         for path in watch.each("files", paths):
             found = pages.resource(path)
             if found is None:
                 raise StoreError(f"{store}: {path} is missing from the atlas; build it again")
-            file = _file(partial, path)
+            file = _file(made, path)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(found[0])
-        if out.exists():
-            out.rmdir()
-        partial.rename(out)
-    except OSError as error:
-        raise StoreError(f"{out}: can't be written ({error.strerror or error})") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return len(paths)
 
 

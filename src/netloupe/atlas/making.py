@@ -84,8 +84,8 @@ class Making:
     @cached_property
     def _photographs(self) -> Photographs:
         inputs = self.net.inputs
-        kept = self.store.path / _PIXELS if self.rule is not None or self.synthesis.layers else None
-        return Photographs(self.source, inputs.size, inputs.channels, kept, not (self.store.path / _STATE).exists())
+        kept = self.store.scratch / _PIXELS if self.rule is not None or self.synthesis.layers else None
+        return Photographs(self.source, inputs.size, inputs.channels, kept, not (self.store.scratch / _STATE).exists())
 
     @cached_property
     def found(self) -> Found:
@@ -104,13 +104,8 @@ class Making:
             layers=list(dict.fromkeys([*self.layers, self.feature_layer])),
             sinks=[pictures],
             batch_size=self.batch_size,
-            state=self.store.path / _STATE,
+            state=self.store.scratch / _STATE,
             watch=self.watch.named("sweep"),
         )
         check_any_read(report, self.source)
         return Found(patches.result(), peaks.result(), classes.result(), features.result(), report.skipped)
-
-    def clear(self) -> None:
-        """Remove what only the build needed."""
-        for name in (_STATE, _PIXELS):
-            (self.store.path / name).unlink(missing_ok=True)

@@ -7,21 +7,27 @@ layer's place in the network's list. `atlas.json` names the format and the build
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from netloupe.core.errors import StoreError, first_line
+from netloupe.core.errors import NetloupeError, StoreError, first_line
 from netloupe.core.files import write_atomically
+from netloupe.core.folders import beside, put_in_place, taken_back
 from netloupe.core.identity import Identity
+from netloupe.core.lock import held
 
 FORMAT = 5
 _MARK = "atlas.json"
 _JOURNAL = "journal.json"
+_IDENTITY = "identity.json"
+_SCRATCH = "scratch"
 
 Rows = Mapping[str, Sequence[Mapping[str, Any]] | pa.Table]
 """Table -> rows for it."""
@@ -52,6 +58,10 @@ class Store:
         """The finished atlas in a folder. Raises StoreError if there is none, or one of another format."""
         path = Path(path)
         mark = _read(path / _MARK)
+        if mark is None and beside(path, "old").exists():
+            with held(path, "atlas"):
+                taken_back(path)
+            mark = _read(path / _MARK)
         if mark is None:
             raise StoreError(f"no atlas at {str(path)!r} (accepted: a folder that `netloupe atlas build` wrote)")
         if mark.get("format") != FORMAT:
@@ -65,16 +75,17 @@ class Store:
         Raises StoreError if `path` holds something that is no atlas, or can't be written, or if what was cut short was
         of another identity.
         """
-        if path.exists() and _read(path / _MARK) is None and (not path.is_dir() or any(path.iterdir())):
+        if not _replaceable(path):
             raise StoreError(f"{path} holds something that is no atlas; give another --out")
-        store = cls(path.with_name(f".{path.name}.partial"), tables)
-        journal = _read(store.path / _JOURNAL)
-        if journal is None:
-            shutil.rmtree(store.path, ignore_errors=True)
-        else:
-            identity.check(journal["identity"], store.path, "atlas")
-            store._go_on(journal)
+        store = cls(beside(path, "partial"), tables)
         store._identity = identity
+        journal, saved = _read(store.path / _JOURNAL), _read(store.path / _IDENTITY)
+        if journal is None or saved is None:
+            shutil.rmtree(store.path, ignore_errors=True)
+            write_atomically(store.path / _IDENTITY, json.dumps(identity).encode())
+        else:
+            identity.check(saved, store.path, "atlas")
+            store._go_on(journal)
         store._note()
         return store
 
@@ -82,15 +93,16 @@ class Store:
 
     def _go_on(self, journal: Mapping[str, Any]) -> None:
         self._steps, self._versions = journal["steps"], journal["versions"]
-        for table in self._tables():
-            if table not in self._versions:
-                self._database.drop_table(table)
-            elif (opened := self._database.open_table(table)).version != self._versions[table]:
-                opened.restore(self._versions[table])
-                self._versions[table] = opened.version
+        with self._plainly("can't be gone on with; delete it to start anew"):
+            for table in self._folders():
+                if table not in self._versions:
+                    shutil.rmtree(self.path / f"{table}.lance")
+                elif (opened := self._database.open_table(table)).version != self._versions[table]:
+                    opened.restore(self._versions[table])
+                    self._versions[table] = opened.version
 
     def _note(self) -> None:
-        journal = {"identity": self._identity, "steps": self._steps, "versions": self._versions}
+        journal = {"steps": self._steps, "versions": self._versions}
         write_atomically(self.path / _JOURNAL, json.dumps(journal).encode())
 
     @staticmethod
@@ -103,17 +115,36 @@ class Store:
         """Put the finished atlas in place at `path`, in one step, instead of what was there."""
         mark = {"format": FORMAT, "identity": self._identity}
         write_atomically(self.path / _MARK, json.dumps(mark).encode())
-        (self.path / _JOURNAL).unlink(missing_ok=True)
-        old = path.with_name(f".{path.name}.old")
-        try:
-            shutil.rmtree(old, ignore_errors=True)
-            if path.exists():
-                path.rename(old)
-            self.path.rename(path)
-            shutil.rmtree(old, ignore_errors=True)
-        except OSError as error:
-            raise StoreError(f"{path}: can't be written ({error.strerror})") from None
+        self.settle(path)
         return Store(path)
+
+    @staticmethod
+    def settle(path: Path) -> None:
+        """Put in place what a build that was killed had finished, and remove what it would have removed.
+
+        The mark of an atlas is written last, and it has its journal until it lies in place.
+        """
+        made = beside(path, "partial")
+        try:
+            taken_back(path)
+            if (path / _MARK).exists():
+                (path / _JOURNAL).unlink(missing_ok=True)
+            if not (made / _JOURNAL).exists():
+                shutil.rmtree(made, ignore_errors=True)
+            elif (made / _MARK).exists() and _replaceable(path):
+                shutil.rmtree(made / _SCRATCH, ignore_errors=True)
+                (made / _IDENTITY).unlink(missing_ok=True)
+                put_in_place(made, path)
+                (path / _JOURNAL).unlink()
+        except OSError as error:
+            raise StoreError(f"{path}: can't be written ({error.strerror or error})") from None
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for what only the build needs."""
+        folder = self.path / _SCRATCH
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def has(self, step: str) -> bool:
         """Whether a step of the build is whole."""
@@ -124,7 +155,7 @@ class Store:
 
         step: the step of the build that is whole with them. Raises StoreError on a full or read-only disk.
         """
-        try:
+        with self._plainly("can't be written"):
             for table, given in rows.items():
                 added = given if isinstance(given, pa.Table) else self._typed(table, given)
                 if table in self._tables():
@@ -133,14 +164,13 @@ class Store:
                 else:
                     opened = self._database.create_table(table, data=added)
                 self._versions[table] = opened.version
-        except (OSError, RuntimeError) as error:
-            raise StoreError(f"{self.path}: can't be written ({first_line(error)[:200]})") from None
         self._steps += [step] if step is not None else []
         self._note()
 
     def count(self, table: str, where: str | None = None) -> int:
         """The number of rows, or of those for which the condition holds; 0 for a table that is not there."""
-        return int(self._database.open_table(table).count_rows(where)) if table in self._tables() else 0
+        with self._plainly(f"table {table!r} can't be read"):
+            return int(self._database.open_table(table).count_rows(where)) if table in self._tables() else 0
 
     def rows(self, table: str, where: str | None = None, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """The rows for which the SQL condition `where` holds, in no particular order."""
@@ -149,33 +179,64 @@ class Store:
 
     def arrow(self, table: str, where: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
         """As `rows`, as an Arrow table."""
-        try:
+        with self._plainly(f"table {table!r} can't be read"):
             query = self._database.open_table(table).search()
             if where is not None:
                 query = query.where(where)
             if columns is not None:
                 query = query.select(list(columns))
             return query.limit(1 << 31).to_arrow()
-        except (OSError, RuntimeError, ValueError) as error:
-            raise StoreError(f"{self.path}: table {table!r} can't be read ({first_line(error)[:200]})") from None
+
+    @contextmanager
+    def _plainly(self, what: str) -> Iterator[None]:
+        """Whatever goes wrong in the database, a disk that is full or a table that is damaged, is a StoreError."""
+        try:
+            yield
+        except NetloupeError:
+            raise
+        except BaseException as error:
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # what Rust raises
+                raise
+            raise StoreError(f"{self.path}: {what} ({plainly(error)})") from None
 
     @cached_property
     def network(self) -> dict[str, Any]:
         """What `data/network.json` gives."""
-        document: dict[str, Any] = json.loads(self.rows("provenance")[0]["network"])
+        rows = self.rows("provenance", columns=["network"])
+        try:
+            document = json.loads(rows[0]["network"])
+        except (IndexError, TypeError, ValueError, RecursionError):
+            document = None
+        if not isinstance(document, dict):
+            raise StoreError(f"{self.path}: table 'provenance' holds no atlas; build it again")
         return document
 
     def _typed(self, table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
         pairs = [column.split() for column in self._columns[table].split(", ")]
         return pa.Table.from_pylist(list(rows), pa.schema([(name, _kind(kind)) for name, kind in pairs]))
 
-    def _tables(self) -> set[str]:
+    def _folders(self) -> set[str]:
         return {p.stem for p in self.path.glob("*.lance")}
+
+    def _tables(self) -> set[str]:
+        """LanceDB lists folders; a table that was being born when its run was killed is one without a version."""
+        return {name for name in self._folders() if any(self.path.glob(f"{name}.lance/_versions/*.manifest"))}
+
+
+def _replaceable(path: Path) -> bool:
+    """Whether an atlas may be put there: where there is none, nothing else but an empty folder either."""
+    return not path.exists() or _read(path / _MARK) is not None or (path.is_dir() and not any(path.iterdir()))
 
 
 def any_of(column: str, values: Sequence[int]) -> str:
     """The SQL condition that a column holds one of the values."""
     return f"{column} IN ({', '.join(map(str, values))})"
+
+
+def plainly(error: BaseException) -> str:
+    """What a library in Rust says, without its own names for the kind of error and the lines of its source."""
+    text = re.sub(r"^(lance error: )?(LanceError\(\w+\): )?", "", first_line(error))
+    return re.sub(r",? *(at )?/[^ ,]*\.rs(:\d+)*", "", text)[:200]
 
 
 def _kind(name: str) -> pa.DataType:
@@ -185,6 +246,6 @@ def _kind(name: str) -> pa.DataType:
 def _read(file: Path) -> dict[str, Any] | None:
     try:
         found = json.loads(file.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

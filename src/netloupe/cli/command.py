@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -13,6 +14,7 @@ import typer
 from netloupe.cli.options import Json, NetworkOptions, Out, Sweep, hints_of, parameter, setting_parameters
 from netloupe.cli.output import deliver
 from netloupe.core.errors import InputError
+from netloupe.core.lock import held
 from netloupe.core.settings import TRUTH, Setting
 from netloupe.core.task import Input, Task
 
@@ -104,13 +106,14 @@ def _run(task: type[Task], network: NetworkOptions, given: dict[str, Any]) -> No
     if sweep and len(sweep) > 1:
         raise InputError(f"sweeps of {' and '.join(map(repr, sweep))} (accepted: one sweep)")
     swept = parse_sweep(made, sweep[0]) if sweep else None
-    inputs = read_inputs(made, texts)
-    net = made.network(network, inputs)
-    from netloupe.cli.watch import Bars
+    with held(out, made.verb) if out is not None else nullcontext():
+        inputs = read_inputs(made, texts)
+        net = made.network(network, inputs)
+        from netloupe.cli.watch import Bars
 
-    with Bars() as watch:
-        result = performed(made, net, inputs, swept, watch)
-    tell(result, made, out, as_json)
+        with Bars() as watch:
+            result = performed(made, net, inputs, swept, watch)
+        tell(result, made, out, as_json)
 
 
 def settled(

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from netloupe.core.files import write_atomically
+from netloupe.core.folders import write_files
+from netloupe.core.lock import held
 from netloupe.core.perform import Provenance
 from netloupe.core.task import Task
 from netloupe.render.pictures import Picture, encode, encode_animation
@@ -68,13 +69,11 @@ class Result(ABC):
     def save(self, folder: str | Path) -> list[Path]:
         """Write all `files`; returns their paths.
 
-        Each file appears whole or not at all. Raises StoreError on a full or read-only disk.
+        All of them appear at once; other files in the folder stay. Raises StoreError on a full or read-only disk, and
+        while another run writes there.
         """
-        written = []
-        for name, content in self.files():
-            written.append(Path(folder) / name)
-            write_atomically(written[-1], content)
-        return written
+        with held(folder, "a result" if self.task is None else self.task.verb):
+            return write_files(folder, self.files())
 
     def _contents(self) -> Iterator[tuple[str, bytes]]:
         for stem, picture in self.pictures().items():

@@ -16,6 +16,7 @@ import numpy as np
 
 from netloupe.core.errors import InputError
 from netloupe.core.files import write_atomically
+from netloupe.core.lock import holding
 from netloupe.core.perform import Images, function_of, perform
 from netloupe.core.task import Networks
 from netloupe.core.watch import SILENT, Watch
@@ -132,6 +133,7 @@ def apply_styles(
     return apply_task(task, model, inputs, out, seconds=seconds, watch=watch, on_skip=on_skip)
 
 
+@holding("out", "stylenet apply")
 def apply_task(
     task: Apply,
     model: StyleModel,

@@ -12,6 +12,7 @@ import torch
 
 from netloupe.core.errors import InputError, NetworkError, first_line
 from netloupe.core.files import write_atomically
+from netloupe.core.lock import holding
 from netloupe.core.taps import placement
 from netloupe.data.images import height_width
 from netloupe.stylenet.model import StyleModel
@@ -21,6 +22,7 @@ _AXES = ("images", "", "height", "width")
 _TRACED = (2, 66, 70)  # images, height and width of the example where all of them may vary
 
 
+@holding("path", "stylenet export")
 def export_onnx(model: StyleModel, path: str | Path, size: tuple[int, int] | None = None) -> None:
     """Write the network to an ONNX file, in float32.
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from netloupe.core.errors import InputError, NetworkError
+from netloupe.core.lock import holding
 from netloupe.core.network import Network
 from netloupe.core.taps import LOGITS, Reader
 from netloupe.core.watch import SILENT, Watch
@@ -38,6 +39,7 @@ class Report:
     seconds: float
 
 
+@holding("state", "sweep")
 def sweep(
     net: Network,
     source: ImageSource | Tensor,

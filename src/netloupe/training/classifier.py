@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from netloupe.core.device import fast_dtype, machine
 from netloupe.core.errors import InputError, NetworkError, first_line
+from netloupe.core.lock import holding
 from netloupe.core.watch import SILENT, Watch
 from netloupe.training.labeled import Images, Score, random_crops, score
 from netloupe.training.loop import Checkpoint, Learner, stretches
@@ -140,6 +141,7 @@ class Classifier(Learner[tuple[Tensor, Tensor]]):
                 raise NetworkError(f"the network gives {shape} for one image (accepted: {wanted}, the classes)")
 
 
+@holding("out", "train")
 def train(
     network: nn.Module,
     train_images: Images,

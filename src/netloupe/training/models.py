@@ -13,6 +13,7 @@ from netloupe.core.device import device_of
 from netloupe.core.errors import InputError, unknown
 from netloupe.core.files import write_atomically
 from netloupe.core.inputs import InputSpec
+from netloupe.core.lock import holding
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.labels import check_same, required
 from netloupe.data.open import open_source
@@ -43,6 +44,7 @@ def default_recipe(architecture: str) -> ClassifierRecipe:
     return ClassifierRecipe(sizes=((64, 19),))
 
 
+@holding("out", "train")
 def train_model(
     architecture: str,
     train_spec: str | Path,

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from netloupe.core.errors import InputError
 from netloupe.core.files import write_atomically
+from netloupe.core.lock import holding
 from netloupe.core.network import Network
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.images import fit, height_width, open_image, plain, to_float
@@ -48,6 +49,7 @@ class StylePicture:
     digest: str
 
 
+@holding("out", "stylenet train")
 def train_styles(
     styles_folder: str | Path,
     images_spec: str | Path,

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from netloupe.core.device import fast_dtype
 from netloupe.core.files import write_atomically
+from netloupe.core.lock import holding
 from netloupe.core.network import Network
 from netloupe.core.objectives import Reading, total_variation
 from netloupe.core.taps import evaluating
@@ -116,6 +117,7 @@ class Stylizer(Learner[Tensor]):
         return f"style {self.sums.style:.3f}, content {self.sums.content:.3f}"
 
 
+@holding("out", "stylenet train")
 def train(
     network: StyleNet,
     judge: Judge,
@@ -153,10 +155,10 @@ def train(
         seconds = (log[-1].seconds if log else 0.0) + stretch.seconds
         side = side_at(judge.recipe.sizes, stretch.done - 1)
         log.append(learner.sums.progressed(stretch.done, side, round(seconds, 1)))
-        checkpoint.save(stretch.done, log)
-        if samples is not None:
+        if samples is not None:  # before the checkpoint, so that a kill loses none
             picture = sheet(network, samples.to(learner.device), range(first, network.styles))
             write_atomically(out / "samples" / f"{stretch.done:06}.jpg", encode(picture, "JPEG"))
+        checkpoint.save(stretch.done, log)
     network.eval()
     return log
 

@@ -7,6 +7,6 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "tools"))
 
-from kills import killed, moments  # noqa: E402
+from kills import killed, moments
 
 __all__ = ["killed", "moments"]

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kill_helpers import killed, moments
 
 import netloupe.core.folders as folders
+from kill_helpers import killed, moments
 from netloupe.core.errors import StoreError
 from netloupe.core.folders import finish_files, new_folder, put_in_place, taken_back, write_files
 

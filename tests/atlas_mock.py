@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 import netloupe.atlas
 
 INPUT = (60, 80)  # height, width
-TILE = {"columns": 8, "size": 120}
+TILE = {"columns": 8, "size": 120, "count": 32}
 MAPS = {"columns": 8, "size": 64}
 PROJECTION = 80  # px of a tile
 PER_BLOCK = {"images": 200, "units": 64}
@@ -54,7 +54,7 @@ def write_mock(
     pictures = {row["id"]: _picture(place, row, photographs) for place, row in enumerate(rows)}
     layers = _layers(channels)
     for row in rows:
-        _save(pictures[row["id"]].resize((256, 192)), folder / "img" / f"{row['id']}.jpg")
+        _save(pictures[row["id"]].resize((256, 192)), folder / "img" / f"{row['id']}.webp")
         _write_image(folder, row, rows, layers)
     for start in range(0, images, PER_BLOCK["images"]):
         block = [row for row in rows if start <= row["id"] < start + PER_BLOCK["images"]]
@@ -66,7 +66,7 @@ def write_mock(
 
 def _network(layers: list[dict], images: int, kept: int) -> dict:
     return {
-        "format": 5,
+        "format": 6,
         "name": "mocknet",
         "source": "made-up photos",
         "created": "2026-01-31T12:00:00Z",
@@ -83,7 +83,7 @@ def _network(layers: list[dict], images: int, kept: int) -> dict:
         ],
         "parameters": sum(layer["parameters"] for layer in layers),
         "tile": TILE,
-        "maps": MAPS,
+        "maps": {**MAPS, "sizes": [[MAPS["size"]] * 2] * sum(len(layer["shape"]) == 3 for layer in layers)},
         "projections": {"rule": "deconvnet", "missing": None, "columns": 3, "size": PROJECTION},
         "map": None,
         "synthesis": None,
@@ -169,13 +169,14 @@ def _write_image(folder: Path, row: dict, rows: list[dict], layers: list[dict]) 
         }
         for layer in shown
     ]
+    maps = [{**row, "top": MAPS["size"] * place} for place, row in enumerate(maps)]
     sheet = Image.new("RGB", (MAPS["columns"] * MAPS["size"], len(shown) * MAPS["size"]))
     for number in range(len(shown) * MAPS["columns"]):
         side = 4 + 3 * (number // MAPS["columns"] % 5)
         cells = Image.frombytes("L", (side, side), bytes(int(255 * chance.random() ** 4) for _ in range(side * side)))
         place = (number % MAPS["columns"] * MAPS["size"], number // MAPS["columns"] * MAPS["size"])
         sheet.paste(cells.resize((MAPS["size"], MAPS["size"])), place)
-    _save(sheet, folder / "maps" / f"{row['id']}.jpg")
+    _save(sheet, folder / "maps" / f"{row['id']}.webp")
 
     def near(scale: float) -> list[dict]:
         ids = chance.sample([other["id"] for other in rows if other is not row], min(8, len(rows) - 1))
@@ -197,10 +198,15 @@ def _write_layer(folder: Path, layer: dict, rows: list[dict], pictures: dict[int
         block = units[start : start + PER_BLOCK["units"]]
         number = start // PER_BLOCK["units"]
         _write(folder / "data" / "units" / name / f"{number}.json", {"units": block})
-        _save(_tiles(block, pictures), folder / "tiles" / name / f"{number}.jpg")
+    order = sorted(range(total), key=lambda c: -units[c]["patches"][0]["value"] if units[c]["patches"] else math.inf)
+    for number, start in enumerate(range(0, total, TILE["count"])):
+        some = [units[c] for c in order[start : start + TILE["count"]]]
+        _save(_tiles(some, pictures), folder / "tiles" / name / f"{number}.webp")
+    strip = [units[c] for c in layer["typical"]]
+    _save(_tiles(strip, pictures, columns=len(strip)), folder / "strips" / f"{name}.webp")
     for unit in units:
         if unit["patches"]:
-            path = folder / "projections" / name / f"{unit['channel']}.jpg"
+            path = folder / "projections" / name / f"{unit['channel']}.webp"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(_projections(len(unit["patches"])))
     dead = [not unit["patches"] for unit in units]
@@ -214,6 +220,7 @@ def _write_layer(folder: Path, layer: dict, rows: list[dict], pictures: dict[int
             "sparsity": [1 if unit_is_dead else chance.random() for unit_is_dead in dead],
             "selectivity": [None if unit_is_dead else chance.random() for unit_is_dead in dead],
             "dead": dead,
+            "place": [order.index(c) for c in range(total)],
             "class": [unit["classes"][0]["index"] if unit["classes"] else None for unit in units],
             "label": [unit["classes"][0]["label"] if unit["classes"] else None for unit in units],
             "count": [unit["classes"][0]["count"] if unit["classes"] else None for unit in units],
@@ -265,8 +272,8 @@ def _box(field: dict, chance: random.Random) -> list[int]:
     return [*(max(0, start) for start in starts), *(min(side, stop) for side, stop in zip(INPUT, stops, strict=True))]
 
 
-def _tiles(units: list[dict], pictures: dict[int, Image.Image]) -> Image.Image:
-    size, columns = TILE["size"], TILE["columns"]
+def _tiles(units: list[dict], pictures: dict[int, Image.Image], columns: int = TILE["columns"]) -> Image.Image:
+    size = TILE["size"]
     sheet = Image.new("RGB", (columns * size, math.ceil(len(units) / columns) * size), (128, 128, 128))
     for place, unit in enumerate(units):
         for rank, patch in enumerate(unit["patches"]):
@@ -280,13 +287,13 @@ def _tiles(units: list[dict], pictures: dict[int, Image.Image]) -> Image.Image:
 
 @cache
 def _projections(count: int) -> bytes:
-    """A JPEG of tiles with their rank on them, three a row."""
+    """A WebP of tiles with their rank on them, three a row."""
     sheet = Image.new("RGB", (min(3, count) * PROJECTION, math.ceil(count / 3) * PROJECTION), (128, 128, 128))
     for rank in range(count):
         place = (rank % 3 * PROJECTION + 24, rank // 3 * PROJECTION + 16)
         ImageDraw.Draw(sheet).text(place, str(rank), fill=(220, 90, 60), font_size=48)
     encoded = io.BytesIO()
-    sheet.save(encoded, "JPEG", quality=85)
+    sheet.save(encoded, "WEBP", quality=85)
     return encoded.getvalue()
 
 

@@ -30,7 +30,7 @@ from netloupe.atlas.parts import PARTS
 from netloupe.atlas.parts.units import selectivity, unit_rows
 from netloupe.atlas.server import application
 from netloupe.atlas.sheets import typical
-from netloupe.atlas.store import Store
+from netloupe.atlas.store import FORMAT, Store
 from netloupe.atlas.synthesis import Synthesis
 from netloupe.core.errors import Cancelled, InputError, StoreError, UnknownName
 from netloupe.core.identity import Identity
@@ -137,19 +137,65 @@ def test_classes_of_fewer_than_five_images_are_never_preferred() -> None:
     assert unit_rows(0, peaks, means, np.array([4, 4, 4, 0]))[0]["classes"] == []
 
 
-def test_tiles_show_the_patches(pages: Pages, atlas: Path) -> None:
-    found = pages.resource("tiles/conv2/0.jpg")
+def sheet_of(pages: Pages, path: str) -> np.ndarray:
+    found = pages.resource(path)
     assert found is not None
-    sheet = np.asarray(Image.open(io.BytesIO(found[0])).convert("RGB")).astype(int)
-    assert sheet.shape == (8 * 120, 8 * 120, 3)
+    assert found[1] == "image/webp"
+    return np.asarray(Image.open(io.BytesIO(found[0])).convert("RGB")).astype(int)
+
+
+def test_tiles_show_the_patches_in_the_order_of_the_page(pages: Pages, atlas: Path) -> None:
     top = top_patches(tiny_network(), open_source(atlas.parent / "photos"), ["conv2"])
-    for channel in (0, 9, 63):
-        y, x = channel // 8 * 120, channel % 8 * 120
-        expected = top.patch("conv2", channel, 0, side=39).astype(int)
+    columns = document(pages, "data/layer/conv2.json")
+    order = sorted(range(70), key=lambda c: (columns["dead"][c], -columns["strength"][c], c))
+    assert [columns["place"][c] for c in order] == list(range(70))
+    assert order != list(range(70))
+    for place in (0, 9, 31, 32, 69):
+        sheet = sheet_of(pages, f"tiles/conv2/{place // 32}.webp")
+        y, x = place % 32 // 8 * 120, place % 8 * 120
+        expected = top.patch("conv2", order[place], 0, side=39).astype(int)
         assert np.abs(sheet[y + 4 : y + 35, x + 4 : x + 35] - expected[4:35, 4:35]).mean() < 8
-    last = pages.resource("tiles/conv2/1.jpg")
-    assert last is not None
-    assert Image.open(io.BytesIO(last[0])).size == (960, 120)
+    assert sheet_of(pages, "tiles/conv2/2.webp").shape == (120, 960, 3)
+    typical = next(x for x in document(pages, "data/network.json")["layers"] if x["name"] == "conv2")["typical"]
+    strip = sheet_of(pages, "strips/conv2.webp")
+    assert strip.shape == (120, 120 * len(typical), 3)
+    for place, channel in enumerate(typical):
+        expected = top.patch("conv2", channel, 0, side=39).astype(int)
+        assert np.abs(strip[4:35, 120 * place + 4 : 120 * place + 35] - expected[4:35, 4:35]).mean() < 8
+
+
+def test_what_a_relu_repeats_is_kept_once(pages: Pages) -> None:
+    store = pages.store
+    for table in ("tiles", "projections"):
+        rows = store.rows(table)
+        own = {row["layer"] for row in rows if row["picture"] is not None}
+        borrowed = [row for row in rows if row["picture"] is None]
+        assert {row["layer"] for row in borrowed} >= {1}, table  # relu, of conv1
+        assert 0 in own
+        assert all(row["like"] in own and row["like"] != row["layer"] for row in borrowed)
+    assert pages.resource("tiles/relu/0.webp") == pages.resource("tiles/conv1/0.webp") is not None
+    assert pages.resource("projections/relu/3.webp") == pages.resource("projections/conv1/3.webp") is not None
+
+
+def test_maps_are_kept_in_their_own_size_and_a_repeated_row_once(pages: Pages, atlas: Path) -> None:
+    from netloupe.render.colors import heat
+
+    net, folder = tiny_network(), atlas.parent / "photos"
+    maps = document(pages, "data/network.json")["maps"]
+    assert dict(zip(maps["layers"], maps["sizes"], strict=True)) == {
+        "conv1": [24, 32], "relu": [24, 32], "pool": [12, 16], "conv2": [10, 14],
+    }  # fmt: skip
+    image, sheet = document(pages, "data/image/3.json"), sheet_of(pages, "maps/3.webp")
+    tops = {row["layer"]: row["top"] for row in image["maps"]}
+    assert tops == {"conv1": 0, "relu": 0, "pool": 24, "conv2": 36}
+    assert sheet.shape == (46, 6 * 32, 3)
+    pixels = load_images([sorted(folder.rglob("p*.png"))[3]], (24, 32))
+    for row, (height, width) in zip(image["maps"], maps["sizes"], strict=True):
+        found = net.activations(pixels, [row["layer"]])[row["layer"]][0].numpy()
+        for column, channel in enumerate(row["channels"]):
+            tile = sheet[row["top"] : row["top"] + height, column * width : (column + 1) * width]
+            expected = heat(np.clip(found[channel], 0, None), row["peaks"][0]).astype(int)
+            assert np.abs(tile - expected).max() <= 30  # half of one in fifteen steps, where colors change fastest
 
 
 def test_an_image_page(pages: Pages, atlas: Path) -> None:
@@ -166,7 +212,7 @@ def test_an_image_page(pages: Pages, atlas: Path) -> None:
     expected = neighbors(net, pixels, source, k=4)
     assert [n["id"] for n in image["neighbors"]["features"]][:3] == expected.features.ids[0, 1:].tolist()
     assert len(image["neighbors"]["pixels"]) == 11
-    photo = pages.resource("img/3.jpg")
+    photo = pages.resource("img/3.webp")
     assert photo is not None
     assert Image.open(io.BytesIO(photo[0])).size == (64, 48)
 
@@ -174,8 +220,8 @@ def test_an_image_page(pages: Pages, atlas: Path) -> None:
 def test_unknown_paths_have_no_resource(pages: Pages) -> None:
     for path in (
         "data/layer/nope.json", "data/image/99.json", "data/image/-1.json", "img/1.png", "data/units/conv1/7.json",
-        "static/../build.py", "static/..%2fbuild.py", "../atlas.json", "data", "tiles/conv1/x.jpg", "img/1 OR 1=1.jpg",
-        "data/images/99.json",
+        "static/../build.py", "static/..%2fbuild.py", "../atlas.json", "data", "tiles/conv1/x.webp",
+        "img/1 OR 1=1.webp", "data/images/99.json", "tiles/conv1/9.webp", "strips/no.webp", "img/1.jpg",
     ):  # fmt: skip
         assert pages.resource(path) is None, path
 
@@ -353,7 +399,7 @@ def test_mistakes_are_one_plain_line(atlas: Path, tmp_path: Path) -> None:
         Store.open(tmp_path / "p")
     other = shutil.copytree(atlas, tmp_path / "other")
     (other / "atlas.json").write_text(json.dumps({"format": 99}))
-    with pytest.raises(StoreError, match="has format 99, this version reads 4"):
+    with pytest.raises(StoreError, match=f"has format 99, this version reads {FORMAT}"):
         Store.open(other)
     Store.begin(tmp_path / "cut", Identity(layers=["a"], k=9), {})  # and killed
     with pytest.raises(StoreError, match=r"\.cut\.partial is of another atlas, its k: 9, now: 5; delete it"):

@@ -52,7 +52,7 @@ def atlas(request: pytest.FixtureRequest, folder: Path) -> tuple[Any, Pages]:
 def picture(pages: Pages, path: str) -> np.ndarray:
     found = pages.resource(path)
     assert found is not None, path
-    assert found[1] == "image/jpeg"
+    assert found[1] == "image/webp"
     return np.asarray(Image.open(io.BytesIO(found[0])).convert("RGB")).astype(int)
 
 
@@ -68,7 +68,7 @@ def test_a_mosaic_holds_the_projection_of_every_patch(
 ) -> None:
     rule, pages = atlas
     net, batch = tiny_network(), load_images(sorted(folder.iterdir()), (24, 32))
-    mosaic = picture(pages, f"projections/{layer}/{channel}.jpg")
+    mosaic = picture(pages, f"projections/{layer}/{channel}.webp")
     assert mosaic.shape == (192, 192, 3)
     patches = document(pages, f"data/units/{layer}/{channel // 64}.json")["units"][channel % 64]["patches"]
     assert len(patches) == 9
@@ -132,7 +132,7 @@ def test_a_rounded_type_is_used_only_where_it_agrees(
         monkeypatch.setattr(drawn, "fast_dtype", lambda _device, dtype=dtype: dtype)
         monkeypatch.setattr(drawn, "_NEARLY", nearly)
         build(tiny_network(), open_source(folder), tmp_path / name, layers=["conv2"])
-        mosaics[name] = picture(Pages(Store.open(tmp_path / name)), "projections/conv2/7.jpg")
+        mosaics[name] = picture(Pages(Store.open(tmp_path / name)), "projections/conv2/7.webp")
     assert (mosaics["exact"] == mosaics["wrong"]).all()
     assert not (mosaics["exact"] == mosaics["fast"]).all()
     assert np.corrcoef(mosaics["exact"].ravel(), mosaics["fast"].ravel())[0, 1] > 0.97
@@ -141,23 +141,23 @@ def test_a_rounded_type_is_used_only_where_it_agrees(
 def test_a_dead_channel_has_none(atlas: tuple[Any, Pages]) -> None:
     _, pages = atlas
     for path in (
-        "projections/conv1/2.jpg",
-        "projections/conv1/6.jpg",
-        "projections/nope/0.jpg",
-        "projections/fc/x.jpg",
+        "projections/conv1/2.webp",
+        "projections/conv1/6.webp",
+        "projections/nope/0.webp",
+        "projections/fc/x.webp",
     ):
         assert pages.resource(path) is None, path
     paths = [path for path in pages.paths() if path.startswith("projections/")]
     assert len(paths) == len(set(paths)) > 70
-    assert "projections/conv1/3.jpg" in paths
-    assert "projections/conv1/2.jpg" not in paths
+    assert "projections/conv1/3.webp" in paths
+    assert "projections/conv1/2.webp" not in paths
 
 
 def test_more_patches_than_nine_and_fewer_than_three(folder: Path, tmp_path: Path) -> None:
     build(tiny_network(), open_source(folder), tmp_path / "many", layers=["conv1"], k=11)
-    assert picture(Pages(Store.open(tmp_path / "many")), "projections/conv1/0.jpg").shape == (4 * 64, 3 * 64, 3)
+    assert picture(Pages(Store.open(tmp_path / "many")), "projections/conv1/0.webp").shape == (4 * 64, 3 * 64, 3)
     build(tiny_network(), open_source(folder).first(2), tmp_path / "few", layers=["conv1"])
-    mosaic = picture(Pages(Store.open(tmp_path / "few")), "projections/conv1/0.jpg")
+    mosaic = picture(Pages(Store.open(tmp_path / "few")), "projections/conv1/0.webp")
     assert mosaic.shape in ((64, 128, 3), (64, 64, 3))  # the weaker of two images may be left out
     assert [projection_side(size) for size in ((24, 32), (65, 64), (224, 224), (80, 60))] == [64, 80, 96, 80]
 
@@ -179,7 +179,7 @@ def test_a_network_without_relu_goes_without(folder: Path, tmp_path: Path) -> No
     assert network["projections"]["rule"] is None
     assert network["projections"]["missing"] == report.no_projections
     assert all(layer["alike"] is None for layer in network["layers"])
-    assert pages.resource("projections/0/0.jpg") is None
+    assert pages.resource("projections/0/0.webp") is None
     assert export(tmp_path / "out", tmp_path / "site") == len(list(pages.paths()))
     assert not (tmp_path / "site" / "projections").exists()
 

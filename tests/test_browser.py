@@ -79,7 +79,7 @@ def test_from_the_network_to_a_patch_and_its_photograph(browser: Any, address: s
         browser.execute_script(source, plates[0])
         .get_attribute("src")
         .split("?")[0]
-        .endswith(f"/projections/conv2/{channel}.jpg")
+        .endswith(f"/projections/conv2/{channel}.webp")
     )
     until(
         lambda: (
@@ -125,7 +125,7 @@ def test_a_channel_shows_its_synthesized_image_and_facets(browser: Any, address:
     until(lambda: all_of(browser, "#looks a"))
     assert "synthesized images and" in all_of(browser, "#synthesis")[0].text
     picture = "return getComputedStyle(document.querySelector('#tiles .tile .cut')).backgroundImage"
-    until(lambda: "tiles/conv2/0.jpg" in browser.execute_script(picture))
+    until(lambda: "tiles/conv2/0.webp" in browser.execute_script(picture))
     all_of(browser, "#looks [data-tiles=synthesized]")[0].click()
     until(lambda: "synthesis/conv2/0.jpg" in browser.execute_script(picture))
     assert "tiles=synthesized" in browser.current_url

@@ -132,8 +132,8 @@ def test_what_never_changes_is_asked_for_once(port: int) -> None:
     network = get(port, "/data/network.json")
     assert network.headers["cache-control"] == "no-cache"
     version = json.loads(network.body)["version"]
-    assert "immutable" in get(port, f"/img/0.jpg?v={version}").headers["cache-control"]
-    for path in ("/img/0.jpg", "/img/0.jpg?v=other", f"/data/network.json?v={version}", f"/?v={version}"):
+    assert "immutable" in get(port, f"/img/0.webp?v={version}").headers["cache-control"]
+    for path in ("/img/0.webp", "/img/0.webp?v=other", f"/data/network.json?v={version}", f"/?v={version}"):
         assert get(port, path).headers["cache-control"] == "no-cache", path
 
 
@@ -146,7 +146,7 @@ def test_text_is_compressed_for_those_who_can_read_it(port: int) -> None:
     assert plain.headers["vary"] == small.headers["vary"] == "Accept-Encoding"
     again = get(port, "/data/units/conv2/0.json", Accept_Encoding="gzip", If_None_Match=small.headers["etag"])
     assert (again.status, again.body) == (304, b"")
-    assert "content-encoding" not in get(port, "/img/0.jpg", Accept_Encoding="gzip").headers
+    assert "content-encoding" not in get(port, "/img/0.webp", Accept_Encoding="gzip").headers
 
 
 def test_who_sends_no_request_is_hung_up_on(port: int, monkeypatch: pytest.MonkeyPatch) -> None:

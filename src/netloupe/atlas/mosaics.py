@@ -15,7 +15,7 @@ from netloupe.analysis.correlation import rank_correlation
 from netloupe.analysis.fidelity import randomized
 from netloupe.analysis.patches import tile_of
 from netloupe.analysis.unproject import Neuron, Pass, Place, projections
-from netloupe.atlas.sheets import PROJECTION_COLUMNS, projection_side, typical
+from netloupe.atlas.sheets import QUALITY, projection_side, typical
 from netloupe.core.device import fast_dtype
 from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.network import Network
@@ -48,9 +48,10 @@ def mosaics(
     rule: Rule,
     dtype: torch.dtype,
     batch_size: int,
+    columns: int,
     part: Part,
 ) -> Iterator[tuple[str, int, bytes]]:
-    """(layer, channel, JPEG) for every channel that has patches; the layers are one chain."""
+    """(layer, channel, WebP) for every channel that has patches; the layers are one chain. columns: tiles in a row."""
     side = projection_side(net.inputs.size)
     for first in range(0, 1 + max((p.neuron.channel for p in patches), default=-1), _TOGETHER):
         boxes = {p.neuron: p.box for p in patches if first <= p.neuron.channel < first + _TOGETHER}
@@ -60,11 +61,13 @@ def mosaics(
             for n in sharing:
                 tiles.setdefault((n.layer, n.channel), {})[n.rank] = drawn[boxes[n]]
             part.advance(len(sharing))
-        yield from _encoded(tiles, side)
+        yield from _encoded(tiles, side, columns)
 
 
-def _encoded(tiles: Mapping[tuple[str, int], Mapping[int, Picture]], side: int) -> Iterator[tuple[str, int, bytes]]:
-    """Each channel's tiles in rows of three; mosaics of the very same tiles are encoded once.
+def _encoded(
+    tiles: Mapping[tuple[str, int], Mapping[int, Picture]], side: int, columns: int
+) -> Iterator[tuple[str, int, bytes]]:
+    """Each channel's tiles in rows; mosaics of the very same tiles are encoded once.
 
     A tile fills its square whatever the shape of its box; the page gives that back.
     """
@@ -74,7 +77,7 @@ def _encoded(tiles: Mapping[tuple[str, int], Mapping[int, Picture]], side: int) 
         key = tuple(map(id, ordered))
         if key not in made:
             squares = [resized(tile, (side, side)) for tile in ordered]
-            made[key] = encode(grid(squares, PROJECTION_COLUMNS, gap=0, background=_GRAY), "JPEG", 80)
+            made[key] = encode(grid(squares, columns, gap=0, background=_GRAY), "WEBP", QUALITY)
         yield layer, channel, made[key]
 
 

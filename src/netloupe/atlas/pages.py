@@ -22,7 +22,8 @@ from netloupe.atlas.store import Store
 from netloupe.core.errors import StoreError
 from netloupe.core.numbers import finite
 
-PACKED = ("image/jpeg",)
+_PICTURES = {"jpg": "image/jpeg", "webp": "image/webp"}
+PACKED = tuple(_PICTURES.values())
 """Media types of what does not get smaller."""
 
 
@@ -50,7 +51,7 @@ class Pages:
         if content is None:
             return None
         if isinstance(content, bytes):
-            return content, "application/octet-stream" if path.endswith(".bin") else PACKED[0]
+            return content, _PICTURES.get(path.rpartition(".")[2], "application/octet-stream")
         return json.dumps(_spelled(content), separators=(",", ":")).encode(), "application/json"
 
     def lasting(self, path: str, query: str) -> bool:

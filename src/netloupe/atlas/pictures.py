@@ -10,13 +10,13 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from netloupe.atlas.sheets import MAP_COLUMNS, MAP_SIDE, THUMB
+from netloupe.atlas.sheets import MAP_COLUMNS, MAP_STEPS, QUALITY, THUMB, map_size
 from netloupe.atlas.store import Store
 from netloupe.core.taps import LOGITS
 from netloupe.data.images import as_seen, fit, to_float
 from netloupe.data.sources import ImageSource, pixel_reader
 from netloupe.render.colors import heat
-from netloupe.render.pictures import encode, resized
+from netloupe.render.pictures import Picture, encode, resized, stacked
 from netloupe.sweep.accumulator import Sink
 from netloupe.sweep.maps import Maps
 from netloupe.sweep.vectors import most_probable
@@ -48,11 +48,11 @@ class Photographs:
         if image_id < len(self._pixels):
             self._pixels[image_id] = pixels
         picture = as_seen(image, self._size)
-        self._waiting[image_id] = encode(picture, "JPEG", 90), resized(picture, (THUMB, THUMB)).tobytes()
+        self._waiting[image_id] = encode(picture, "WEBP", QUALITY), resized(picture, (THUMB, THUMB)).tobytes()
         return Image.fromarray(pixels if self._channels == 3 else pixels[:, :, 0])
 
     def take(self, image_id: int) -> tuple[bytes, bytes]:
-        """The display picture, as JPEG, and the thumbnail of an image that was opened."""
+        """The display picture, as WebP, and the thumbnail of an image that was opened."""
         return self._waiting.pop(image_id)
 
     def read(self, image_id: int) -> Tensor:
@@ -84,9 +84,9 @@ class Pictures(Sink):
 
     def end_batch(self) -> None:
         for row, i in enumerate(self._ids.tolist()):
-            jpeg, thumb = self._photographs.take(i)
+            shown, thumb = self._photographs.take(i)
             if i >= self._next:
-                self._rows.append(self._row(row, i, jpeg, thumb))
+                self._rows.append(self._row(row, i, shown, thumb))
         if len(self._rows) >= _TOGETHER:
             self.flush()
 
@@ -96,33 +96,50 @@ class Pictures(Sink):
             self._next = int(str(self._rows[-1]["id"])) + 1
             self._rows = []
 
-    def _row(self, row: int, image_id: int, jpeg: bytes, thumb: bytes) -> dict[str, object]:
-        sheet, chosen, peaks = self._sheet(row)
+    def _row(self, row: int, image_id: int, shown: bytes, thumb: bytes) -> dict[str, object]:
+        sheet, chosen, peaks, tops = self._sheet(row)
         return {
             "id": image_id,
             "name": self._source.names[image_id],
             "label": self._source.label(image_id),
             "classes": self._predicted[0][row].tolist(),
             "probabilities": self._predicted[1][row].tolist(),
-            "jpeg": jpeg,
+            "picture": shown,
             "thumb": thumb,
             "maps": sheet,
             "map_channels": chosen,
             "map_peaks": peaks,
+            "map_tops": tops,
         }
 
-    def _sheet(self, image: int) -> tuple[bytes, list[int], list[float]]:
-        """The encoded sheet, the channels row by row (-1 where a layer has fewer), and their peaks."""
-        sheet = np.zeros((max(1, len(self._layers)) * MAP_SIDE, MAP_COLUMNS * MAP_SIDE, 3), dtype=np.uint8)
+    def _sheet(self, image: int) -> tuple[bytes, list[int], list[float], list[int]]:
+        """The encoded sheet, the channels row by row (-1 where a layer has fewer), their peaks, and each row's top.
+
+        A row that looks as one above, as a ReLU's looks as what it follows, has that one's top.
+        """
         channels: list[int] = []
         values: list[float] = []
-        for row, layer in enumerate(self._layers):
+        rows: list[Picture] = []
+        tops: dict[bytes, int] = {}
+        at: list[int] = []
+        for layer in self._layers:
             chosen, peaks, maps = (array[image] for array in self._strongest[layer])
-            for column in range(len(chosen)):
-                tile = resized(heat(maps[column], float(peaks[0])), (MAP_SIDE, MAP_SIDE), smooth=False)
-                y, x = row * MAP_SIDE, column * MAP_SIDE
-                sheet[y : y + MAP_SIDE, x : x + MAP_SIDE] = tile
+            row = _map_row(maps, float(peaks[0]))
+            key = repr(row.shape).encode() + row.tobytes()
+            if key not in tops:
+                tops[key] = sum(len(one) for one in rows)
+                rows.append(row)
+            at.append(tops[key])
             gap = MAP_COLUMNS - len(chosen)
             channels += [*chosen.tolist(), *[-1] * gap]
             values += [*peaks.tolist(), *[0.0] * gap]
-        return encode(sheet, "JPEG", 65), channels, values
+        sheet = stacked(rows, gap=0, background=(0, 0, 0)) if rows else np.zeros((1, 1, 3), np.uint8)
+        return encode(sheet, "WEBP", 75, lossless=True), channels, values, at
+
+
+def _map_row(maps: np.ndarray, peak: float) -> Picture:
+    """Maps (n, H, W) beside each other in colors, black at 0 and below, brightest at `peak`, in MAP_STEPS steps."""
+    height, width = map_size(maps.shape)
+    shares = np.clip(maps / peak, 0, 1) if peak > 0 else np.zeros_like(maps)
+    colored = heat(np.concatenate(list(np.round(shares * MAP_STEPS) / MAP_STEPS), axis=1), 1.0)
+    return resized(colored, (height, len(maps) * width), smooth=False)

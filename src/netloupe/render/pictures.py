@@ -116,14 +116,18 @@ def encode(
     quality: int = 88,
     *,
     whole_color: bool = False,
+    lossless: bool = False,
     about: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """The bytes of a PNG or JPEG file. whole_color: of a JPEG, the colors of each pixel instead of each four.
+    """The bytes of a PNG, JPEG or WEBP file. whole_color: of a JPEG, the colors of each pixel instead of each four.
 
+    lossless: of a WEBP, whose `quality` is then how hard it is tried to make it small.
     about: of a PNG, where it comes from, as JSON in a text chunk named `ABOUT`; `about` reads it.
     """
     buffer = io.BytesIO()
-    options: dict[str, Any] = {"quality": quality, "subsampling": 0 if whole_color else -1} if kind == "JPEG" else {}
+    options: dict[str, Any] = {}
+    if kind != "PNG":
+        options = {"quality": quality, "subsampling": 0 if whole_color else -1, "lossless": lossless}
     if about:
         options["pnginfo"] = PngInfo()
         options["pnginfo"].add_itxt(ABOUT, json.dumps(about, ensure_ascii=False))

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from netloupe.atlas.parts.part import About, Part, Resource, Step
-from netloupe.atlas.sheets import MAP_COLUMNS, MAP_SIDE, THUMB
+from netloupe.atlas.sheets import MAP_COLUMNS, THUMB, map_size
 from netloupe.atlas.store import Rows, any_of
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ _TOGETHER = 4096  # thumbnails held at once
 
 class Images(Part):
     tables: ClassVar = {
-        "images": "id int64, name string, label int32, classes int32[], probabilities float32[], jpeg binary, "
-        "thumb binary, maps binary, map_channels int32[], map_peaks float32[]",
+        "images": "id int64, name string, label int32, classes int32[], probabilities float32[], picture binary, "
+        "thumb binary, maps binary, map_channels int32[], map_peaks float32[], map_tops int32[]",
         "features": "id int64, vector float32[]",  # of an image; all vectors are of one length
         "neighbors": "id int64, space string, ids int64[], distances float32[]",  # of an image in one space
     }
@@ -85,7 +85,11 @@ class Images(Part):
             "images_per_block": IMAGES_PER_BLOCK,
             "accuracy": _accuracy(rows) if making.source_classes is None else None,
             "skipped": skipped,
-            "maps": {"columns": MAP_COLUMNS, "size": MAP_SIDE, "layers": making.map_layers},
+            "maps": {
+                "columns": MAP_COLUMNS,
+                "layers": making.map_layers,
+                "sizes": [list(map_size(making.net.layers[n].shape)) for n in making.map_layers],
+            },
         }
         return About(told)
 
@@ -93,8 +97,8 @@ class Images(Part):
         return [
             Resource("data/images/BLOCK.json", self._block, lambda: [(i,) for i in range(self._blocks())]),
             Resource("data/image/ID.json", self._image, lambda: self.keys("images", "id")),
-            self.stored("img/ID.jpg", "images", "jpeg"),
-            self.stored("maps/ID.jpg", "images", "maps"),
+            self.stored("img/ID.webp", "images", "picture"),
+            self.stored("maps/ID.webp", "images", "maps"),
         ]
 
     def _blocks(self) -> int:
@@ -123,7 +127,7 @@ class Images(Part):
         }
 
     def _image(self, image: int) -> dict[str, Any] | None:
-        columns = ["id", "name", "label", "classes", "probabilities", "map_channels", "map_peaks"]
+        columns = ["id", "name", "label", "classes", "probabilities", "map_channels", "map_peaks", "map_tops"]
         rows = self.store.rows("images", f"id = {image}", columns)
         if not rows:
             return None
@@ -134,7 +138,8 @@ class Images(Part):
         for i, layer in enumerate(network["maps"]["layers"]):
             span = slice(i * per_row, (i + 1) * per_row)
             channels = [c for c in row["map_channels"][span] if c >= 0]
-            maps.append({"layer": layer, "channels": channels, "peaks": row["map_peaks"][span][: len(channels)]})
+            peaks = row["map_peaks"][span][: len(channels)]
+            maps.append({"layer": layer, "channels": channels, "peaks": peaks, "top": row["map_tops"][i]})
         return {
             "id": image,
             "name": row["name"],

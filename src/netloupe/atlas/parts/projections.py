@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from netloupe.atlas.parts.part import About, Part, Resource, Step
 from netloupe.atlas.parts.units import block_of
-from netloupe.atlas.sheets import PROJECTION_COLUMNS, UNITS_PER_BLOCK, projection_side
+from netloupe.atlas.sheets import UNITS_PER_BLOCK, projection_columns, projection_side
 from netloupe.atlas.store import Rows, any_of
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 class Projections(Part):
     tables: ClassVar = {
-        "projections": "layer int32, channel int32, jpeg binary",
+        "projections": "layer int32, channel int32, like int32, picture binary",  # like: the layer that has it
         "alike": "layer int32, random float32, channels float32",  # of a layer
     }
 
@@ -61,14 +61,13 @@ class Projections(Part):
             {"layer": layers.index(name), **draw.likeness(net, random, samples[name], read, rule)} for name in chain
         ]
         dtype = draw.dtype_for(net, samples[chain[0]], read, rule)
-        made = draw.mosaics(net, patches, read, rule, dtype, making.batch_size, told)
-        mosaics = [{"layer": layers.index(name), "channel": channel, "jpeg": jpeg} for name, channel, jpeg in made]
-        return {"alike": alike, "projections": mosaics}
+        made = draw.mosaics(net, patches, read, rule, dtype, making.batch_size, projection_columns(making.k), told)
+        return {"alike": alike, "projections": _rows(layers, made)}
 
     def about(self, making: Making) -> About:
         size = projection_side(making.net.inputs.size)
         missing = making.no_projections
-        told = {"rule": making.rule, "missing": missing, "columns": PROJECTION_COLUMNS, "size": size}
+        told = {"rule": making.rule, "missing": missing, "columns": projection_columns(making.k), "size": size}
         rows = self.store.rows("alike") if making.rule is not None else []
         alike = {row.pop("layer"): row for row in rows}
         return About({"projections": told}, [{"alike": alike.get(i)} for i in range(len(making.layers))])
@@ -82,8 +81,23 @@ class Projections(Part):
             return found(layer, channel // UNITS_PER_BLOCK).get(channel)
 
         listed = partial(self.keys, "projections", "layer", "channel")
-        return [Resource("projections/LAYER/CHANNEL.jpg", mosaic, listed)]
+        return [Resource("projections/LAYER/CHANNEL.webp", mosaic, listed)]
 
     def _mosaics(self, layer: int, number: int) -> dict[int, bytes]:
-        rows = self.store.rows("projections", block_of(layer, number), ["channel", "jpeg"])
-        return {row["channel"]: row["jpeg"] for row in rows}
+        rows = self.store.rows("projections", block_of(layer, number), ["channel", "like", "picture"])
+        found = {row["channel"]: row["picture"] for row in rows}
+        for like in {row["like"] for row in rows} - {layer}:
+            others = self._mosaics(like, number)
+            found |= {row["channel"]: others[row["channel"]] for row in rows if row["like"] == like}
+        return found
+
+
+def _rows(layers: Sequence[str], made: Iterable[tuple[str, int, bytes]]) -> list[dict[str, Any]]:
+    """The rows of table `projections`; what layers show alike, as a ReLU and what it follows, is kept once."""
+    first: dict[tuple[int, bytes], int] = {}
+    rows = []
+    for name, channel, picture in made:
+        layer = layers.index(name)
+        like = first.setdefault((channel, picture), layer)
+        rows.append({"layer": layer, "channel": channel, "like": like, "picture": picture if like == layer else None})
+    return rows

@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from netloupe.atlas.parts.part import About, Part, Resource, Step
-from netloupe.atlas.sheets import DARK, TILE_COLUMNS, TILE_SIDE, UNITS_PER_BLOCK, block, blocks, sheet, typical
+from netloupe.atlas.sheets import (
+    DARK,
+    QUALITY,
+    TILE_COLUMNS,
+    TILE_SIDE,
+    TILES,
+    UNITS_PER_BLOCK,
+    blocks,
+    sheet,
+    shown_order,
+    tile_sheets,
+    typical,
+)
 from netloupe.atlas.store import Rows, Store, any_of
 from netloupe.render.pictures import Picture, cropped, decode, encode
 
@@ -33,7 +45,8 @@ class Units(Part):
         "class_counts int32[]",
         "patches": "layer int32, channel int32, rank int32, image int64, value float32, y int32, x int32, top int32, "
         "left int32, bottom int32, right int32",  # one of a channel's best images
-        "tiles": "layer int32, sheet int32, jpeg binary",  # of 64 channels
+        "tiles": "layer int32, sheet int32, like int32, picture binary",  # like: the layer that has it
+        "strips": "layer int32, picture binary",  # of typical channels
     }
 
     def steps(self, making: Making) -> Iterator[Step]:
@@ -48,11 +61,22 @@ class Units(Part):
         found = values, images, positions
         best = patch_rows(i, field, found, statistics.minimum, net.inputs.size)
         means, counts = (a.numpy() for a in making.found.classes[name])
+        units = unit_rows(i, statistics, means, counts)
+        tiles = Tiles(best, photographs, net.inputs.size)
+        strength, dead = (np.array([row[column] for row in units]) for column in ("strength", "dead"))
+        strip = tiles.sheet(chosen := typical(strength, dead), columns=max(1, len(chosen)))
         return {
-            "units": unit_rows(i, statistics, means, counts),
+            "units": units,
             "patches": best,
-            "tiles": tile_rows(i, net.layers[name].channels, best, photographs, net.inputs.size),
+            "tiles": [self._tiles_row(i, n, tiles.sheet(some)) for n, some in enumerate(_sheets(strength, dead))],
+            "strips": [{"layer": i, "picture": strip}],
         }
+
+    def _tiles_row(self, layer: int, number: int, picture: bytes) -> dict[str, Any]:
+        """Of a sheet. What the layer before has as well, as a ReLU what it follows, is kept once."""
+        like = self.one("tiles", f"layer = {layer - 1} AND sheet = {number}", "like") if layer > 0 else None
+        same = like is not None and self._tiles(like, number) == picture
+        return {"layer": layer, "sheet": number, "like": like if same else layer, "picture": None if same else picture}
 
     def about(self, making: Making) -> About:
         layers = []
@@ -71,7 +95,7 @@ class Units(Part):
                     "repeats": repeats[i],
                 }
             )
-        tile = {"columns": TILE_COLUMNS, "size": TILE_SIDE}
+        tile = {"columns": TILE_COLUMNS, "size": TILE_SIDE, "count": TILES}
         return About({"units_per_block": UNITS_PER_BLOCK, "tile": tile}, layers)
 
     def _repeats(self, making: Making) -> list[str | None]:
@@ -100,14 +124,25 @@ class Units(Part):
     def resources(self) -> Sequence[Resource]:
         return [
             Resource("data/layer/LAYER.json", self._columns, lambda: [(i,) for i in range(len(self._layers))]),
-            Resource("data/units/LAYER/BLOCK.json", self._units, lambda: self.keys("tiles", "layer", "sheet")),
-            self.stored("tiles/LAYER/SHEET.jpg", "tiles", "jpeg"),
+            Resource("data/units/LAYER/BLOCK.json", self._units, self._blocks),
+            Resource("tiles/LAYER/SHEET.webp", self._tiles, lambda: self.keys("tiles", "layer", "sheet")),
+            self.stored("strips/LAYER.webp", "strips", "picture"),
         ]
 
     @property
     def _layers(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.store.network["layers"]
         return found
+
+    def _blocks(self) -> list[tuple[int, int]]:
+        return [(i, n) for i, layer in enumerate(self._layers) for n in blocks(layer["shape"][0])]
+
+    def _tiles(self, layer: int, number: int) -> bytes | None:
+        rows = self.store.rows("tiles", f"layer = {layer} AND sheet = {number}", ["like", "picture"])
+        if not rows:
+            return None
+        picture: bytes | None = rows[0]["picture"]
+        return picture if rows[0]["like"] == layer else self._tiles(rows[0]["like"], number)
 
     def _columns(self, layer: int) -> dict[str, Any]:
         columns = ["channel", "strength", "mean", "sparsity", "selectivity", "dead", "classes", "class_counts"]
@@ -116,7 +151,10 @@ class Units(Part):
         counts = [None if c is None else r["class_counts"][0] for c, r in zip(best, rows, strict=True)]
         named = {name: [r[name] for r in rows] for name in ("strength", "mean", "sparsity", "selectivity", "dead")}
         name = self._layers[layer]["name"]
-        return {"name": name, **named, "class": best, "label": [self.label(c) for c in best], "count": counts}
+        order = shown_order(np.array(named["strength"]), np.array(named["dead"]))
+        places = np.argsort(order).tolist()
+        labels = [self.label(c) for c in best]
+        return {"name": name, **named, "place": places, "class": best, "label": labels, "count": counts}
 
     def _units(self, layer: int, number: int) -> dict[str, Any] | None:
         where = block_of(layer, number)
@@ -237,25 +275,27 @@ def patch_rows(
     return rows
 
 
-def tile_rows(
-    layer: int,
-    channels: int,
-    patches: Sequence[Mapping[str, Any]],
-    photographs: Photographs,
-    size: tuple[int, int],
-) -> list[dict[str, Any]]:
-    """The rows of table `tiles` for one layer: nine patches a channel, 64 channels a sheet."""
-    best: dict[int, list[Mapping[str, Any]]] = {}
-    for p in patches:
-        if p["rank"] < _PER_ROW**2:
-            best.setdefault(p["channel"], []).append(p)
-    rows = []
-    for number in blocks(channels):
-        shown = block(number, channels)
-        photos = photographs.of({p["image"] for channel in shown for p in best.get(channel, ())})
-        tiles = [_tile(best.get(channel, ()), photos, size) for channel in shown]
-        rows.append({"layer": layer, "sheet": number, "jpeg": encode(sheet(tiles), "JPEG", 86)})
-    return rows
+def _sheets(strength: np.ndarray, dead: np.ndarray) -> list[list[int]]:
+    """The channels of each of a layer's sheets of tiles."""
+    order = shown_order(strength, dead)
+    return [order[TILES * number : TILES * (number + 1)] for number in tile_sheets(len(order))]
+
+
+class Tiles:
+    """The channels of a layer, each as the mosaic of its nine best patches. patches: rows of that table."""
+
+    def __init__(self, patches: Sequence[Mapping[str, Any]], photographs: Photographs, size: tuple[int, int]) -> None:
+        self._photographs, self._size = photographs, size
+        self._best: dict[int, list[Mapping[str, Any]]] = {}
+        for p in patches:
+            if p["rank"] < _PER_ROW**2:
+                self._best.setdefault(p["channel"], []).append(p)
+
+    def sheet(self, channels: Sequence[int], columns: int = TILE_COLUMNS) -> bytes:
+        """These channels in rows of `columns`, as WebP."""
+        best = [self._best.get(channel, []) for channel in channels]
+        photos = self._photographs.of({p["image"] for patches in best for p in patches})
+        return encode(sheet([_tile(patches, photos, self._size) for patches in best], columns), "WEBP", QUALITY)
 
 
 def _tile(patches: Sequence[Mapping[str, Any]], photos: Mapping[int, Picture], size: tuple[int, int]) -> Picture:
@@ -279,8 +319,8 @@ class Photographs:
         """The pictures of these images."""
         found = {i: self._held.pop(i) for i in ids if i in self._held}
         if missing := sorted(ids - found.keys()):
-            rows = self._store.rows("images", any_of("id", missing), ["id", "jpeg"])
-            found |= {row["id"]: decode(row["jpeg"]) for row in rows}
+            rows = self._store.rows("images", any_of("id", missing), ["id", "picture"])
+            found |= {row["id"]: decode(row["picture"]) for row in rows}
         self._held |= found
         for i in list(self._held)[: max(0, len(self._held) - _HELD)]:
             del self._held[i]

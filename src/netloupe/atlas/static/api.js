@@ -45,12 +45,13 @@ async function read(path, form, parse) {
 /** A layer's name as a part of an address. */
 const slug = encodeURIComponent;
 
-export const tilesUrl = (layer, sheet) => lasting(`tiles/${slug(layer)}/${sheet}.jpg`);
-export const projectionsUrl = (layer, channel) => lasting(`projections/${slug(layer)}/${channel}.jpg`);
+export const tilesUrl = (layer, sheet) => lasting(`tiles/${slug(layer)}/${sheet}.webp`);
+export const stripUrl = (layer) => lasting(`strips/${slug(layer)}.webp`);
+export const projectionsUrl = (layer, channel) => lasting(`projections/${slug(layer)}/${channel}.webp`);
 export const synthesisUrl = (layer, sheet) => lasting(`synthesis/${slug(layer)}/${sheet}.jpg`);
 export const synthesizedUrl = (layer, channel) => lasting(`synthesized/${slug(layer)}/${channel}.jpg`);
-export const mapsUrl = (id) => lasting(`maps/${id}.jpg`);
-export const imageUrl = (id) => lasting(`img/${id}.jpg`);
+export const mapsUrl = (id) => lasting(`maps/${id}.webp`);
+export const imageUrl = (id) => lasting(`img/${id}.webp`);
 
 let prepared = null;
 

@@ -70,12 +70,12 @@ function nearest(network, key, title, neighbors, rows) {
       neighbors.map(({ id, distance }) => thumbnail(network, rows.get(id), number(distance)))));
 }
 
-function maps(network, id, { layer, channels, peaks }, place) {
-  const { size } = network.maps;
+function maps(network, id, { layer, channels, peaks, top }, place) {
+  const size = network.maps.sizes[place];
   return h("div", { class: "map-row", "data-layer": layer },
     h("h3", {}, h("a", { href: layerHash(layer) }, layer)),
     h("div", { class: "map-cells" }, channels.map((channel, column) =>
       h("a", { class: "map", href: unitHash(layer, channel), "aria-label": `${layer}, channel ${channel}, peak ${number(peaks[column])}` },
-        cut(mapsUrl(id), size, column, place),
+        cut(() => ({ url: mapsUrl(id), size, column, row: top / size[0] })),
         h("span", { class: "caption" }, h("span", {}, channel), h("span", { class: "value" }, number(peaks[column])))))));
 }

@@ -76,7 +76,7 @@ function row(network, layer, index, list, again = []) {
       h("span", { class: "shape" }, shape(layer.shape)),
       h("span", { class: "sees" }, sees && [fieldGlyph(network, layer.receptive_field), ` sees ${sees}`]),
       h("span", { class: "dead-count" }, layer.dead > 0 ? `${count(layer.dead)} dead` : null)),
-    list ? null : h("div", { class: "strip" }, layer.typical.map((channel) => tile(network, layer, channel))),
+    list ? null : h("div", { class: "strip" }, layer.typical.map((channel, strip) => tile(network, layer, channel, { strip }))),
     repeating(again));
 }
 

@@ -1,17 +1,19 @@
 // Parts that several views share.
 
-import { getSheet, imageUrl, projectionsUrl, synthesisUrl, tilesUrl } from "./api.js";
+import { getLayer, getSheet, imageUrl, projectionsUrl, stripUrl, synthesisUrl, tilesUrl } from "./api.js";
 import { h, svg, whenNear } from "./dom.js";
 import { imageHash, imagesHash, percent, unitHash } from "./format.js";
 
-/** One small picture cut from a sheet of pictures that are `size` pixels wide and high. */
-export function cut(url, size, column, row) {
+/** One small picture cut from a sheet of pictures that are `size` = [height, width] pixels large; `find` gives, maybe later,
+ *  {url, size, column, row}. The row is counted in heights of this picture, and need not be whole. */
+export function cut(find) {
   const picture = h("span", { class: "cut" });
   whenNear(picture, async () => {
     try {
+      const { url, size: [height, width], column, row } = await find();
       const sheet = await getSheet(url);
       picture.style.backgroundImage = `url("${url}")`;
-      picture.style.backgroundSize = `${(100 * sheet.width) / size}cqw auto`;
+      picture.style.backgroundSize = `${(100 * sheet.width) / width}cqw ${(100 * sheet.height) / height}cqw`;
       picture.style.backgroundPosition = `${-100 * column}cqw ${-100 * row}cqw`;
       picture.classList.add("there");
     } catch {
@@ -22,18 +24,35 @@ export function cut(url, size, column, row) {
   return picture;
 }
 
-/** A channel as the mosaic of its nine best patches, or as its synthesized image, linked to its unit. */
-export function tile(network, layer, channel, { captions = [], dead = false, synthesized = false, query = {} } = {}) {
-  const { columns, size } = network.tile;
-  const place = channel % network.units_per_block;
-  const url = (synthesized ? synthesisUrl : tilesUrl)(layer.name, Math.floor(channel / network.units_per_block));
+/** A channel as the mosaic of its nine best patches, or as its synthesized image, linked to its unit.
+ *  strip: its place in the layer's strip, whose sheet is at hand sooner. */
+export function tile(network, layer, channel, { captions = [], dead = false, synthesized = false, strip = null, query = {} } = {}) {
+  const find = synthesized ? onSynthesis : onTiles;
   const meaning = standsFor(network, layer, channel);
   const name = `${layer.name}, channel ${channel}${meaning === null ? "" : `, ${meaning}`}${dead ? ", dead" : ""}`;
   return h("a", { class: dead ? "tile dead" : "tile", href: unitHash(layer.name, channel, query), "data-channel": channel, title: name,
     "aria-label": [name, ...captions.slice(1)].join(", ") },
-    dead ? h("span", { class: "cut missing" }, "dead") : cut(url, size, place % columns, Math.floor(place / columns)),
+    dead ? h("span", { class: "cut missing" }, "dead") : cut(() => (strip === null ? find(network, layer, channel) : onStrip(network, layer, strip))),
     captions.length === 0 ? null
       : h("span", { class: "caption" }, captions.map((text, i) => h("span", { class: ["", "value", "label"][i] }, text))));
+}
+
+function onSheet({ columns, size }, place, url) {
+  return { url, size: [size, size], column: place % columns, row: Math.floor(place / columns) };
+}
+
+const onStrip = (network, layer, place) => ({ ...onSheet(network.tile, 0, stripUrl(layer.name)), column: place });
+
+/** Sheets of tiles are in the order in which a layer's page shows them at first. */
+async function onTiles(network, layer, channel) {
+  const { count } = network.tile;
+  const place = (await getLayer(layer.name)).place[channel];
+  return onSheet(network.tile, place % count, tilesUrl(layer.name, Math.floor(place / count)));
+}
+
+function onSynthesis(network, layer, channel) {
+  const { units_per_block: count } = network;
+  return onSheet(network.tile, channel % count, synthesisUrl(layer.name, Math.floor(channel / count)));
 }
 
 /** The part of image `id` inside `box`, in a frame that has room for `frame` = [height, width] pixels of the input. */

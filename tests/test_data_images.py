@@ -23,22 +23,6 @@ def test_pixels_survive_decoding_exactly() -> None:
             assert np.array_equal(np.asarray(open_image(encoded(pixels, format))), pixels)
 
 
-def test_16_bit_gray_is_scaled_to_8_bits() -> None:
-    values = np.array([[0, 128, 129, 257], [32767, 32768, 65406, 65535]], dtype=np.uint16)
-    expected = [[0, 0, 1, 1], [127, 128, 254, 255]]  # value / 65535 * 255, rounded; 32767 is 127.498, 32768 is 127.502
-    for format in ("PNG", "TIFF"):
-        image = open_image(encoded(values, format))
-        assert image.mode == "L"
-        assert np.asarray(image).tolist() == expected
-
-
-def test_wider_pixels_are_refused_rather_than_guessed() -> None:
-    with pytest.raises(InputError, match=r"^deep: gray values of floating point \(accepted: 8 or 16 bits\)$"):
-        open_image(encoded(np.full((2, 2), np.nan, dtype=np.float32), "TIFF"), "deep")
-    with pytest.raises(InputError, match="gray values of 32 bits"):
-        open_image(encoded(np.full((2, 2), 70000, dtype=np.int32), "TIFF"))
-
-
 def test_one_bit_images_are_black_and_white() -> None:
     bits = np.array([[True, False], [False, True]])
     assert np.asarray(open_image(encoded(Image.fromarray(bits)))).tolist() == [[255, 0], [0, 255]]
@@ -211,7 +195,7 @@ def test_sizes_that_can_not_be_used_are_named(size: object) -> None:
 
 
 def test_other_numbers_of_channels_are_refused() -> None:
-    with pytest.raises(InputError, match=r"4 channels \(accepted: 1 or 3\)"):
+    with pytest.raises(InputError, match=r"an image of 3 channels \(accepted: 4, as \.npy"):
         fit(Image.new("RGB", (4, 4)), 2, channels=4)
 
 

@@ -109,7 +109,7 @@ def test_files_that_can_not_be_used(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"x\.parquet: can't be read as Parquet"):
         open_source(file)
     write_parquet(file, {"text": ["a"], "label": [1]})
-    with pytest.raises(InputError, match=r"no column of image bytes \(columns: text, label\)"):
+    with pytest.raises(InputError, match=r"no column of image bytes or arrays \(columns: text, label\)"):
         open_source(file)
     write_parquet(file, {"image": pa.array([], pa.binary())})
     with pytest.raises(InputError, match="holds no rows"):

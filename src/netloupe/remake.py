@@ -78,6 +78,7 @@ def _sound(told: Mapping[str, Any]) -> bool:
     texts = [network.get("name"), network.get("hash"), network.get("device")]
     numbers = [spec.get("channels"), told.get("threads")]
     lists = [spec.get(name) for name in ("size", "mean", "std", "range")]
+    lists += [spec[name] for name in ("values", "picture") if name in spec]
     return (
         all(isinstance(text, str) for text in texts)
         and all(isinstance(number, int) and 1 <= number <= _MANY for number in numbers)
@@ -244,7 +245,8 @@ class _Networks:
 
 def _spec(told: Mapping[str, Any]) -> InputSpec:
     low, high = told["range"]
-    return InputSpec(tuple(told["size"]), told["channels"], tuple(told["mean"]), tuple(told["std"]), (low, high))
+    size, mean, std = (tuple(told[name]) for name in ("size", "mean", "std"))
+    return InputSpec(size, told["channels"], mean, std, (low, high), told.get("values"), told.get("picture"))
 
 
 def _labels(record: Record, told: Any) -> Any:

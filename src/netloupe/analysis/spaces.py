@@ -12,6 +12,7 @@ from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.moments import means
 from netloupe.core.network import Network
 from netloupe.core.watch import SILENT, Watch
+from netloupe.data.images import to_float
 from netloupe.data.sources import ImageSource, Skipped, read_batches
 from netloupe.sweep.engine import check_any_read, sweep
 from netloupe.sweep.vectors import Features
@@ -55,7 +56,7 @@ def pixel_space(images: ImageSource, channels: int = 3, watch: Watch = SILENT) -
     part = watch.part("pixels", len(images))
     for batch in read_batches(images, PIXEL_SIDE, channels, batch_size=256):
         ids.append(batch.ids)
-        vectors.append(batch.pixels.transpose(0, 3, 1, 2).reshape(len(batch.ids), -1).astype(np.float32) / 255)
+        vectors.append(to_float(batch.pixels).flatten(1).numpy())
         skipped += batch.skipped
         part.at(min(len(ids) * 256, len(images)))
     if not any(len(some) for some in ids):

@@ -70,7 +70,7 @@ def build(
     The folder appears when all is done. Raises StoreError if `out` holds something else or can't be written,
     UnknownName for a layer, rule or method that is not there, InputError for no readable image.
     """
-    start, out = time.monotonic(), Path(out)
+    start, out, source = time.monotonic(), Path(out), source.read_for(net.inputs)
     if k < 1:
         raise InputError(f"k is {k} (accepted: 1 or more)")
     if project is not None:

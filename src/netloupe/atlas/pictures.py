@@ -13,6 +13,7 @@ from torch import Tensor
 from netloupe.atlas.sheets import MAP_COLUMNS, MAP_STEPS, QUALITY, THUMB, map_size
 from netloupe.atlas.store import Store
 from netloupe.core.taps import LOGITS
+from netloupe.data.bands import Bands, Opened, eight_bits
 from netloupe.data.images import as_seen, fit, to_float
 from netloupe.data.sources import ImageSource, pixel_reader
 from netloupe.render.colors import heat
@@ -41,15 +42,17 @@ class Photographs:
         if file is not None and (new or file.exists()):
             self._pixels = np.memmap(file, np.uint8, "w+" if new else "r+", shape=shape)
 
-    def open(self, image_id: int) -> Image.Image:
-        """The image as the network sees it. Raises InputError if it can't be read."""
+    def open(self, image_id: int) -> Opened:
+        """The image as the network sees it, with 8 bits a value. Raises InputError if it can't be read."""
         image = self._source.open(image_id)
-        pixels = fit(image, self._size, self._channels)
+        pixels = eight_bits(fit(image, self._size, self._channels))
         if image_id < len(self._pixels):
             self._pixels[image_id] = pixels
         picture = as_seen(image, self._size)
         self._waiting[image_id] = encode(picture, "WEBP", QUALITY), resized(picture, (THUMB, THUMB)).tobytes()
-        return Image.fromarray(pixels if self._channels == 3 else pixels[:, :, 0])
+        if self._channels in (1, 3):
+            return Image.fromarray(pixels if self._channels == 3 else pixels[:, :, 0])
+        return Bands(to_float(pixels).numpy(), self._source.names[image_id], getattr(image, "picture", None))
 
     def take(self, image_id: int) -> tuple[bytes, bytes]:
         """The display picture, as WebP, and the thumbnail of an image that was opened."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -23,7 +25,7 @@ from netloupe.cli import (
     train,
 )
 from netloupe.cli.command import command
-from netloupe.core.errors import Cancelled, NetloupeError, unknown
+from netloupe.core.errors import Cancelled, NetloupeError, NetloupeWarning, unknown
 from netloupe.tasks import TASKS
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # what typer raises for a wrong command line
@@ -98,7 +100,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        status = app(arguments or ["--help"], prog_name="netloupe", standalone_mode=False)
+        with _saying():
+            status = app(arguments or ["--help"], prog_name="netloupe", standalone_mode=False)
         sys.stdout.flush()
     except NetloupeError as error:
         return _fail(str(error))
@@ -118,6 +121,25 @@ def main(argv: Sequence[str] | None = None) -> int:
             _drop_output()
         return _fail(f"{error.filename or 'output'}: {error.strerror}")
     return status if isinstance(status, int) else 0
+
+
+@contextmanager
+def _saying() -> Iterator[None]:
+    """What was taken for granted goes to stderr, a line each time it is new."""
+    said: set[str] = set()
+
+    def say(message: Warning | str, category: type[Warning], filename: str, lineno: int, *more: Any) -> None:
+        if not issubclass(category, NetloupeWarning):
+            shown(message, category, filename, lineno, *more)
+        elif str(message) not in said:
+            said.add(str(message))
+            typer.echo(f"note: {message}", err=True)
+
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+        warnings.simplefilter("always", NetloupeWarning)
+        warnings.showwarning = say  # type: ignore[assignment]
+        yield
 
 
 def _fail(message: str) -> int:

@@ -17,6 +17,7 @@ from netloupe.core.settings import TRUTH, Setting, setting_of
 from netloupe.core.task import PHOTOS
 
 if TYPE_CHECKING:
+    from netloupe.core.inputs import InputSpec
     from netloupe.core.network import Network
 
 
@@ -69,7 +70,14 @@ class NetworkOptions:
     range: Annotated[
         str | None, typer.Option(metavar="LOW,HIGH", help="What pixels in [0, 1] are mapped to before, as in 0,255.")
     ] = None
-    channels: Annotated[int | None, typer.Option(metavar="N", help="Input channels: 3, or 1 for gray.")] = None
+    channels: Annotated[int | None, typer.Option(metavar="N", help="Input channels: 3, 1 for gray, or others.")] = None
+    values: Annotated[
+        str | None,
+        typer.Option(metavar="LOW,HIGH", help="Black and white in files of more than 8 bits a value, as in 0,4095."),
+    ] = None
+    picture: Annotated[
+        str | None, typer.Option(metavar="R,G,B", help="Channels, from 0, that make a picture, as in 3,2,1.")
+    ] = None
     classes: Annotated[int | None, typer.Option(metavar="N", help="Number of classes to make the network for.")] = None
     labels: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Names of the classes: .txt, one a line, or .json.")
@@ -88,17 +96,24 @@ class NetworkOptions:
         """The file of weights."""
         return self.weights
 
+    def inputs(self, base: InputSpec) -> InputSpec:
+        """What its makers say the network takes, with what was given in its place."""
+        from netloupe.zoo.specs import parse_inputs
+
+        return parse_inputs(
+            self.size, self.mean, self.std, self.channels, self.range, self.values, self.picture, base=base
+        )
+
     def load(self, weights: Path | None = None) -> Network:
         """The network, on its device; weights: in place of its own."""
         from netloupe.zoo.load import load
-        from netloupe.zoo.specs import parse_inputs
 
         output = self.output
         return load(
             self.model,
             weights=self.weights if weights is None else weights,
             device=self.device,
-            inputs=lambda base: parse_inputs(self.size, self.mean, self.std, self.channels, self.range, base=base),
+            inputs=self.inputs,
             labels=self.labels,
             classes=self.classes,
             head=self.head,

@@ -36,7 +36,8 @@ def _write(name: str, folder: Path) -> Path:
 
     source = photos()
     buffer = io.BytesIO()
-    source.open(list(source.names).index(f"{name}/full")).save(buffer, "PNG")
+    image = source.open(list(source.names).index(f"{name}/full"))
+    image.convert("L" if getattr(image, "mode", "L") == "L" else "RGB").save(buffer, "PNG")
     write_atomically(folder / f"{name}.png", buffer.getvalue())
     return folder / f"{name}.png"
 

@@ -8,7 +8,8 @@
     └── StoreError       an atlas store, checkpoint or disk that can't be read or written
     Cancelled            a run that was told to stop, through its `Watch`; the command line exits with code 130
 
-`Cancelled` is nobody's mistake. Anything else that escapes is our own fault and keeps its traceback.
+Anything else that escapes is our own fault and keeps its traceback.
+`NetloupeWarning` is no error, but a word on what was taken for granted.
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ class StoreError(NetloupeError):
 
 class Cancelled(Exception):
     """A run was told to stop, and has: nothing of it is left half-written."""
+
+
+class NetloupeWarning(UserWarning):
+    """What a result rests on although nobody said it, in one line; the command line prints it on stderr."""
 
 
 def unknown(kind: str, given: object, accepted: Iterable[str], *, shown: int = 8) -> UnknownName:

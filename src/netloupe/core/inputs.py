@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from netloupe.core.errors import InputError
+from netloupe.core.errors import InputError, NetloupeWarning
+
+_BEYOND = 0.1  # by which pixels may leave [0, 1]; those of a normalized image leave it further
+_EXACT = 1e-3
 
 
 @dataclass(frozen=True)
@@ -18,6 +25,9 @@ class InputSpec:
     channels: 3 for RGB, 1 for gray.
     mean, std: per channel, in units of `range`; one value stands for all channels.
     range: what images in [0, 1] are mapped to before mean and std apply, for example (0, 255).
+    values: what is black and white in image files of more than 8 bits a value, such as (0, 4095); what is beyond is cut
+    off. None: as the file says.
+    picture: the channels, from 0, that make a picture for eyes: three as red, green and blue, or one. None: the first.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -25,6 +35,14 @@ class InputSpec:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     range: tuple[float, float] = (0.0, 1.0)
+    values: tuple[float, float] | None = None
+    picture: tuple[int, ...] | None = None
+
+    def __repr__(self) -> str:
+        """All fields, those of files and pictures where they are given: networks are hashed by this text."""
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        told = [f"{name}={value!r}" for name, value in given.items() if value is not None]
+        return f"{type(self).__name__}({', '.join(told)})"
 
     def __post_init__(self) -> None:
         size = (self.size, self.size) if isinstance(self.size, int) else tuple(int(side) for side in self.size)
@@ -41,10 +59,11 @@ class InputSpec:
             object.__setattr__(self, name, values)
         if min(self.std) <= 0:
             raise InputError(f"std {self.std} (accepted: numbers above 0)")
-        limits = tuple(float(limit) for limit in self.range)
-        if len(limits) != 2 or not limits[0] < limits[1]:
-            raise InputError(f"range {self.range} (accepted: (low, high) with low < high)")
-        object.__setattr__(self, "range", limits)
+        object.__setattr__(self, "range", _limits("range", self.range))
+        if self.values is not None:
+            object.__setattr__(self, "values", _limits("values", self.values))
+        if self.picture is not None:
+            object.__setattr__(self, "picture", _picture(self.picture, self.channels))
 
     def normalize(self, images: Tensor) -> Tensor:
         """(N, C, H, W) in [0, 1] -> the same shape, as the module wants it; differentiable."""
@@ -69,11 +88,36 @@ class InputSpec:
             raise InputError(f"images of {images.dtype} (accepted: float in [0, 1]; divide bytes by 255)")
 
     def check_range(self, images: Tensor) -> None:
-        """Raise InputError if the pixels are plainly not in [0, 1] (bytes, or normalized already) or not finite."""
+        """Raise InputError if the pixels are not in [0, 1] (bytes, or normalized already) or not finite.
+
+        What leaves it by up to 0.1, as smooth resizing does, is only said by a warning.
+        """
         if images.numel() == 0:
             return
         low, high = (float(v) for v in torch.aminmax(images.detach()))
-        if not (low >= -0.5 and high <= 1.5):
-            raise InputError(
-                f"pixels from {low:.3g} to {high:.3g} (accepted: [0, 1]; normalization happens inside the network)"
-            )
+        found = f"pixels from {low:.3g} to {high:.3g}"
+        if not (low >= -_BEYOND and high <= 1 + _BEYOND):
+            raise InputError(f"{found} (accepted: [0, 1]; normalization happens inside the network)")
+        if low < -_EXACT or high > 1 + _EXACT:
+            warnings.warn(f"{found}, not in [0, 1]; clamp(0, 1) keeps them there", NetloupeWarning, stacklevel=3)
+
+
+def _limits(name: str, given: Sequence[float]) -> tuple[float, float]:
+    limits = tuple(float(limit) for limit in given)
+    if len(limits) != 2 or not limits[0] < limits[1] or not all(map(math.isfinite, limits)):
+        raise InputError(f"{name} {given} (accepted: (low, high) with low < high)")
+    return limits[0], limits[1]
+
+
+def _picture(given: Any, channels: int) -> tuple[int, ...]:
+    chosen = tuple(given) if isinstance(given, Sequence) else (given,)
+    if len(chosen) not in (1, 3) or not all(isinstance(c, int) and 0 <= c < channels for c in chosen):
+        raise InputError(f"picture {given} (accepted: one channel, or three, from 0 to {channels - 1})")
+    return chosen
+
+
+def shown_channels(count: int, picture: Sequence[int] | None = None) -> tuple[int, ...]:
+    """Which of `count` channels make a picture for eyes: those that are stated, else the first three, or the first."""
+    if picture is not None:
+        return tuple(picture)
+    return (0, 1, 2) if count >= 3 else (0,)

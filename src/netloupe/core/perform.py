@@ -143,6 +143,7 @@ def of_network(net: Loaded) -> dict[str, Any]:
             "mean": list(spec.mean),
             "std": list(spec.std),
             "range": list(spec.range),
+            **{name: list(value) for name in ("values", "picture") if (value := getattr(spec, name)) is not None},
         },
         "versions": versions(),
     }
@@ -159,7 +160,7 @@ def perform(task: Task, net: Loaded, inputs: Mapping[str, Any], watch: Watch = S
     files as paths. What is None is left out. A result may carry a task of its own in its provenance, with settings
     that were only decided by running it.
     """
-    given = taken(inputs)
+    given = taken(inputs, net.inputs)
     images = {name: value for name, value in given.items() if isinstance(value, Images)}
     records = _records(images)  # before the run: files may change or go while it lasts
     result = task.run(net, given, watch)
@@ -167,9 +168,15 @@ def perform(task: Task, net: Loaded, inputs: Mapping[str, Any], watch: Watch = S
     return _told(result, task, net, {name: (records | others)[name] for name in given})
 
 
-def taken(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The inputs as tasks are given them: tensors as `Held`, without those that are None."""
-    return {name: _taken(value) for name, value in inputs.items() if value is not None}
+def taken(inputs: Mapping[str, Any], spec: InputSpec | None = None) -> dict[str, Any]:
+    """The inputs as tasks are given them: tensors as `Held`, without those that are None.
+
+    spec: what the network takes that looks at them, for images whose reading depends on it.
+    """
+    given = {name: _taken(value) for name, value in inputs.items() if value is not None}
+    if spec is None:
+        return given
+    return {name: value.read_for(spec) if hasattr(value, "read_for") else value for name, value in given.items()}
 
 
 Made = TypeVar("Made")

@@ -14,14 +14,15 @@ from itertools import count, groupby
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from netloupe.core.errors import InputError
+from netloupe.core.inputs import InputSpec
+from netloupe.data.bands import Opened
 from netloupe.data.images import open_image, plain
 from netloupe.data.photos import digits, photos
 from netloupe.data.sources import ImageSource
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+ARRAYS = ".npy"
 
 _OURS = {"photos": photos, "digits": digits}
 
@@ -29,11 +30,11 @@ _OURS = {"photos": photos, "digits": digits}
 def open_source(spec: str | Path) -> ImageSource:
     """The images that `spec` names.
 
-    "photos": the embedded photos. "digits": scikit-learn's handwritten digits. A folder: its images, all
-    levels deep; if every image lies in a subfolder, the first level names the classes. A folder without
-    images but with Parquet, a Parquet file or a glob of them ("data/train-*.parquet"): rows with an image
-    column. A text file (.txt, .lst, .csv): one path a line, relative to the file. An image, or a glob of
-    images: those.
+    "photos": the embedded photos. "digits": scikit-learn's handwritten digits. A folder: its images, all levels deep;
+    if every image lies in a subfolder, the first level names the classes. A folder without image files: its .npy files.
+    A folder with neither but with Parquet, a Parquet file or a glob of them ("data/train-*.parquet"): rows with an
+    image column. A text file (.txt, .lst, .csv): one path a line, relative to the file. An image or .npy file, or a
+    glob of them: those.
     """
     text = str(spec)
     return _OURS[text]() if text in _OURS else replace(_opened(text), opened=text)
@@ -56,9 +57,11 @@ def _opened(text: str, root: Path | None = None) -> ImageSource:
         return _from_parquet([path], text)
     if suffix in (".txt", ".lst", ".csv"):
         return _from_list(path)
-    if suffix in SUFFIXES:
+    if suffix in (*SUFFIXES, ARRAYS):
         return from_files([path], text, root=root)
-    raise InputError(f"{text!r} is no source of images (accepted: a folder, .txt, .parquet, {', '.join(SUFFIXES)})")
+    raise InputError(
+        f"{text!r} is no source of images (accepted: a folder, .txt, .parquet, .npy, {', '.join(SUFFIXES)})"
+    )
 
 
 def from_files(paths: Sequence[Path], spec: str = "files", *, root: Path | None = None) -> ImageSource:
@@ -74,8 +77,11 @@ class _Files:
     paths: Sequence[Path]
     names: Sequence[str]
 
-    def __call__(self, i: int) -> Image.Image:
-        return open_image(self.paths[i], self.names[i])
+    def __call__(self, i: int) -> Opened:
+        return open_image(self.paths[i], self.names[i], guess=False)
+
+    def open(self, i: int, inputs: InputSpec) -> Opened:
+        return open_image(self.paths[i], self.names[i], inputs, guess=False)
 
     def content(self, i: int) -> bytes:
         return self.paths[i].read_bytes()
@@ -88,8 +94,11 @@ def _from_parquet(files: Sequence[Path], spec: str) -> ImageSource:
 
 
 def _images_and_tables(files: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    """The images of a folder, which are its arrays where it has no image files, and its tables."""
     files = list(files)
-    return [p for p in files if p.suffix.lower() in SUFFIXES], [p for p in files if p.suffix.lower() == ".parquet"]
+    images = [p for p in files if p.suffix.lower() in SUFFIXES]
+    arrays = [p for p in files if p.suffix.lower() == ARRAYS]
+    return images or arrays, [p for p in files if p.suffix.lower() == ".parquet"]
 
 
 def _files(folder: str, above: frozenset[str] = frozenset()) -> Iterator[Path]:

@@ -10,22 +10,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from netloupe.core.errors import InputError, first_line
-from netloupe.data.images import open_image, plain
+from netloupe.core.inputs import InputSpec
+from netloupe.data.bands import Opened
+from netloupe.data.images import array_image, open_image, plain
 from netloupe.data.sources import ImageSource
 
 _HELD_GROUPS = 2  # row groups of image bytes kept in memory
 _MAX_CLASSES = 100_000
 
+Values = list[Any] | np.ndarray
+"""The numbers in a row: nested lists, or an array."""
+
 
 def from_parquet(files: Sequence[Path], spec: str) -> ImageSource:
-    """Rows of Parquet files with an `image` column: encoded bytes, or a struct with `bytes` (as on the hub).
+    """Rows of Parquet files with an `image` column: encoded bytes, a struct of `bytes` (as on the hub), or numbers.
+
+    Numbers are nested lists, or Arrow's tensors of a fixed shape: (C, H, W), (H, W, C) or (H, W).
 
     Without an `image` column, the first column of such a type. Optional columns: `label` (class
     index, or class name), `class` (class name); class names stored by the hub's `datasets` are used
@@ -67,14 +74,20 @@ class _Rows:
     names: Sequence[str]
     read: _ImageBytes
 
-    def __call__(self, i: int) -> Image.Image:
-        encoded = self.read(i)
-        if encoded is None:
+    def __call__(self, i: int) -> Opened:
+        return self.open(i, None)
+
+    def open(self, i: int, inputs: InputSpec | None) -> Opened:
+        found = self.read(i)
+        if found is None:
             raise InputError(f"{self.names[i]}: no image in this row")
-        return open_image(encoded, self.names[i])
+        if isinstance(found, bytes):
+            return open_image(found, self.names[i], inputs, guess=False)
+        return array_image(_array(found, self.names[i]), self.names[i], inputs, guess=False)
 
     def content(self, i: int) -> bytes:
-        return self.read(i) or b""
+        found = self.read(i)
+        return found or b"" if isinstance(found, bytes | None) else _array(found, self.names[i]).tobytes()
 
 
 class _ImageBytes:
@@ -95,14 +108,17 @@ class _ImageBytes:
     def __reduce__(self) -> tuple[type[_ImageBytes], tuple[Sequence[Path], Sequence[str]]]:
         return _ImageBytes, (self._files, self._columns)  # neither the lock nor what is held goes along
 
-    def __call__(self, i: int) -> bytes | None:
+    def __call__(self, i: int) -> bytes | Values | None:
         group = int(np.searchsorted(self._starts, i, side="right")) - 1
         with self._lock:
             if group not in self._held:
                 while len(self._held) >= _HELD_GROUPS:
                     self._held.pop(next(iter(self._held)))
                 self._held[group] = self._read(group)
-            value: dict[str, bytes | None] | bytes | None = self._held[group][i - int(self._starts[group])].as_py()
+            held = self._held[group][i - int(self._starts[group])]
+            if isinstance(held, pa.FixedShapeTensorScalar):
+                return None if held.as_py() is None else np.array(held.to_numpy())
+            value: dict[str, bytes | None] | bytes | Values | None = held.as_py()
         return value["bytes"] if isinstance(value, dict) else value
 
     def _read(self, group: int) -> pa.ChunkedArray:
@@ -125,9 +141,34 @@ def _image_column(schema: pa.Schema, file: Path) -> str:
         return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
     columns = [field.name for field in schema if holds_bytes(field.type)]
+    columns = columns or [field.name for field in schema if _depth(field.type) > 1]
     if not columns:
-        raise InputError(f"{plain(file)}: no column of image bytes (columns: {', '.join(schema.names)})")
+        raise InputError(f"{plain(file)}: no column of image bytes or arrays (columns: {', '.join(schema.names)})")
     return "image" if "image" in columns else str(columns[0])
+
+
+def _depth(kind: pa.DataType) -> int:
+    """The dimensions of the arrays that a column holds; 0 of what holds none."""
+    if isinstance(kind, pa.FixedShapeTensorType):
+        return len(kind.shape)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        inner = _depth(kind.value_type)
+        return inner + 1 if inner or _numeric(kind.value_type) else 0
+    return 0
+
+
+def _numeric(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def _array(found: Values, name: str) -> np.ndarray:
+    try:
+        values = np.array(found)
+    except ValueError:
+        values = np.array(None)
+    if values.dtype.kind not in "iuf":
+        raise InputError(f"{name}: rows of several lengths, or values that are missing (accepted: an array of numbers)")
+    return values
 
 
 def _hub_classes(schema: pa.Schema) -> list[str] | None:
@@ -153,9 +194,18 @@ def _classes(
         rank = {name: i for i, name in enumerate(names)}
         return ([None if name is None else rank[str(name)] for name in named], names) if names else (None, None)
     indices = [_index(label, spec) for label in labels]
-    known = {i: str(name) for i, name in zip(indices, class_names, strict=True) if i is not None and name is not None}
+    known = _names(indices, class_names, spec)
     classes = [known.get(i, str(i)) for i in range(max(known) + 1)] if known else None
     return (indices, classes) if any(i is not None for i in indices) else (None, None)
+
+
+def _names(indices: Sequence[int | None], class_names: Sequence[object], spec: str) -> dict[int, str]:
+    """The name of each index. Raises InputError for an index that rows give two names."""
+    known: dict[int, str] = {}
+    for i, name in zip(indices, class_names, strict=True):
+        if i is not None and name is not None and known.setdefault(i, str(name)) != str(name):
+            raise InputError(f"{spec!r}: class {i} has two names, {known[i]!r} and {str(name)!r} (accepted: one)")
+    return known
 
 
 def _index(label: object, spec: str) -> int | None:

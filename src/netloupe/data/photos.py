@@ -79,6 +79,8 @@ class _Place(NamedTuple):
 def photos() -> ImageSource:
     """The embedded photos: first each whole, then square crops of each, large to small.
 
+    Pixels are as the files hold them, without color profiles, so that they stay what they were in version 0.1.
+
     A name is "astronaut/full" or "astronaut/s128@64,96": a crop of 128 pixels a side with its top at
     64 and its left at 96. Photographs take turns, so any first part of the source is varied. No labels.
     Raises InputError if a package lacks a photograph.
@@ -119,7 +121,9 @@ def _decoded(photo: _Photo) -> Image.Image:
     path = Path(spec.submodule_search_locations[0]) / folder / photo.file
     if not path.is_file():
         raise InputError(f"the installed {photo.package} lacks the photograph {photo.file} ({folder})")
-    return open_image(path, photo.file)
+    found = open_image(path, photo.file, srgb=False)
+    assert isinstance(found, Image.Image)
+    return found
 
 
 @cache

@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+import torch
 from torch import Tensor
 
 from netloupe.core.errors import InputError, unknown
 from netloupe.core.files import portable
+from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.core.perform import Images
+from netloupe.data.bands import Opened
 from netloupe.data.images import Size, fit, height_width, shaped, to_float
 
 ReadPixels = Callable[[int], Tensor]
@@ -39,20 +41,22 @@ class ImageSource:
     `spec`: what it is, for people. `names`: where each lies (relative path, or "file.parquet#row"), always one line of
     valid Unicode. `labels`: class indices, None where unknown. `classes`: class names by index, where the source has
     them. `opener(id)` decodes one image or raises InputError; it may be called from several threads, and pickles for
-    all that `open_source` opens; where it has a method `content(id)`, that gives the bytes of the file. `opened`: what
+    all that `open_source` opens; where it has a method `content(id)`, that gives the bytes of the file, and
+    where it has `open(id, inputs)`, that opens the image for a network. `opened`: what
     `open_source` was given; None for a source made otherwise. `ids`: of a subset, the ids of its images in the whole,
     for which `opener` stays. `channels`: of what the images are, 3 or, if they are gray, 1; a network of either can be
-    shown both.
+    shown both. `inputs`: what the network takes that looks at them, where it was said by `read_for`.
     """
 
     spec: str
     names: Sequence[str]
-    opener: Callable[[int], Image.Image] = field(repr=False)
+    opener: Callable[[int], Opened] = field(repr=False)
     labels: Sequence[int | None] | None = field(default=None, repr=False)
     classes: Sequence[str] | None = field(default=None, repr=False)
     opened: str | None = field(default=None, repr=False)
     ids: Sequence[int] | None = field(default=None, repr=False)
     channels: int = 3
+    inputs: InputSpec | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -62,11 +66,19 @@ class ImageSource:
         """The spec for people who need not know where it lies, and the same wherever that is: of a path, its end."""
         return Path(self.spec).name or self.spec
 
-    def open(self, image_id: int) -> Image.Image:
-        """The decoded image, mode RGB or L. Raises InputError if it is broken, too large or not there."""
+    def read_for(self, inputs: InputSpec) -> ImageSource:
+        """The same images, opened as a network that takes such inputs shall see them."""
+        return replace(self, inputs=inputs)
+
+    def open(self, image_id: int) -> Opened:
+        """The decoded image. Raises InputError if it is broken, too large or not there."""
         if not 0 <= image_id < len(self):
             raise InputError(f"no image {image_id} in {self.spec!r} (accepted: 0 to {len(self) - 1})")
-        return self.opener(image_id if self.ids is None else self.ids[image_id])
+        i = image_id if self.ids is None else self.ids[image_id]
+        if self.inputs is not None and hasattr(self.opener, "open"):
+            found: Opened = self.opener.open(i, self.inputs)
+            return found
+        return self.opener(i)
 
     def label(self, image_id: int) -> int | None:
         """The class index of an image, or None where there is none."""
@@ -134,6 +146,11 @@ def first_of(images: ImageSource | Tensor, count: int | None) -> ImageSource | T
     return images[:count] if isinstance(images, Tensor) else images.first(count)
 
 
+def read_for(images: ImageSource | Tensor, inputs: InputSpec) -> ImageSource | Tensor:
+    """A source, opened as a network that takes such inputs shall see it; a tensor as it is."""
+    return images if isinstance(images, Tensor) else images.read_for(inputs)
+
+
 @dataclass(frozen=True)
 class SourceImage(Images):
     """One image of a source, by its id."""
@@ -153,16 +170,20 @@ class SourceImage(Images):
     def names(self) -> tuple[str, ...]:  # type: ignore[override]
         return (self.source.names[self.id],)
 
-    def open(self, index: int = 0) -> Image.Image:
+    def read_for(self, inputs: InputSpec) -> SourceImage:
+        return replace(self, source=self.source.read_for(inputs))
+
+    def open(self, index: int = 0) -> Opened:
         """The decoded image."""
         del index
         return self.source.open(self.id)
 
     def fitted(self, net: Network, size: tuple[int, int] | None = None) -> Tensor:
-        return to_float(fit(self.open(), size or net.inputs.size, net.inputs.channels))[None]
+        opened = self.read_for(net.inputs).open()
+        return to_float(fit(opened, size or net.inputs.size, net.inputs.channels))[None]
 
     def shaped(self, net: Network, side: int | None = None) -> list[Tensor]:
-        return [shaped(self.open(), net, side)]
+        return [shaped(self.read_for(net.inputs).open(), net, side)]
 
     def masks(self, size: tuple[int, int]) -> list[Tensor]:
         return [to_float(fit(self.open(), size, 1))[0]]
@@ -197,7 +218,10 @@ class Skipped:
 
 @dataclass(frozen=True)
 class PixelBatch:
-    """Images of one size: `ids` (n,) and `pixels` (n, H, W, C) uint8; `skipped` lists the broken ones."""
+    """Images of one size: `ids` (n,) and `pixels` (n, H, W, C); `skipped` lists the broken ones.
+
+    `pixels` are uint8, or float32 in [0, 1] where an image holds more than 8 bits a value.
+    """
 
     ids: np.ndarray
     pixels: np.ndarray
@@ -221,9 +245,8 @@ def read_batches(
     InputError at once for a size, channels or count that can't be used.
     """
     height, width = height_width(size)
-    if channels not in (1, 3):
-        raise InputError(f"images with {channels!r} channels (accepted: 1 or 3)")
-    for what, value, least in (("batch_size", batch_size, 1), ("workers", workers, 1), ("start", start, 0)):
+    counts = ("channels", channels, 1), ("batch_size", batch_size, 1), ("workers", workers, 1), ("start", start, 0)
+    for what, value, least in counts:
         if value < least:
             raise InputError(f"{what} {value} (accepted: at least {least})")
 
@@ -237,9 +260,10 @@ def read_batches(
 
     def collect(first: int, results: Sequence[np.ndarray | Skipped]) -> PixelBatch:
         good = {first + i: pixels for i, pixels in enumerate(results) if not isinstance(pixels, Skipped)}
-        pixels = np.empty((len(good), height, width, channels), dtype=np.uint8)
+        floats = any(image.dtype != np.uint8 for image in good.values())
+        pixels = np.empty((len(good), height, width, channels), dtype=np.float32 if floats else np.uint8)
         for row, image in enumerate(good.values()):
-            pixels[row] = image
+            pixels[row] = image if image.dtype == pixels.dtype else image / np.float32(255)
         skipped = tuple(result for result in results if isinstance(result, Skipped))
         return PixelBatch(np.array([*good], dtype=np.int64), pixels, skipped)
 
@@ -269,4 +293,4 @@ def read_all(source: ImageSource, size: Size, channels: int = 3) -> tuple[list[i
     ids = [int(i) for batch in batches for i in batch.ids]
     if not ids:
         raise InputError(f"none of {len(source)} images of {source.spec!r} can be read: {skipped[0].reason}")
-    return ids, to_float(np.concatenate([batch.pixels for batch in batches])), skipped
+    return ids, torch.cat([to_float(batch.pixels) for batch in batches]), skipped

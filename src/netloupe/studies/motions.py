@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from netloupe.data.images import to_float
+from netloupe.data.bands import Opened
+from netloupe.data.images import of_channels, pixels_of, to_float
 
 FINE = 2  # readings a side of each pixel, and how much finer than the network's input the image is held
 _REACH = 4  # the part of an image that is held, in sides of the network's input; motions reach no further
@@ -48,9 +49,9 @@ class Held:
     step: px of it for one px of the input.
     """
 
-    def __init__(self, image: Image.Image, size: tuple[int, int], channels: int, window: float = 1.0) -> None:
+    def __init__(self, image: Opened, size: tuple[int, int], channels: int, window: float = 1.0) -> None:
         """The network sees `window` of the largest part at the image's center that has the shape of its input."""
-        image = image.convert("L" if channels == 1 else "RGB")
+        image = of_channels(image, channels)
         seen = min(image.height / size[0], image.width / size[1]) * window  # px of the file for one of the input
         height, width = (
             min(side, _REACH * seen * wide) for side, wide in zip((image.height, image.width), size, strict=True)
@@ -59,9 +60,8 @@ class Held:
         fine = max(1, round(FINE * height / seen)), max(1, round(FINE * width / seen))
         box = (left, top, left + width, top + height)
         picture = image.resize((fine[1], fine[0]), Image.Resampling.BILINEAR, box=box)
-        pixels = np.asarray(picture)
         self.size = size
-        self.pixels = to_float(pixels[:, :, None] if pixels.ndim == 2 else pixels)
+        self.pixels = to_float(pixels_of(picture))
         self.center = fine[0] / 2, fine[1] / 2
         self.step = fine[0] * seen / height, fine[1] * seen / width
 

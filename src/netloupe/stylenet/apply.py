@@ -20,6 +20,7 @@ from netloupe.core.lock import holding
 from netloupe.core.perform import Images, function_of, perform
 from netloupe.core.task import Networks
 from netloupe.core.watch import SILENT, Watch
+from netloupe.data.bands import eight_bits
 from netloupe.data.images import ImageFiles, fit, plain, to_float
 from netloupe.data.open import SUFFIXES, open_source
 from netloupe.data.sources import Skipped, SourceImage
@@ -78,7 +79,7 @@ def load(task: Apply, networks: Networks, inputs: Mapping[str, Any]) -> StyleMod
 def run(task: Apply, net: StyleModel, inputs: Mapping[str, Any], watch: Watch) -> Painted:
     """One image, painted."""
     del watch
-    picture = _painted(task, net, fit(inputs["images"].open(), None))
+    picture = _painted(task, net, eight_bits(fit(inputs["images"].open(), None)))
     return Painted(picture, task.name or "painted", net.name, net.shares(task.style))
 
 

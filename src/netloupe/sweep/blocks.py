@@ -99,7 +99,9 @@ class DataSet:
     def _from_source(self, source: ImageSource, start: int, end: int, batch_size: int) -> Iterator[Block]:
         together = -(-batch_size // self.block) * self.block
         inputs = self._net.inputs
-        for batch in read_batches(source, inputs.size, inputs.channels, batch_size=together, start=start, end=end):
+        for batch in read_batches(
+            source.read_for(inputs), inputs.size, inputs.channels, batch_size=together, start=start, end=end
+        ):
             stop = min(start + together, end)
             for first in range(start, stop, self.block):
                 last = min(first + self.block, stop)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from netloupe.core.errors import InputError
 from netloupe.core.watch import SILENT, Watch
+from netloupe.data.bands import eight_bits
 from netloupe.data.labels import required
 from netloupe.data.sources import ImageSource, read_batches
 
@@ -61,7 +62,7 @@ def read_labeled(source: ImageSource, size: int, watch: Watch = SILENT, *, chann
         for i, image in zip(batch.ids.tolist(), batch.pixels, strict=True):
             label = source.label(i)
             if label is not None:
-                pixels[len(labels)] = torch.from_numpy(image).permute(2, 0, 1)
+                pixels[len(labels)] = torch.from_numpy(eight_bits(image)).permute(2, 0, 1)
                 labels.append(label)
         part.advance(len(batch.ids) + len(batch.skipped))
     count = len(labels)

@@ -16,26 +16,41 @@ def parse_inputs(
     std: str | None = None,
     channels: int | None = None,
     range: str | None = None,
+    values: str | None = None,
+    picture: str | None = None,
     *,
     base: InputSpec | None = None,
 ) -> InputSpec:
     """The spec `base` (by default `InputSpec()`) with those parts replaced that are given.
 
     size: "224", or "224x160" for height x width, in px. mean, std: "0.5", or one number a channel,
-    "0.485,0.456,0.406". range: "0,255", what pixels in [0, 1] are mapped to first. Raises InputError.
+    "0.485,0.456,0.406". range: "0,255", what pixels in [0, 1] are mapped to first. values: "0,4095", what is
+    black and white in files of more than 8 bits. picture: "3,2,1", the channels that are shown. Raises InputError.
     """
     spec = base if base is not None else InputSpec()
-    low_high = _numbers("range", range) if range is not None else spec.range
-    if len(low_high) != 2:
-        raise InputError(f"range {range!r} (accepted: LOW,HIGH, for example 0,255)")
     return replace(
         spec,
         size=parse_size(size) if size is not None else spec.size,
         channels=channels if channels is not None else spec.channels,
         mean=_numbers("mean", mean) if mean is not None else spec.mean,
         std=_numbers("std", std) if std is not None else spec.std,
-        range=(low_high[0], low_high[1]),
+        range=_limits("range", range) if range is not None else spec.range,
+        values=_limits("values", values) if values is not None else spec.values,
+        picture=_channels(picture) if picture is not None else spec.picture,
     )
+
+
+def _channels(text: str) -> tuple[int, ...]:
+    if not re.fullmatch(r"\d{1,5}(,\d{1,5})*", text, re.ASCII):
+        raise InputError(f"picture {text!r} (accepted: channels from 0 on, for example 3,2,1)")
+    return tuple(int(part) for part in text.split(","))
+
+
+def _limits(option: str, text: str) -> tuple[float, float]:
+    found = _numbers(option, text)
+    if len(found) != 2:
+        raise InputError(f"{option} {text!r} (accepted: LOW,HIGH, for example 0,255)")
+    return found[0], found[1]
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -168,6 +168,6 @@ def header(labels: tuple[str, ...], inputs: InputSpec, card: Mapping[str, Any]) 
         "labels": json.dumps(labels, ensure_ascii=False),
         "mean": json.dumps(inputs.mean),
         "std": json.dumps(inputs.std),
-        "inputs": json.dumps(asdict(inputs)),
+        "inputs": json.dumps({name: value for name, value in asdict(inputs).items() if value is not None}),
         "card": json.dumps(card, ensure_ascii=False),
     }

@@ -53,7 +53,7 @@ def audit(
     Raises UnknownName for a method that is not there, InputError for images, labels or boxes that can't be used,
     NetworkError where the method can't explain the network.
     """
-    given = source.first(first)
+    given = source.first(first).read_for(net.inputs)
     task = AuditTask.of({"first": len(given), **settings})
     return finished(measure(task, net, given, boxes, watch), task, net, {"data": given, "boxes": boxes})
 

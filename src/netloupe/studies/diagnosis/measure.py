@@ -21,7 +21,7 @@ from netloupe.core.perform import finished, function_of
 from netloupe.core.taps import LOGITS
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.images import to_float
-from netloupe.data.sources import ImageSource, first_of, read_batches
+from netloupe.data.sources import ImageSource, first_of, read_batches, read_for
 from netloupe.studies.diagnosis import figure, words
 from netloupe.studies.diagnosis.record import Diagnosis, LayerDiagnosis
 from netloupe.studies.diagnosis.spectra import Aliasing, aliasing, filter_spectra, strided
@@ -46,7 +46,7 @@ def diagnose(net: Network, images: ImageSource | Tensor, *, watch: Watch = SILEN
     Raises InputError for a network without a convolution that leaves a map, and images that can't be used.
     """
     task = DiagnosisTask.of(settings)
-    images = first_of(images, task.first)
+    images = read_for(first_of(images, task.first), net.inputs)
     return finished(_measured(task, net, images, watch), task, net, {"data": images})
 
 

@@ -30,7 +30,7 @@ from netloupe.core.units import Unit
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.images import as_seen
 from netloupe.data.labels import required
-from netloupe.data.sources import ImageSource, Skipped, pixel_reader
+from netloupe.data.sources import ImageSource, Skipped, pixel_reader, read_for
 from netloupe.render.pictures import Picture, from_pixels
 from netloupe.studies.evolution import figure
 from netloupe.studies.evolution.record import Evolution, LayerEvolution
@@ -70,6 +70,7 @@ def evolution(
     if len(snapshots) < 2:
         raise InputError(f"{len(snapshots)} snapshots (accepted: 2 or more)")
     last = snapshots[max(snapshots)]()
+    images = read_for(images, last.inputs)
     return finished(_measured(task, last, snapshots, images, watch), task, last, {"data": images})
 
 

@@ -17,6 +17,7 @@ from netloupe.core.errors import InputError, NetloupeError, NetworkError
 from netloupe.core.network import Network
 from netloupe.core.perform import function_of, perform
 from netloupe.core.watch import SILENT, Watch
+from netloupe.data.bands import eight_bits
 from netloupe.data.labels import check_same, required
 from netloupe.data.sources import ImageSource, Skipped, read_batches
 from netloupe.studies.generalization import figure
@@ -253,7 +254,7 @@ class Scratch:
 
 def read_pixels(source: ImageSource, side: int, channels: int) -> Tensor:
     """(N, C, side, side) uint8 of the images of a source that can be read, in order."""
-    batches = [batch.pixels for batch in read_batches(source, (side, side), channels)]
+    batches = [eight_bits(batch.pixels) for batch in read_batches(source, (side, side), channels)]
     return torch.from_numpy(np.concatenate(batches)).permute(0, 3, 1, 2).contiguous()
 
 

@@ -364,7 +364,7 @@ def test_a_file_that_holds_no_style_network(tmp_path: Path) -> None:
             load_styles(tmp_path / "bad.safetensors")
         assert "\n" not in str(raised.value)
     torch.save(state, tmp_path / "state.pt")
-    for path in (zoo.EMBEDDED, tmp_path / "state.pt"):
+    for path in (zoo.WEIGHTS / "lenslet.safetensors", tmp_path / "state.pt"):
         with pytest.raises(NetworkError, match="holds no style network"):
             load_styles(path)
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from netloupe.core.errors import Cancelled, InputError, NetworkError, StoreError
-from netloupe.training.classifier import Epoch, train
+from netloupe.training.classifier import Epoch, Trained, train
 from netloupe.training.labeled import Images, Score, score
 from netloupe.training.recipes import ClassifierRecipe
 from netloupe.zoo.state import save_weights
@@ -56,7 +56,11 @@ def colored(count: int, classes: int = 3, channels: int = 3) -> Images:
 
 
 def run(out: Path, recipe: ClassifierRecipe = RECIPE, **options: object) -> tuple[nn.Module, Score, list[Epoch]]:
-    return train(small(), colored(96), colored(30), 3, out, recipe=recipe, dtype=torch.float32, **options)  # type: ignore[arg-type]
+    return parts(train(small(), colored(96), colored(30), 3, out, recipe=recipe, dtype=torch.float32, **options))  # type: ignore[arg-type]
+
+
+def parts(found: Trained) -> tuple[nn.Module, Score, list[Epoch]]:
+    return found.network, found.score, found.log
 
 
 def equal(first: nn.Module, second: nn.Module) -> bool:
@@ -161,7 +165,7 @@ def test_a_finished_run_only_scores(tmp_path: Path) -> None:
 def test_gray_images(tmp_path: Path) -> None:
     recipe = replace(RECIPE, mean=(0.5,), std=(0.5,))
     images = colored(48, channels=1)
-    _, result, _ = train(small(channels=1), images, images, 3, tmp_path, recipe=recipe)
+    _, result, _ = parts(train(small(channels=1), images, images, 3, tmp_path, recipe=recipe))
     assert result.loss > 0
     with pytest.raises(InputError, match="images of 1 channels, but the recipe's mean and std have 3 values"):
         train(small(channels=1), images, images, 3, tmp_path, recipe=RECIPE)

@@ -253,13 +253,15 @@ def test_a_training_checkpoint_of_lenslet_is_folded(tmp_path: Path) -> None:
 
 
 def test_missing_embedded_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(load_module, "EMBEDDED", tmp_path / "absent.safetensors")
+    monkeypatch.setattr(load_module, "WEIGHTS", tmp_path)
     with pytest.raises(NetworkError, match="lacks the weights of lenslet"):
         load()
     assert load(weights="random").head.count == 200
 
 
-@pytest.mark.skipif(not load_module.EMBEDDED.is_file(), reason="the embedded weights are not there yet")
+@pytest.mark.skipif(
+    not (load_module.WEIGHTS / "lenslet.safetensors").is_file(), reason="the embedded weights are not there yet"
+)
 def test_the_embedded_network() -> None:
     net = load()
     assert net.inputs.size == (64, 64)

@@ -23,7 +23,7 @@ def train(
     ],
     recipe: Annotated[dict[str, Any], ClassifierRecipe],
     architecture: Annotated[
-        str, typer.Option("--architecture", "-a", metavar="NAME", help="lenslet, zfnet or FILE.py:FACTORY.")
+        str, typer.Option("--architecture", "-a", metavar="NAME", help="lenslet, patchlet, zfnet or FILE.py:FACTORY.")
     ] = "lenslet",
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the weights file and in the card.")] = None,
     labels: Annotated[
@@ -35,6 +35,12 @@ def train(
             "--snapshots", help="Keep the weights after epochs 1, 2, 5, 10, 20, ... for netloupe study evolution."
         ),
     ] = False,
+    start: Annotated[
+        str | None, typer.Option(metavar="NETWORK", help="Begin as this embedded network, or a file of weights.")
+    ] = None,
+    teacher: Annotated[
+        str | None, typer.Option(metavar="NETWORK", help="Learn from what this network of the same classes says.")
+    ] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -59,6 +65,8 @@ def train(
             device=device,
             labels=labels,
             snapshots=EPOCHS if snapshots else None,
+            start=start,
+            teacher=teacher,
             watch=watch,
         )
     show({"weights": str(path), "card": read_state(path).card}, as_json, _text)
@@ -66,4 +74,9 @@ def train(
 
 def _text(found: dict[str, Any]) -> str:
     card = found["card"]
-    return f"{found['weights']}: {card['parameters']:,} parameters, top-1 {card['top1']:.1%}, top-5 {card['top5']:.1%}"
+    left = card["robustness"] or {"norm": "", "shares": {}}
+    robust = "".join(f", {share:.1%} within {left['norm']} {size}" for size, share in left["shares"].items())
+    return (
+        f"{found['weights']}: {card['parameters']:,} parameters, top-1 {card['top1']:.1%}, top-5 {card['top5']:.1%}"
+        f"{robust}"
+    )

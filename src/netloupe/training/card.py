@@ -13,9 +13,10 @@ from torch import nn
 from netloupe.core.device import machine
 from netloupe.core.network import Network
 from netloupe.stylenet.model import StyleModel, architecture
-from netloupe.training.classifier import Epoch
-from netloupe.training.labeled import Score
-from netloupe.training.recipes import Schedule
+from netloupe.training.classifier import Trained
+from netloupe.training.optimizers import BETA, SPEED
+from netloupe.training.recipes import ClassifierRecipe, Schedule
+from netloupe.training.robust import LONG, RESTARTS, STEPS, Robustness
 from netloupe.training.stylizer import Progressed
 from netloupe.zoo.state import as_stored
 
@@ -29,6 +30,10 @@ CLASSIFIER_LIMITS = (
     "It has learned whatever tells the classes apart in its training photographs, background and habits of the "
     "photographers included, and with it their bias. Its probabilities are not calibrated.",
     "Not for decisions about people, nor anywhere that a wrong answer does harm.",
+)
+ROBUST_LIMIT = (
+    "Robust means: within changes of the sizes measured. Larger ones, and changes of another kind such as rotation, "
+    "blur or fog, fool it like any network. An attack that was not tried may find more."
 )
 STYLIZER_USE = (
     "Made to play with and to learn from: painting photographs, frames of a video or of a camera in the style of one "
@@ -51,17 +56,19 @@ STYLIZER_LIMITS = (
 def classifier_card(
     name: str,
     architecture: str,
-    network: nn.Module,
+    trained: Trained,
     labels: Sequence[str],
-    score: Score,
-    log: Sequence[Epoch],
-    recipe: Schedule,
+    recipe: ClassifierRecipe,
     data: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The card as JSON. data: {"train": ..., "train_images": n, "validation": ..., "validation_images": n}.
+    """The card as JSON.
+
+    data: {"train": ..., "train_images": n, "validation": ..., "validation_images": n, "start": ..., "teacher": ...}.
 
     Accuracies are shares in [0, 1] of the validation images; `by_class` is null for a class that has none.
     """
+    score, log = trained.score, trained.log
+    found = trained.robustness
     return {
         "name": name,
         "architecture": architecture,
@@ -72,8 +79,20 @@ def classifier_card(
         "by_class": [None if share is None else round(share, 4) for share in score.by_class],
         "seconds": round(sum(epoch.seconds for epoch in log)),
         "machine": sorted({epoch.machine for epoch in log if epoch.machine}) or [machine()],
-        **_made(network, recipe, data, CLASSIFIER_USE, CLASSIFIER_LIMITS),
+        "robustness": None if found is None else asdict(found),
+        **_made(trained.network, recipe, data, CLASSIFIER_USE, _limits(found)),
     }
+
+
+def _limits(found: Robustness | None) -> tuple[str, ...]:
+    """The limits of a classifier, those of what was measured of its robustness among them."""
+    if found is None:
+        return CLASSIFIER_LIMITS
+    masked = (
+        "A stronger attack found less than a weaker one, a sign of masked gradients: the robust accuracies are "
+        "then too high."
+    )
+    return (*CLASSIFIER_LIMITS, ROBUST_LIMIT, *[masked] * found.masked)
 
 
 def style_card(
@@ -140,13 +159,16 @@ def classifier_page(card: Mapping[str, Any]) -> str:
         "Validation data": f"{data['validation']}, {data['validation_images']:,} images",
         "Top-1 accuracy": f"{card['top1']:.2%}",
         "Top-5 accuracy": f"{card['top5']:.2%}",
+        **_left(card.get("robustness")),
         "Cross-entropy": f"{card['loss']:.3f}",
         "Epochs": _sizes(recipe, "epochs"),
         "Finish": f"{recipe['finish']} epochs at {recipe['size']} px on crops of {recipe['finish_crop']:.0%} to 100%, "
-        f"rate {recipe['finish_rate']} falling to 0",
-        "Optimizer": f"SGD, Nesterov momentum {recipe['momentum']}, batches of {recipe['batch']}, one cycle up to rate "
-        f"{recipe['rate']} (warmup {recipe['warmup']:.0%} of the steps), weight decay {recipe['decay']}",
-        "Loss": f"cross-entropy, label smoothing {recipe['smoothing']}",
+        f"rate {recipe['finish_rate']:g} falling to 0",
+        "Begins": "with random weights" if data["start"] is None else f"as {data['start']}",
+        "Optimizer": f"{_steps_of(recipe)}, batches of {recipe['batch']}, one cycle up to rate "
+        f"{recipe['rate']:g} (warmup {recipe['warmup']:.0%} of the steps), weight decay {recipe['decay']:g}",
+        "Loss": f"cross-entropy, label smoothing {recipe['smoothing']}{_taught(data['teacher'], recipe)}",
+        **_adversary(recipe),
         "Augmentation": f"random crops of {recipe['crop']:.0%} to 100% of the area, mirrored half of the time",
         **_how(card, "; ".join(card["machine"])),
     }
@@ -163,6 +185,50 @@ def classifier_page(card: Mapping[str, Any]) -> str:
             ("class", "top-1"), [(name, "no images" if share is None else f"{share:.1%}") for name, share in ordered]
         ),
     )
+
+
+def _steps_of(recipe: Mapping[str, Any]) -> str:
+    beta = recipe["momentum"]
+    return {
+        "sgd": f"SGD, Nesterov momentum {beta}",
+        "adamw": f"AdamW, betas {beta} and {BETA}",
+        "muon": f"Muon of momentum {SPEED} for matrices but the classifier's, AdamW of betas {beta} and {BETA} for the "
+        "rest",
+    }[recipe["optimizer"]]
+
+
+def _taught(teacher: str | None, recipe: Mapping[str, Any]) -> str:
+    if teacher is None:
+        return ""
+    side = recipe["teacher_side"]
+    least = f", from {side} px on" if side > min(size for size, _ in recipe["sizes"]) else ""
+    share, heat = f"{recipe['distill']:.0%}", f"{recipe['temperature']:g}"
+    return f"; {share} of it to the probabilities of {teacher} at temperature {heat}{least}"
+
+
+def _adversary(recipe: Mapping[str, Any]) -> dict[str, str]:
+    ball = recipe["robust"]
+    if ball is None:
+        return {}
+    steps, last = recipe["robust_steps"], recipe["finish_steps"]
+    return {
+        "Adversary": f"each image replaced by the worst within {ball['norm']} {ball['amount']} of it, pixels in "
+        f"[0, 1], found by {steps} {'step' if steps == 1 else 'steps'}, {last} in the finish"
+    }
+
+
+def _left(found: Mapping[str, Any] | None) -> dict[str, str]:
+    """Rows about what was left of the accuracy under attack."""
+    if found is None:
+        return {}
+    shares = ", ".join(f"{share:.1%} within {found['norm']} {size}" for size, share in found["shares"].items())
+    return {
+        "Robust accuracy": f"{shares}, of {found['images']:,} validation images, of which {found['clean']:.1%} are "
+        f"right unchanged: {STEPS} steps of projected gradient ascent from each of {RESTARTS} starts",
+        "Check of gradients": f"within {found['norm']} {found['size']}, {found['checked']} images: "
+        + "{:.1%} unchanged, {:.1%} under a random change, {:.1%} after 1 step, ".format(*found["ladder"])
+        + f"{found['ladder'][3]:.1%} after {STEPS}, {found['ladder'][4]:.1%} after {LONG}, from one start each",
+    }
 
 
 def style_page(card: Mapping[str, Any]) -> str:

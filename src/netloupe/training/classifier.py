@@ -1,5 +1,6 @@
-"""Training a classifier from scratch: cross-entropy, SGD on one cycle, images growing with the epochs.
+"""Training a classifier: cross-entropy, one cycle of the rate, images growing with the epochs.
 
+Each image may be replaced by the worst within a ball around it, and a teacher may say what the answer shall be.
 What is drawn at random depends on the seed and the epoch alone, so a run that is killed and started
 again goes on from its last checkpoint as if nothing had happened.
 """
@@ -17,17 +18,25 @@ from torch import Tensor, nn
 from netloupe.core.device import fast_dtype, machine
 from netloupe.core.errors import InputError, NetworkError, first_line
 from netloupe.core.lock import holding
+from netloupe.core.network import Network
 from netloupe.core.watch import SILENT, Watch
 from netloupe.training.labeled import Images, Score, random_crops, score
 from netloupe.training.loop import Checkpoint, Learner, stretches
+from netloupe.training.optimizers import optimizer
 from netloupe.training.recipes import ClassifierRecipe
 from netloupe.training.recorder import Recorder
+from netloupe.training.robust import PIXELS, Robustness, robustness, worst
 from netloupe.zoo.state import as_stored
+
+LOGGED, ATTACKED = 200, 2000  # validation images that are attacked after each epoch, and at the end
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What the metrics log holds of one epoch; seconds are of training alone, on `machine`."""
+    """What the metrics log holds of one epoch; seconds are of training alone, on `machine`.
+
+    robust: {size of the ball: accuracy under attack} of some validation images, where adversaries are trained on.
+    """
 
     epoch: int
     side: int
@@ -36,6 +45,7 @@ class Epoch:
     top5: float
     seconds: float
     machine: str = ""
+    robust: dict[str, float] | None = None
 
 
 class Classifier(Learner[tuple[Tensor, Tensor]]):
@@ -53,6 +63,7 @@ class Classifier(Learner[tuple[Tensor, Tensor]]):
         recipe: ClassifierRecipe,
         device: str | torch.device,
         dtype: torch.dtype | None,
+        teacher: Network | None = None,
     ) -> None:
         _check(images, classes, "training", recipe)
         if len(images.labels) < recipe.batch:
@@ -67,16 +78,8 @@ class Classifier(Learner[tuple[Tensor, Tensor]]):
         shape = (1, len(recipe.mean), 1, 1)
         self.mean = torch.tensor(recipe.mean, device=self.device).view(shape) * 255
         self.std = torch.tensor(recipe.std, device=self.device).view(shape) * 255
-        trained = [p for p in network.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.SGD(
-            [
-                {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.decay},
-                {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-            ],
-            lr=recipe.rate,
-            momentum=recipe.momentum,
-            nesterov=True,
-        )
+        self.optimizer = optimizer(network, recipe)
+        self.teacher = teacher
         self.top1: float | None = None
         self._try_sizes()
         self.images = images.to(self.device)
@@ -99,7 +102,25 @@ class Classifier(Learner[tuple[Tensor, Tensor]]):
 
     def loss(self, step: int, batch: tuple[Tensor, Tensor]) -> Tensor:
         images, labels = batch
-        return F.cross_entropy(self.logits(images), labels, label_smoothing=self.recipe.smoothing)
+        recipe, shown = self.recipe, images
+        if recipe.robust is not None:
+            self.network.eval()
+            steps = recipe.attack_steps(step // self.stretch)
+            shown = worst(self.logits, images, labels, recipe.robust, steps)
+            self.network.train()
+        logits = self.logits(shown)
+        own = F.cross_entropy(logits, labels, label_smoothing=recipe.smoothing)
+        if self.teacher is None or shown.shape[-1] < recipe.teacher_side:
+            return own
+        return recipe.distill * self._taught(logits, images) + (1 - recipe.distill) * own
+
+    def _taught(self, logits: Tensor, images: Tensor) -> Tensor:
+        """Cross-entropy to what the teacher says of the unchanged images; its gradient has the same size at any T."""
+        assert self.teacher is not None
+        heat = self.recipe.temperature
+        with torch.no_grad(), self._fast():
+            said = self.teacher((images / PIXELS).clamp(0, 1))
+        return F.cross_entropy(logits / heat, (said.float() / heat).softmax(1)) * heat**2
 
     def note(self, step: int, loss: float) -> str:
         right = "" if self.top1 is None else f", top-1 {self.top1:.1%}"
@@ -108,9 +129,12 @@ class Classifier(Learner[tuple[Tensor, Tensor]]):
     def logits(self, pixels: Tensor) -> Tensor:
         """(N, classes) in float32, of pixels (N, C, H, W) in [0, 255]."""
         images = ((pixels.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
+        with self._fast():
             logits: Tensor = self.network(images)
         return logits.float()
+
+    def _fast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32)
 
     def score(self, images: Images) -> Score:
         """How often the network, as it now is, is right on labeled images."""
@@ -118,6 +142,15 @@ class Classifier(Learner[tuple[Tensor, Tensor]]):
         found = score(self.logits, images, self.classes)
         self.top1 = found.top1
         return found
+
+    def attacked(self, images: Images, most: int, watch: Watch = SILENT) -> Robustness | None:
+        """What of the accuracy is left under attack, on at most `most` of the images; None without adversaries."""
+        if not self.recipe.balls:
+            return None
+        small, middle, large = self.recipe.balls
+        some = images.some(most)
+        self.network.eval()
+        return robustness(self.logits, some, (small, middle, large), seed=self.recipe.seed, watch=watch)
 
     def shipped(self) -> nn.Module:
         """The network in the form that ships, in eval mode: what its method `folded()` returns, if it has one."""
@@ -141,6 +174,16 @@ class Classifier(Learner[tuple[Tensor, Tensor]]):
                 raise NetworkError(f"the network gives {shape} for one image (accepted: {wanted}, the classes)")
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A network in the form that ships, its scores on the validation images, and the log of its training."""
+
+    network: nn.Module
+    score: Score
+    log: list[Epoch]
+    robustness: Robustness | None = None
+
+
 @holding("out", "train")
 def train(
     network: nn.Module,
@@ -153,23 +196,27 @@ def train(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
     recorder: Recorder | None = None,
+    teacher: Network | None = None,
     watch: Watch = SILENT,
-) -> tuple[nn.Module, Score, list[Epoch]]:
-    """Train `network` in place and return it in the form that ships, with its validation score and log.
+) -> Trained:
+    """Train `network` in place and give it in the form that ships, with its validation score and log.
 
     A network with a method `folded()` ships what that returns. `out` receives `checkpoint.pt` and
     `metrics.jsonl` after every epoch; a run that finds a checkpoint there goes on from it, and one that is
     finished only scores. The caller's random state stays as it was.
     recorder: writes snapshots of `network` as it is trained, each before the checkpoint, so that a kill loses none.
+    teacher: a network of the same classes, which the recipe's `distill` learns from.
 
     Raises InputError and NetworkError as `Classifier` does, NetworkError too if the loss diverges, StoreError if the
     checkpoint is of another recipe, data set or architecture, can't be read, or can't be written.
     """
     recipe = recipe if recipe is not None else ClassifierRecipe()
-    learner = Classifier(network, train_images, classes, recipe, device, dtype)
+    learner = Classifier(network, train_images, classes, recipe, device, dtype, teacher)
     _check(val_images, classes, "validation", recipe)
     val_images = val_images.to(learner.device)
     facts = {"recipe": asdict(recipe), "steps": learner.steps, "data": train_images.fingerprint()}
+    if teacher is not None:
+        facts["teacher"] = teacher.fingerprint()
     checkpoint = Checkpoint(out, learner, **facts)
     done, entries = checkpoint.load()
     log = [Epoch(**entry) for entry in entries]
@@ -178,14 +225,16 @@ def train(
     for stretch in stretches(learner, watch, done):
         now = learner.score(val_images)
         side, seconds = recipe.side(len(log)), round(stretch.seconds, 1)
-        log.append(Epoch(len(log), side, stretch.loss, now.top1, now.top5, seconds, machine()))
+        left = learner.attacked(val_images, LOGGED)
+        shares = None if left is None else {size: round(share, 4) for size, share in left.shares.items()}
+        log.append(Epoch(len(log), side, stretch.loss, now.top1, now.top5, seconds, machine(), shares))
         if recorder is not None:
             recorder.epoch_done(len(log))
         checkpoint.save(stretch.done, log)
     shipped = learner.shipped()
     shipped.load_state_dict(as_stored(shipped))
     learner.dtype = torch.float32
-    return shipped, learner.score(val_images), log
+    return Trained(shipped, learner.score(val_images), log, learner.attacked(val_images, ATTACKED, watch))
 
 
 def fit(

@@ -34,6 +34,12 @@ class Images:
         """The same set on a device."""
         return Images(self.pixels.to(device), self.labels.to(device), self.left_out)
 
+    def some(self, most: int) -> Images:
+        """At most `most` of them, evenly apart."""
+        count = min(most, len(self.labels))
+        ids = torch.arange(count) * len(self.labels) // max(count, 1)
+        return Images(self.pixels[ids], self.labels[ids])
+
     def check(self, classes: int, what: str) -> None:
         """Raise InputError unless there are images and every label is a class in [0, classes)."""
         if len(self.labels) == 0:

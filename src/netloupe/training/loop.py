@@ -22,6 +22,7 @@ from netloupe.core.errors import NetworkError, StoreError, first_line
 from netloupe.core.files import write_atomically
 from netloupe.core.identity import Identity
 from netloupe.core.watch import SILENT, Watch
+from netloupe.training.optimizers import Optimizer
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -38,7 +39,7 @@ class Learner(ABC, Generic[Batch]):
     """
 
     network: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
     device: torch.device
     steps: int
     stretch: int

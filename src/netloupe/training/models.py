@@ -14,6 +14,7 @@ from netloupe.core.errors import InputError, unknown
 from netloupe.core.files import write_atomically
 from netloupe.core.inputs import InputSpec
 from netloupe.core.lock import holding
+from netloupe.core.network import Network
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.labels import check_same, required
 from netloupe.data.open import open_source
@@ -26,19 +27,27 @@ from netloupe.training.recorder import Recorder
 from netloupe.zoo.architectures import Lenslet, zfnet
 from netloupe.zoo.files import build_from_file
 from netloupe.zoo.labels import read_labels
+from netloupe.zoo.load import EMBEDDED, load
+from netloupe.zoo.patchlet import Patchlet
 from netloupe.zoo.state import header, save_weights
 
-ARCHITECTURES = ("lenslet", "zfnet", "path/to/file.py:FACTORY")
+ARCHITECTURES = ("lenslet", "patchlet", "zfnet", "path/to/file.py:FACTORY")
 
 
 def default_recipe(architecture: str) -> ClassifierRecipe:
     """The recipe that suits an architecture.
 
+    patchlet is a transformer, which SGD trains badly; its small images come first.
     zfnet is without batch norm, so its rate is lower, and its first fully connected layer takes 47 to 78 px.
     The images of a file's network don't change their size, as it may not allow that.
     """
     if architecture == "lenslet":
         return ClassifierRecipe(finish=2)
+    if architecture == "patchlet":
+        return ClassifierRecipe(
+            sizes=((32, 12), (48, 10)), batch=256, optimizer="muon", rate=2e-3, warmup=0.1, decay=0.05,
+            teacher_side=40, finish=2, finish_rate=1e-4,
+        )  # fmt: skip
     if architecture == "zfnet":
         return ClassifierRecipe(sizes=((48, 10), (56, 10), (64, 10)), rate=0.01)
     return ClassifierRecipe(sizes=((64, 19),))
@@ -57,17 +66,21 @@ def train_model(
     data: str | None = None,
     labels: Sequence[str] | Path | None = None,
     snapshots: Iterable[int] | None = None,
+    start: str | Path | None = None,
+    teacher: str | None = None,
     watch: Watch = SILENT,
 ) -> Path:
     """Train a network on the labeled images of `train_spec`; returns the path of the weights file in `out`.
 
-    architecture: "lenslet", "zfnet" or "path/to/file.py:factory"; the factory may have a parameter `classes` or
-    `num_classes`, which is then given. train_spec, val_spec: see `open_source`; their classes must be the same.
+    architecture: "lenslet", "patchlet", "zfnet" or "path/to/file.py:factory"; the factory may have a parameter
+    `classes` or `num_classes`, which is then given. train_spec, val_spec: see `open_source`; of the same classes.
     name: of the weights file and in the card, by default the architecture's or factory's. data: what the card calls
     the images, by default the last two parts of their paths. labels: class names by index, or a file of them (see
     `read_labels`), where the images' own don't do. Channels are as many as the recipe's mean has values.
     snapshots: the epochs after which the weights are also written to `snapshots` in `out`, as they are trained (see
     `Recorder`); the last is added.
+    start: what the weights begin as instead of random ones: an embedded network of that architecture, or a file of
+    weights. teacher: a network of the same classes by its name (see `zoo.load`), from which this one learns.
 
     A run that was interrupted goes on from its checkpoint in `out`; one that is finished only scores and writes.
     Raises UnknownName, InputError, NetworkError and StoreError as do `open_source` and `train`.
@@ -78,13 +91,14 @@ def train_model(
     name = name if name is not None else architecture.rpartition(":")[2]
     sources = open_source(train_spec), open_source(val_spec)
     names = _class_names(*sources, read_labels(labels) if isinstance(labels, str | Path) else labels)
-    network = _build(architecture, len(names), recipe)
+    network = _begun(architecture, start, names, recipe)
+    taught = None if teacher is None else _teacher(teacher, names, device)
     training, validation = (read_labeled(source, recipe.size, watch, channels=len(recipe.mean)) for source in sources)
     recorder = None
     if snapshots is not None:
         epochs = {epoch for epoch in snapshots if epoch < recipe.epochs} | {recipe.epochs}
         recorder = Recorder(out / "snapshots", network, epochs, facts=header(tuple(names), _inputs(recipe), {}))
-    network, result, log = train(
+    trained = train(
         network,
         training,
         validation,
@@ -93,12 +107,14 @@ def train_model(
         recipe=recipe,
         device=target,
         recorder=recorder,
+        teacher=taught,
         watch=watch,
     )
     about = _about(sources, (training, validation), data)
     kind = architecture if ":" not in architecture else f"{Path(architecture.rpartition(':')[0]).name}:{name}"
-    card = classifier_card(name, kind, network, names, result, log, recipe, about)
-    return write_model(network, out, name, names, card, recipe)
+    origins = {"start": None if start is None else Path(start).name, "teacher": teacher}
+    card = classifier_card(name, kind, trained, names, recipe, about | origins)
+    return write_model(trained.network, out, name, names, card, recipe)
 
 
 def write_model(
@@ -123,11 +139,39 @@ def _build(architecture: str, classes: int, recipe: ClassifierRecipe) -> nn.Modu
         torch.manual_seed(recipe.seed)
         if architecture == "lenslet":
             return Lenslet(classes, batch_norm=True, channels=channels)
+        if architecture == "patchlet":
+            return Patchlet(classes, channels=channels)
         if architecture == "zfnet":
             return zfnet(classes, recipe.size, channels=channels)
         if path.endswith(".py") and factory:
             return build_from_file(Path(path), factory, classes, required=False)
     raise unknown("architecture", architecture, ARCHITECTURES)
+
+
+def _begun(architecture: str, start: str | Path | None, names: Sequence[str], recipe: ClassifierRecipe) -> nn.Module:
+    """The network with random weights, or those of an embedded network or of a file, in the form that ships."""
+    if start is None:
+        return _build(architecture, len(names), recipe)
+    if str(start) in EMBEDDED:
+        origin = load(str(start))
+        wanted = type(_build(architecture, 1, recipe))
+        if type(origin.module) is not wanted:
+            raise InputError(f"{start} is a {type(origin.module).__name__} (accepted: a {wanted.__name__})")
+    else:
+        origin = load(architecture, weights=start)
+    if origin.head.count != len(names):
+        raise InputError(f"{start} has {origin.head.count} classes, but the images have {len(names)}")
+    if origin.inputs.channels != len(recipe.mean):
+        raise InputError(f"{start} takes {origin.inputs.channels} channels, but the recipe has {len(recipe.mean)}")
+    return origin.module
+
+
+def _teacher(teacher: str, names: Sequence[str], device: str | None) -> Network:
+    found = load(teacher, device=device)
+    labels = found.head.classes("a teacher").labels
+    if list(labels) != list(names):
+        raise InputError(f"teacher {teacher} has {len(labels)} classes, other than the {len(names)} of the images")
+    return found
 
 
 def _class_names(training: ImageSource, validation: ImageSource, given: Sequence[str] | None) -> list[str]:

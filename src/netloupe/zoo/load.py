@@ -19,11 +19,14 @@ from netloupe.zoo.architectures import Lenslet, zfnet
 from netloupe.zoo.files import build_from_file
 from netloupe.zoo.labels import read_labels
 from netloupe.zoo.libraries import Built, build_timm, build_torchvision
+from netloupe.zoo.patchlet import Patchlet
 from netloupe.zoo.state import Stored, fill, read_state
 
-EMBEDDED = Path(__file__).parent / "weights" / "lenslet.safetensors"
+WEIGHTS = Path(__file__).parent / "weights"
+EMBEDDED = {"lenslet": "lenslet", "lenslet-robust": "lenslet", "patchlet": "patchlet"}
+"""Networks that ship with their weights, and the architecture of each."""
 RANDOM = "random"
-FORMS = ("lenslet", "zfnet", "torchvision:NAME", "timm:NAME", "path/to/file.py:FACTORY")
+FORMS = (*EMBEDDED, "zfnet", "torchvision:NAME", "timm:NAME", "path/to/file.py:FACTORY")
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -45,11 +48,11 @@ def load(
 ) -> Network:
     """A network by name, which knows in its `origin` how it was loaded.
 
-    model: "lenslet", the embedded network; "zfnet", the architecture of Zeiler & Fergus (2013);
-    "torchvision:NAME" or "timm:NAME"; or "path/to/file.py:factory", a function without arguments that returns an
-    `nn.Module`.
+    model: "lenslet", "lenslet-robust" or "patchlet", the embedded networks; "zfnet", the architecture of Zeiler &
+    Fergus (2013); "torchvision:NAME" or "timm:NAME"; or "path/to/file.py:factory", a function without arguments that
+    returns an `nn.Module`.
     weights: a .safetensors file, or a .pt or .pth that holds a state_dict; "random" for random weights (drawn from
-    PyTorch's global generator). Without it, lenslet has its embedded weights, the libraries' networks their pretrained
+    PyTorch's global generator). Without it, embedded networks have their own, the libraries' networks their pretrained
     ones (torchvision also takes the name of others, such as "IMAGENET1K_V2"), and files what the factory gives.
     inputs: what the network wants as input. By default what the weights file or the library says, otherwise
     `InputSpec()`; a function is handed that default and returns the spec to use.
@@ -118,11 +121,12 @@ def _build(
 ) -> tuple[Built, InputSpec]:
     """The module with its weights, and its input spec."""
     library, _, name = model.partition(":")
-    if model == "lenslet":
+    if model in EMBEDDED:
         if weights is None:
-            stored = _embedded()
+            stored = _embedded(model)
         base = InputSpec((64, 64), mean=IMAGENET_MEAN, std=IMAGENET_STD)
-        built = Built(_lenslet(stored, classes), base)
+        build = _lenslet if EMBEDDED[model] == "lenslet" else _patchlet
+        built = Built(build(stored, classes), base)
     elif model == "zfnet":
         if weights is None:
             advice = "train some (netloupe train zfnet) and give them as weights=FILE"
@@ -154,16 +158,23 @@ def _spec(inputs: Inputs | None, stored: Stored | None, base: InputSpec | None) 
     return inputs(known) if inputs is not None else known
 
 
-def _embedded() -> Stored:
-    if not EMBEDDED.is_file():
-        raise NetworkError("this installation lacks the weights of lenslet; install it again, or give weights=FILE")
-    return read_state(EMBEDDED)
+def _embedded(model: str) -> Stored:
+    path = WEIGHTS / f"{model}.safetensors"
+    if not path.is_file():
+        raise NetworkError(f"this installation lacks the weights of {model}; install it again, or give weights=FILE")
+    return read_state(path)
 
 
 def _lenslet(stored: Stored | None, classes: int | None) -> Lenslet:
     norm = stored is not None and "norm1.weight" in stored.state
     found, channels = _shape(stored, "fc.weight", 200)
     return Lenslet(classes if classes is not None else found, batch_norm=norm, channels=channels)
+
+
+def _patchlet(stored: Stored | None, classes: int | None) -> Patchlet:
+    found = 200 if stored is None else stored.length("head.weight", 0, 200)
+    channels = 3 if stored is None else stored.length("stem.conv1.weight", 1, 3)
+    return Patchlet(classes if classes is not None else found, channels=channels)
 
 
 def _zfnet(stored: Stored | None, classes: int | None, size: tuple[int, int]) -> nn.Module:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from netloupe.analysis.activations import activation_maps
+    from netloupe.analysis.attention.weights import attention
     from netloupe.analysis.explain.measure import explain
     from netloupe.analysis.filters import filters
     from netloupe.analysis.gradients import (
@@ -59,6 +60,7 @@ __all__ = [
     "accentuate",
     "activation_maps",
     "again",
+    "attention",
     "audit",
     "dream",
     "embed",
@@ -98,6 +100,7 @@ _MODULES = {
     "accentuate": "synthesis.dream",
     "again": "remake",
     "activation_maps": "analysis.activations",
+    "attention": "analysis.attention.weights",
     "audit": "studies.audit.measure",
     "dream": "synthesis.dream",
     "embed": "analysis.layout.measure",

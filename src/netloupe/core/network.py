@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from netloupe.core.attention import AttentionReader, Queries, attending
 from netloupe.core.errors import InputError, NetloupeError, NetworkError, first_line, unknown
 from netloupe.core.head import Classes, Head, NoHead, find_head
 from netloupe.core.inputs import InputSpec
@@ -92,6 +93,60 @@ class Network:
         if waiting:
             missed = ", ".join(repr(layer) for layer in hooked if layer in waiting)
             raise NetworkError(f"{self.name} did not reach layer {missed} on input of shape {tuple(x.shape)}")
+
+    def attend(
+        self,
+        images: Tensor,
+        reader: AttentionReader,
+        layers: Iterable[str] | None = None,
+        *,
+        queries: Queries = None,
+    ) -> None:
+        """One pass that hands each attention's name and weights to the reader as they are produced; see `attending`.
+
+        layers: by name, which the pass goes no deeper than; by default all. Gradients as the caller set them.
+        Raises UnknownName for an attention that is not there, NetworkError where none is or the module fails.
+        """
+        self.inputs.check(images)
+        wanted = None if layers is None else self.attention_layers(layers)
+        x = self.inputs.normalize(images.to(self.device)).to(self.dtype)
+        stop = wanted is not None
+        with evaluating(self.module), attending(self.module, reader, len(x), wanted, queries, stop=stop) as waiting:
+            self._forward(x)
+        if waiting:
+            missed = ", ".join(repr(name) for name in wanted or () if name in waiting)
+            raise NetworkError(f"{self.name} did not reach attention {missed} on input of shape {tuple(x.shape)}")
+
+    @cached_property
+    def attentions(self) -> Mapping[str, tuple[int, ...]]:
+        """Every attention in the order of execution, by name, with its weights' shape: (heads, queries, keys).
+
+        Of windows (windows, heads, queries, keys). Empty for a network that has none, or none that can be seen.
+        """
+        found: dict[str, tuple[int, ...]] = {}
+        blank = torch.full((1, self.inputs.channels, *self.inputs.size), 0.5)
+
+        def note(name: str, weights: Tensor) -> None:
+            found[name] = tuple(weights.shape[1:])
+
+        with torch.no_grad():
+            self.attend(blank, note)
+        return found
+
+    def attention_layers(self, names: Iterable[str] | None = None) -> list[str]:
+        """The names, each once, of all attentions for None.
+
+        Raises UnknownName for one that is not there, NetworkError where there is none at all.
+        """
+        if not self.attentions:
+            raise NetworkError(
+                f"{self.name} has no attention that can be seen (accepted: a softmax over the keys, or PyTorch's own)"
+            )
+        wanted = list(self.attentions) if names is None else list(dict.fromkeys(names))
+        for name in wanted:
+            if name not in self.attentions:
+                raise unknown("attention", name, self.attentions)
+        return wanted
 
     def _forward(self, x: Tensor) -> Any:
         try:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import pickle
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from netloupe.core.errors import InputError, NetworkError, UnknownName
+from netloupe.core.errors import InputError, NetloupeWarning, NetworkError, UnknownName
 from netloupe.core.inputs import InputSpec
 from netloupe.data.images import load_images
 from netloupe.zoo import load as load_module
@@ -123,7 +125,7 @@ def test_pickles_are_refused_and_not_run(tiny: tuple[str, dict[str, torch.Tensor
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("w.pkl", b"", "pickles can run any code"),
+        ("w.pkl", b"", "can't be read as PyTorch weights"),
         ("w.onnx", b"", "unknown format"),
         ("w.pt", b"not a zip", "can't be read as PyTorch weights|pickled"),
         ("w.safetensors", b"\x00" * 20, "can't be read as safetensors"),
@@ -143,6 +145,94 @@ def test_unusable_weights_files(
 def test_a_file_without_tensors_is_refused(tiny: tuple[str, dict[str, torch.Tensor]], tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "w.pt")
     with pytest.raises(NetworkError, match="holds no state_dict"):
+        load(tiny[0], weights=tmp_path / "w.pt")
+
+
+def saved(found: object, path: Path) -> Path:
+    torch.save(found, path)
+    return path
+
+
+def prefixed(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {prefix + key: value for key, value in state.items()}
+
+
+def other(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key: value + 1 for key, value in state.items()}
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model", "model_ema", "ema", "teacher", "params", "anything"])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "model.", "net.", "module._orig_mod.model."])
+def test_weights_are_found_under_any_key_and_prefix(
+    tiny: tuple[str, dict[str, torch.Tensor]], tmp_path: Path, key: str, prefix: str
+) -> None:
+    model, state = tiny
+    wrapped = {key: prefixed(state, prefix), "epoch": 3, "optimizer": {"state": {0: {"step": torch.zeros(1)}}}}
+    for name in ("w.ckpt", "w.pth.tar", "w.bin", "w"):
+        assert same(load(model, weights=saved(wrapped, tmp_path / name)).module, state), name
+
+
+def test_what_trainers_write_beside_weights(tiny: tuple[str, dict[str, torch.Tensor]], tmp_path: Path) -> None:
+    model, state = tiny
+    lightning = {
+        "state_dict": prefixed(state, "model.") | {"loss.weight": torch.ones(3)},
+        "hyper_parameters": {"lr": 0.1, "folder": Path("data")},
+        "callbacks": {"EMA": {"best": torch.zeros(1)}},
+        "args": argparse.Namespace(lr=0.1),
+        "best": np.float64(0.7),
+    }
+    assert same(load(model, weights=saved(lightning, tmp_path / "last.ckpt")).module, state)
+
+
+def test_several_weights_that_fit_are_named_and_one_can_be_chosen(
+    tiny: tuple[str, dict[str, torch.Tensor]], tmp_path: Path
+) -> None:
+    model, state = tiny
+    file = saved({"state_dict": state, "state_dict_ema": other(state)}, tmp_path / "best.pth.tar")
+    with pytest.raises(
+        NetworkError, match=r"several weights that fit tiny\.py:tiny: 'state_dict', 'state_dict_ema'; .*#"
+    ):
+        load(model, weights=file)
+    net = load(model, weights=f"{file}#state_dict_ema")
+    assert same(net.module, other(state))
+    assert net.origin is not None
+    assert net.origin["weights"]["entry"] == "state_dict_ema"
+    assert same(load(model, weights=f"{file}#state_dict").module, state)
+    with pytest.raises(UnknownName, match=r"no weights in best\.pth\.tar 'ema_state'; did you mean"):
+        load(model, weights=f"{file}#ema_state")
+    twice = saved({"student": state, "teacher": {k: v.clone() for k, v in state.items()}}, tmp_path / "equal.pt")
+    with pytest.warns(NetloupeWarning, match="'student' are taken"):
+        assert same(load(model, weights=twice).module, state)
+
+
+def test_several_prefixes_that_fit_are_named(tiny: tuple[str, dict[str, torch.Tensor]], tmp_path: Path) -> None:
+    model, state = tiny
+    both = prefixed(state, "student.backbone.") | prefixed(other(state), "teacher.backbone.")
+    file = saved({"state_dict": both}, tmp_path / "dino.ckpt")
+    with pytest.raises(NetworkError, match=r"'state_dict\.student\.backbone', 'state_dict\.teacher\.backbone'"):
+        load(model, weights=file)
+    assert same(load(model, weights=f"{file}#state_dict.teacher.backbone").module, other(state))
+
+
+def test_of_several_networks_in_a_file_the_one_that_fits_is_taken(
+    tiny: tuple[str, dict[str, torch.Tensor]], tmp_path: Path
+) -> None:
+    model, state = tiny
+    file = saved({"critic": {"fc.weight": torch.zeros(2, 2)}, "generator": state}, tmp_path / "gan.pt")
+    with pytest.warns(NetloupeWarning, match=r"gan\.pt: of its weights 'generator' are taken, .*\(not 'critic'\)"):
+        assert same(load(model, weights=file).module, state)
+
+
+def test_a_dict_that_holds_itself_ends(tiny: tuple[str, dict[str, torch.Tensor]], tmp_path: Path) -> None:
+    model, state = tiny
+    found: dict[str, object] = {"model": state}
+    found["me"] = found
+    assert same(load(model, weights=saved(found, tmp_path / "w.pt")).module, state)
+
+
+def test_a_torchscript_file_is_called_so(tiny: tuple[str, dict[str, torch.Tensor]], tmp_path: Path) -> None:
+    torch.jit.script(nn.Conv2d(1, 1, 1)).save(tmp_path / "w.pt")
+    with pytest.raises(NetworkError, match=r"w\.pt is a TorchScript program, not weights"):
         load(tiny[0], weights=tmp_path / "w.pt")
 
 

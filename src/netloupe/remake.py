@@ -260,7 +260,7 @@ def _file(record: Record, told: Any, option: str) -> str | Path | None:
     name = str(told["name"])
     for path in (Path(name), record.path.parent / name, record.path.parent / Path(name).name):
         if path.is_file():
-            return path
+            return f"{path}#{told['entry']}" if isinstance(told.get("entry"), str) else path
     raise InputError(f"{name}: not there (fix: --{option} FILE)")
 
 

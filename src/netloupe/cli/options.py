@@ -58,7 +58,10 @@ class NetworkOptions:
         str, typer.Option(metavar="NAME", help="lenslet, zfnet, torchvision:NAME, timm:NAME or FILE.py:FACTORY.")
     ] = "lenslet"
     weights: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Weights as .safetensors, .pt or .pth; or random.")
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Weights, as .safetensors, .pt, .pth or .ckpt; FILE#KEY of several; or random."
+        ),
     ] = None
     device: Device = "auto"
     seed: Annotated[

@@ -20,7 +20,7 @@ from netloupe.zoo.files import build_from_file
 from netloupe.zoo.labels import read_labels
 from netloupe.zoo.libraries import Built, build_timm, build_torchvision
 from netloupe.zoo.patchlet import Patchlet
-from netloupe.zoo.state import Stored, fill, read_state
+from netloupe.zoo.state import Stored, file_and_entry, fill, read_state
 
 WEIGHTS = Path(__file__).parent / "weights"
 EMBEDDED = {"lenslet": "lenslet", "lenslet-robust": "lenslet", "patchlet": "patchlet"}
@@ -51,7 +51,8 @@ def load(
     model: "lenslet", "lenslet-robust" or "patchlet", the embedded networks; "zfnet", the architecture of Zeiler &
     Fergus (2013); "torchvision:NAME" or "timm:NAME"; or "path/to/file.py:factory", a function without arguments that
     returns an `nn.Module`.
-    weights: a .safetensors file, or a .pt or .pth that holds a state_dict; "random" for random weights (drawn from
+    weights: a file of safetensors or of `torch.save` (.pt, .pth, .ckpt, .bin) that holds a state_dict, under whatever
+    key and prefix; "FILE#KEY" of several that fit, as EMA beside the others; "random" for random weights (drawn from
     PyTorch's global generator). Without it, embedded networks have their own, the libraries' networks their pretrained
     ones (torchvision also takes the name of others, such as "IMAGENET1K_V2"), and files what the factory gives.
     inputs: what the network wants as input. By default what the weights file or the library says, otherwise
@@ -103,10 +104,11 @@ def _portable(model: str) -> dict[str, str] | str:
 
 
 def _file_or_name(given: str | Path | None) -> dict[str, str] | str | None:
-    """A file by name and digest; the name of something else as it is."""
-    if given is None or not Path(given).is_file():
+    """A file by name and digest, with the entry of it that is used; the name of something else as it is."""
+    path, entry = (None, None) if given is None else file_and_entry(given)
+    if path is None or not path.is_file():
         return None if given is None else str(given)
-    return {"name": portable(given), "sha256": file_digest(given)}
+    return {"name": portable(path), "sha256": file_digest(path), **({} if entry is None else {"entry": entry})}
 
 
 def _stored(model: str, weights: str | Path) -> Stored | None:
@@ -166,7 +168,7 @@ def _embedded(model: str) -> Stored:
 
 
 def _lenslet(stored: Stored | None, classes: int | None) -> Lenslet:
-    norm = stored is not None and "norm1.weight" in stored.state
+    norm = stored is not None and stored.tensor("norm1.weight") is not None
     found, channels = _shape(stored, "fc.weight", 200)
     return Lenslet(classes if classes is not None else found, batch_norm=norm, channels=channels)
 

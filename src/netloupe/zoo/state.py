@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -16,41 +15,69 @@ from torch import Tensor, nn
 from netloupe.core.errors import InputError, NetworkError, first_line
 from netloupe.core.files import write_atomically
 from netloupe.core.inputs import InputSpec
+from netloupe.zoo.checkpoint import Tensors, bare, chosen, read_checkpoint
 
-WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net")
-PREFIXES = ("module.", "_orig_mod.", "model.")
+_TORCH = (".pt", ".pth", ".ckpt", ".bin", ".tar", ".pkl", ".pickle")
+_ACCEPTED = "accepted: safetensors, or what torch.save wrote of a state_dict, as .pt, .pth, .ckpt or .bin"
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What a weights file holds: tensors by name and, where `save_weights` wrote it, the facts of the network."""
+    """What a weights file holds: sets of tensors by name and, where `save_weights` wrote it, the facts of the network.
+
+    sets: by the keys that lead to them, "" where the file is one set. entry: the one that was asked for, as FILE#ENTRY.
+    """
 
     path: Path
-    state: Mapping[str, Tensor] = field(repr=False)
+    sets: Mapping[str, Tensors] = field(repr=False)
     labels: tuple[str, ...] | None = None
     inputs: InputSpec | None = None
     card: Mapping[str, Any] | None = field(default=None, repr=False)
+    entry: str | None = None
+
+    @property
+    def state(self) -> Tensors:
+        """The tensors of all sets, those of the first before others of the same name."""
+        return {name: value for state in reversed(list(self.sets.values())) for name, value in state.items()}
+
+    def tensor(self, name: str) -> Tensor | None:
+        """The first of that name, whatever prefix it bears; None without one."""
+        return next((value for key, value in self.state.items() if f".{bare(key)}".endswith(f".{name}")), None)
 
     def length(self, name: str, axis: int, default: int) -> int:
         """The length of a tensor along an axis, `default` where there is none."""
-        value = self.state.get(name)
+        value = self.tensor(name)
         return default if value is None or value.ndim <= axis else int(value.shape[axis])
 
 
-def read_state(path: str | Path) -> Stored:
-    """The tensors of a .safetensors, .pt or .pth file; in .pt and .pth nothing but tensors is ever unpickled.
+def file_and_entry(weights: str | Path) -> tuple[Path, str | None]:
+    """The file, and the set of weights in it that is asked for, of FILE or FILE#ENTRY."""
+    path, mark, entry = str(weights).rpartition("#")
+    return (Path(path), entry) if mark and not Path(weights).exists() else (Path(weights), None)
 
-    Common wrappers around the state are taken off. Raises NetworkError if the file can't be used.
+
+def read_state(weights: str | Path) -> Stored:
+    """The tensors of a weights file, told by its content: safetensors, or what `torch.save` wrote.
+
+    Nothing but tensors and plain values is ever unpickled. "FILE#ENTRY" asks for one of several sets of weights, such
+    as "last.ckpt#state_dict_ema". Raises NetworkError if the file can't be used.
     """
-    path = Path(path)
-    if path.suffix not in (".safetensors", ".pt", ".pth"):
-        reason = "pickles can run any code" if path.suffix in (".pkl", ".pickle", ".bin") else "unknown format"
-        raise NetworkError(
-            f"{path}: no weights file, {reason} (accepted: .safetensors, or a state_dict as .pt or .pth)"
-        )
+    path, entry = file_and_entry(weights)
     if not path.is_file():
         raise NetworkError(f"no weights at {str(path)!r}: {'a folder' if path.exists() else 'no such file'}")
-    return _read_safetensors(path) if path.suffix == ".safetensors" else Stored(path, _read_pickled(path))
+    try:
+        with open(path, "rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise NetworkError(f"{path}: can't be read ({error.strerror or error})") from None
+    if path.suffix == ".safetensors" or start[8:] == b"{":
+        return replace(_read_safetensors(path), entry=entry)
+    if not start.startswith((b"PK\x03\x04", b"\x80")) and path.suffix not in _TORCH:
+        raise NetworkError(f"{path}: no weights file, unknown format ({_ACCEPTED})")
+    sets = read_checkpoint(path)
+    if not sets:
+        raise NetworkError(f"{path} holds no state_dict (accepted: a dict of tensors, alone or under a key)")
+    return Stored(path, sets, entry=entry)
 
 
 def _read_safetensors(path: Path) -> Stored:
@@ -63,7 +90,7 @@ def _read_safetensors(path: Path) -> Stored:
     try:
         labels = tuple(json.loads(metadata["labels"])) if "labels" in metadata else None
         card = json.loads(metadata["card"]) if "card" in metadata else None
-        return Stored(path, state, labels, _inputs_of(metadata), card)
+        return Stored(path, {"": state}, labels, _inputs_of(metadata), card)
     except (ValueError, TypeError, KeyError, InputError) as error:
         raise NetworkError(f"{path}: labels or input spec in its header can't be read ({first_line(error)})") from None
 
@@ -78,34 +105,14 @@ def _inputs_of(metadata: Mapping[str, str]) -> InputSpec | None:
     return None
 
 
-def _read_pickled(path: Path) -> dict[str, Tensor]:
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises whatever the damage leads to
-        if "weights_only" in str(error) or "Unsupported" in str(error):
-            advice = "save the weights alone: torch.save(model.state_dict(), 'weights.pt')"
-            raise NetworkError(f"{path} holds pickled Python objects, which are never loaded; {advice}") from None
-        raise NetworkError(f"{path}: can't be read as PyTorch weights ({first_line(error)})") from None
-    while isinstance(found, Mapping) and not any(isinstance(value, Tensor) for value in found.values()):
-        inner = [found[key] for key in WRAPPERS if isinstance(found.get(key), Mapping)]
-        if not inner:
-            break
-        found = inner[0]
-    tensors = {str(k): v for k, v in found.items() if isinstance(v, Tensor)} if isinstance(found, Mapping) else {}
-    if not tensors:
-        raise NetworkError(
-            f"{path} holds no state_dict (accepted: a dict of tensors, alone or under {', '.join(WRAPPERS)})"
-        )
-    return tensors
-
-
 def fill(module: nn.Module, stored: Stored, name: str) -> None:
     """Put the stored tensors into `module`, cast to its types; `name` stands for the network in the error.
 
+    Of several sets of weights it is the one that fits, without a common prefix of its names (see `chosen`).
     Raises NetworkError naming the first tensors that are missing, unexpected or of another shape.
     """
-    own = module.state_dict()
-    state = _without_prefixes(stored.state, own)
+    own = {key: value for key, value in module.state_dict().items() if isinstance(value, Tensor)}
+    state = chosen(stored.sets, own, stored.entry, stored.path, name)
     shapes = [
         f"{key} ({_shape(value)} in the file, {_shape(own[key])} in the network)"
         for key, value in state.items()
@@ -121,14 +128,6 @@ def fill(module: nn.Module, stored: Stored, name: str) -> None:
     ]
     if problems:
         raise NetworkError(f"{stored.path} doesn't fit {name}: tensors {'; '.join(problems)}")
-
-
-def _without_prefixes(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    found = dict(state)
-    for prefix in PREFIXES:
-        if all(key.startswith(prefix) for key in found) and not any(key.startswith(prefix) for key in own):
-            found = {key.removeprefix(prefix): value for key, value in found.items()}
-    return found
 
 
 def _shape(value: Tensor) -> str:

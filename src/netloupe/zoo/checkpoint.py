@@ -127,7 +127,7 @@ def _parts(key: str, tensors: Tensors, names: Mapping[str, str]) -> Iterator[tup
     prefixes = {name[: -len(end)] for end in ends for name in plain if f".{name}".endswith(f".{end}")}
     held = {prefix: sum(prefix + name in plain for name in names) for prefix in prefixes}
     best = [prefix for prefix in prefixes if held[prefix] == max(held.values())]
-    for prefix in sorted(best or [""], key=len):
+    for prefix in sorted(best or [""], key=lambda one: (len(one), one)):
         part = {names.get(n := name.removeprefix(prefix), n): v for name, v in plain.items() if name.startswith(prefix)}
         several = [prefix.removesuffix(".")] if len(best) > 1 else []
         yield ".".join(each for each in (key, *several) if each), part

@@ -18,7 +18,7 @@ from core_helpers import Fn, conv
 from data_helpers import shared
 from netloupe import objectives as obj
 from netloupe.core.errors import InputError, NetloupeError, NetworkError, UnknownName
-from netloupe.core.head import Classes, Head, NoHead
+from netloupe.core.head import Classes, Detections, Head, Maps, NoHead, Value, Vector
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 
@@ -39,6 +39,20 @@ def vectors(maps: Tensor) -> Tensor:
     return maps.mean((2, 3))
 
 
+def boxes(maps: Tensor) -> dict[str, Tensor]:
+    """Two boxes, as a detector gives them."""
+    places = torch.tensor([[0.0, 1.0, 4.0, 5.0], [2.0, 2.0, 9.0, 12.0]])
+    return {"boxes": places, "labels": torch.tensor([3, 1]), "scores": maps[:2].mean((1, 2)).sigmoid()}
+
+
+def third(result: Any) -> Tensor:
+    return vectors(result["tokens"])[:, 2]
+
+
+WHICHEVER = "; say head='value' or head='binary' (--head), whichever it is"
+ENTRIES = "; name the entry: output=... (0, 1)"
+
+
 @pytest.mark.parametrize(
     ("answer", "options", "head"),
     [
@@ -48,10 +62,29 @@ def vectors(maps: Tensor) -> Tensor:
         (vectors, {"head": "none"}, NoHead()),
         (lambda x: {"out": x, "logits": vectors(x)}, {"output": "logits"}, Classes(count=4, output="logits")),
         (lambda x: (vectors(x), x), {"output": 0, "head": Classes("abcd")}, Classes("abcd", output=0)),
-        (lambda x: x, {}, NoHead("(N, 4, 12, 12)")),
-        (lambda x: vectors(x)[:, 0], {}, NoHead("(N,)")),
-        (lambda x: {"out": x}, {}, NoHead("a dict of 'out': (N, 4, 12, 12)", "; name the entry: output=... ('out')")),
-        (lambda x: {"out": x}, {"output": "out"}, NoHead("(N, 4, 12, 12)")),
+        (vectors, {"labels": list("abcd"), "head": "sigmoid"}, Classes("abcd", kind="sigmoid")),
+        (lambda x: vectors(x).softmax(1), {"head": "probabilities"}, Classes(count=4, kind="probabilities")),
+        (vectors, {"head": "classes"}, Classes(count=4)),
+        (vectors, {"head": "vector"}, Vector()),
+        (lambda x: vectors(x)[:, :, None, None], {}, Classes(count=4)),
+        (lambda x: vectors(x)[:, :1], {}, NoHead("(N, 1)", WHICHEVER)),
+        (lambda x: vectors(x)[:, :1], {"head": "value"}, Value()),
+        (lambda x: vectors(x)[:, :1], {"head": "binary"}, Classes(count=2, kind="binary")),
+        (lambda x: vectors(x)[:, 0], {"head": "binary", "labels": ["cat"]}, Classes(["not cat", "cat"], kind="binary")),
+        (lambda x: vectors(x)[:, 0], {}, Value()),
+        (lambda x: {"loss": None, "logits": vectors(x)}, {}, Classes(count=4, output="logits")),
+        (lambda x: {"aux": x, "out": x}, {}, Maps(count=4, output="out")),
+        (lambda x: (x, vectors(x)), {}, NoHead("a tuple of 0: (N, 4, 12, 12), 1: (N, 4)", ENTRIES)),
+        (lambda x: {"tokens": x, "pooled": vectors(x)}, {"output": third}, Value(third)),
+        (lambda x: x, {}, Maps(count=4)),
+        (lambda x: x, {"labels": list("abcd")}, Maps("abcd")),
+        (lambda x: x[:, :1], {}, NoHead("(N, 1, 12, 12)", "; say head='maps' (--head) if it is one logit a pixel")),
+        (lambda x: x[:, :1], {"head": "maps"}, Maps(count=2)),
+        (lambda x: {"out": x}, {}, Maps(count=4, output="out")),
+        (lambda x: {"out": x}, {"output": "out"}, Maps(count=4, output="out")),
+        (lambda x: [boxes(one) for one in x], {}, Detections()),
+        (lambda x: [boxes(one) for one in x], {"labels": "abcd"}, Detections("abcd")),
+        (lambda x: x.flatten(2), {}, NoHead("(N, 4, 144)")),
         (lambda x: [{"boxes": x[0]}], {}, NoHead("a list", "; name the entry: output=... (0)")),
     ],
 )
@@ -61,10 +94,12 @@ def test_the_head_is_what_is_said_or_found(answer: Callable[[Tensor], Any], opti
     if isinstance(head, NoHead):  # found in what the first pass returns, too
         with pytest.raises(NetworkError, match=re.escape(f"the network gives {head.gives}, no logits")):
             net(IMAGES)
-    else:
+    elif isinstance(head, Classes):
         assert net(IMAGES).shape == (2, head.count)
     assert net.head == head
+    assert net.labels == head.names
     assert pickle.loads(pickle.dumps(head)) == head
+    assert giving(answer, head=head).head == head  # what was found may be said
 
 
 def test_what_nobody_said_is_told() -> None:
@@ -72,7 +107,11 @@ def test_what_nobody_said_is_told() -> None:
         "4 classes, as the output's shape (N, 4) suggests; say head='none' if it is no class logits"
     )
     assert str(giving(vectors, labels=list("abcd")).head) == "4 classes"
-    assert str(giving(lambda x: x).head) == "no classes: it gives (N, 4, 12, 12)"
+    assert str(giving(lambda x: x).head) == (
+        "4 classes by pixel, as the output's shape (N, 4, height, width) suggests; say head='none' if it is something "
+        "else"
+    )
+    assert str(giving(lambda x: x.flatten(2)).head) == "no classes: it gives (N, 4, 144)"
     image = netloupe.explain(giving(vectors), IMAGES[0], "maps:1", ["gradient"])
     assert "(N, 4) suggests" in image.provenance["network"]["head"]
 
@@ -94,16 +133,22 @@ def test_probabilities_do_not_depend_on_the_batch() -> None:
 
 WITHOUT: dict[str, Callable[[], Network]] = {
     "stated": lambda: giving(vectors, head="none"),
-    "maps": lambda: giving(lambda x: x),
-    "dict": lambda: giving(lambda x: {"out": x}),
-    "values": lambda: giving(lambda x: vectors(x)[:, 0]),
-    "boxes": lambda: giving(lambda x: [{"boxes": one[0]} for one in x]),
+    "one": lambda: giving(lambda x: vectors(x)[:, :1]),
+    "tokens": lambda: giving(lambda x: x.flatten(2)),
+    "tuple": lambda: giving(lambda x: (x, vectors(x))),
+    "strange": lambda: giving(lambda x: [{"boxes": one[0]} for one in x]),
+}
+OTHER: dict[str, Callable[[], Network]] = {
+    "value": lambda: giving(lambda x: vectors(x)[:, 0]),
+    "vector": lambda: giving(vectors, head="vector"),
+    "maps": lambda: giving(lambda x: {"out": x}),
+    "boxes": lambda: giving(lambda x: [boxes(one) for one in x]),
 }
 
 
-@pytest.mark.parametrize("name", WITHOUT)
+@pytest.mark.parametrize("name", WITHOUT | OTHER)
 def test_without_classes_all_else_works(name: str) -> None:
-    net, same = WITHOUT[name](), giving(vectors)
+    net, same = (WITHOUT | OTHER)[name](), giving(vectors)
     assert list(net.layers)[:2] == ["maps", "relu"]
     assert torch.equal(net.activations(IMAGES, ["maps"])["maps"], same.activations(IMAGES, ["maps"])["maps"])
     for score in (obj.channel("maps", 1), obj.neuron("relu", 2, 3, 4), obj.energy("maps")):
@@ -116,8 +161,8 @@ def test_without_classes_all_else_works(name: str) -> None:
     assert (made.scores > made.before).all()
     assert net.runs_channels_last
     explained = netloupe.explain(net, IMAGES[0], "maps:1", ["gradient"])
-    assert explained.predictions == ()
-    assert "no choice of classes" in explained.documents()["explain.html"]
+    assert bool(explained.predictions) == (name in ("value", "maps", "boxes"))
+    assert ("no choice of classes" in explained.documents()["explain.html"]) == (not explained.predictions)
     assert explained.pictures()
     assert len(net.fingerprint()) == 16
 
@@ -145,8 +190,28 @@ def test_without_classes_those_who_need_them_say_so(name: str, call: Callable[[N
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("name", OTHER)
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda net: net.probabilities(IMAGES),
+        lambda net: net.read(IMAGES, obj.logit(0)),
+        lambda net: netloupe.fool(net, IMAGES, 1),
+        lambda net: netloupe.explain(net, IMAGES[0], "class:1"),
+        lambda net: netloupe.occlude(net, IMAGES[0], "class:1"),
+    ],
+)
+def test_those_who_need_classes_say_what_there_is_instead(name: str, call: Callable[[Network], Any]) -> None:
+    net = OTHER[name]()
+    with pytest.raises(
+        NetworkError, match=r"needs classes, but the network gives .* \(.*\(.*\) (is|reads?) "
+    ) as raised:
+        call(net)
+    assert "\n" not in str(raised.value)
+
+
 def test_one_number_is_a_score_but_no_certainty() -> None:
-    net = giving(lambda x: vectors(x)[:, :1])
+    net = giving(lambda x: vectors(x)[:, :1], head="classes")
     assert torch.equal(net.read(IMAGES, obj.logit(0)), net(IMAGES)[:, 0])
     assert netloupe.explain(net, IMAGES[0], methods=["gradient"]).predictions == ()
     for call in (
@@ -160,10 +225,11 @@ def test_one_number_is_a_score_but_no_certainty() -> None:
 
 
 FIELD = {
-    "one output": "one class, as the output's shape (N, 1) suggests; say head='none' if it is no class logits",
-    "value per image": "no classes: it gives (N,)",
-    "segmenter": "no classes: it gives a dict of 'out': (N, 4, 32, 32)",
-    "detector": "no classes: it gives a list",
+    "one output": "no classes: it gives (N, 1); say head='value' or head='binary' (--head), whichever it is",
+    "value per image": "one number an image",
+    "segmenter": "4 classes by pixel, as the output's shape (N, 4, height, width) suggests; say head='none' if it is "
+    "something else",
+    "detector": "boxes",
     "embedder": "8 classes, as the output's shape (N, 8) suggests; say head='none' if it is no class logits",
     "bands": "4 classes, as the output's shape (N, 4) suggests; say head='none' if it is no class logits",
 }
@@ -189,14 +255,15 @@ def test_networks_of_the_field_are_not_silently_taken_for_classifiers(name: str)
     for network in (net, none):
         gradient = netloupe.gradient(network, images, obj.channel("conv", 1))
         assert float(gradient.abs().max()) > 0
-    for network in (none, net) if net.head.count < 2 else (none,):
+    for network in (none, net) if name == "one output" else (none,):
         with pytest.raises(NetworkError, match="gives") as raised:
             network.predict(images)
         assert "\n" not in str(raised.value)
 
 
-def test_an_embedding_is_its_own_features() -> None:
-    assert giving(vectors, head="none").layers.features().name == "answer"
+@pytest.mark.parametrize("head", ["none", "vector"])
+def test_an_embedding_is_its_own_features(head: str) -> None:
+    assert giving(vectors, head=head).layers.features().name == "answer"
 
 
 def test_failures_of_another_kind_are_not_taken_for_a_layout() -> None:
@@ -213,10 +280,21 @@ def test_failures_of_another_kind_are_not_taken_for_a_layout() -> None:
         (lambda: Classes(count=-1), InputError, "a head of -1 classes"),
         (lambda: Classes("ab", 3), InputError, r"a head of 3 classes with 2 names \(accepted"),
         (lambda: giving(vectors, head="nnoe"), UnknownName, "no head 'nnoe'; did you mean 'none'"),
-        (lambda: giving(vectors, head="none", labels="ab"), InputError, "labels and a head were given"),
+        (lambda: giving(vectors, head="none", labels="ab"), InputError, "labels and head='none' were given"),
+        (lambda: giving(vectors, head=Classes("ab"), labels="ab"), InputError, "labels and a head were given"),
+        (lambda: giving(vectors, head=3), InputError, "the head is a int"),
+        (lambda: giving(vectors, head="maps").head, NetworkError, r"gives \(N, 4\), no classes by pixel"),
+        (lambda: giving(vectors, head="value").head, NetworkError, r"gives \(N, 4\), no number"),
+        (lambda: giving(vectors, head="binary").head, NetworkError, r"gives \(N, 4\), not one logit"),
+        (lambda: giving(vectors, head="detections").head, NetworkError, r"gives \(N, 4\), no boxes"),
+        (lambda: giving(lambda x: x, head="vector").head, NetworkError, r"gives \(N, 4, 12, 12\), no vector"),
+        (lambda: giving(lambda x: x, head="sigmoid").head, NetworkError, r"gives \(N, 4, 12, 12\), no logits"),
+        (lambda: giving(lambda x: vectors(x) - 9, head="probabilities").probabilities(IMAGES), NetworkError, "outside"),
+        (lambda: giving(vectors, output=lambda x: x.out)(IMAGES), NetworkError, "output=<lambda>-.* failed on what"),
+        (lambda: Classes("abc", kind="binary"), InputError, "a binary head of 3 classes"),
         (lambda: giving(vectors, head=Classes("abc"))(IMAGES), NetworkError, "has 4 classes, but 3 labels"),
         (lambda: giving(vectors, head=Classes(count=3))(IMAGES), NetworkError, "has 4 classes, but 3 classes"),
-        (lambda: giving(lambda x: x, labels="abcd")(IMAGES), NetworkError, r"gives \(N, 4, 12, 12\), no logits"),
+        (lambda: giving(lambda x: x, labels="abc")(IMAGES), NetworkError, "has 4 classes by pixel, but 3 labels"),
         (lambda: giving(lambda x: {"out": x}, output="uot").head, UnknownName, "no output 'uot'; did you mean 'out'"),
         (lambda: Classes("ab").index("1" * 9999), UnknownName, "no class '1111"),
     ],

@@ -75,7 +75,7 @@ def test_torchscript_is_left_out_and_named() -> None:
         (lambda n: Network(n.module, n.inputs, ["a"])(IMAGES), NetworkError, "3 classes, but 1 labels"),
         (lambda n: Network("resnet"), InputError, r"the network is a str \(accepted: an nn.Module\)"),
         (lambda n: Network(nn.LazyLinear(3)), InputError, "run it once on an image"),
-        (lambda n: Network(n.module[:1], n.inputs)(IMAGES), NetworkError, r"gives \(N, 2, 7, 7\), no logits"),
+        (lambda n: Network(n.module[:1], n.inputs).probabilities(IMAGES), NetworkError, "gives 2 classes by pixel"),
     ],
 )  # fmt: skip
 def test_mistakes_are_named(call: Any, error: type[Exception], match: str) -> None:

@@ -229,27 +229,31 @@ def test_a_layer_that_is_not_reached_is_an_error() -> None:
 @dataclass
 class Answer:
     aux: Tensor
-    logits: Tensor
+    scores: Tensor
 
 
-Pair = namedtuple("Pair", "aux logits")
-SHAPES: list[tuple[Callable[[Tensor], Any], str | int | None]] = [
+Pair = namedtuple("Pair", "aux scores")
+SHAPES: list[tuple[Callable[[Tensor], Any], Any]] = [
     (lambda x: x, None),
-    (lambda x: {"aux": x[:, :1], "logits": x}, "logits"),
+    (lambda x: {"aux": x[:, :1], "scores": x}, "scores"),
     (lambda x: (x[:, :1], x), 1),
-    (lambda x: [x], 0),
-    (lambda x: Pair(x[:, :1], x), "logits"),
+    (lambda x: [x], None),
+    (lambda x: [x[:, :1], x], 1),
+    (lambda x: Pair(x[:, :1], x), "scores"),
     (lambda x: Pair(x[:, :1], x), 1),
-    (lambda x: Answer(x[:, :1], x), "logits"),
+    (lambda x: Answer(x[:, :1], x), "scores"),
+    (lambda x: {"aux": x[:, :1], "logits": x}, None),
+    (lambda x: {"scores": x}, None),
+    (lambda x: (x[:, :1], x), lambda found: found[1]),
 ]
 
 
 @pytest.mark.parametrize(("wrap", "output"), SHAPES)
-def test_outputs_of_any_form(wrap: Callable[[Tensor], Any], output: str | int | None) -> None:
+def test_outputs_of_any_form(wrap: Callable[[Tensor], Any], output: Any) -> None:
     plain, images = classifier(), torch.rand(2, 3, 12, 12)
     net = Network(nn.Sequential(plain, Fn(wrap)), InputSpec(size=12), output=output)
     same(net(images), Network(plain, InputSpec(size=12))(images))
-    if output is not None:
+    if isinstance(output, str | int):
         with pytest.raises(NetworkError, match=r"name the entry: output=\.\.\."):
             Network(net.module, InputSpec(size=12))(images)
         with pytest.raises(UnknownName, match="no output 'logit'"):

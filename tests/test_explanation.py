@@ -181,7 +181,7 @@ def test_a_sum_of_objectives_has_no_rival(image: Tensor) -> None:
 def test_a_single_class_or_channel_has_no_rival() -> None:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(3, 1, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36, 1))
-    net = Network(module, InputSpec((8, 8)))
+    net = Network(module, InputSpec((8, 8)), head="classes")
     image = torch.rand(1, 3, 8, 8)
     assert find_target(net, image, None).rival is None
     assert find_target(net, image, "0:0").rival is None

@@ -85,7 +85,8 @@ def deletion(
     begins at the clean score and ends at that of the baseline; a good map makes it fall early. Pixels of equal
     importance go in a fixed random order.
     """
-    return _exchange(net, images, baseline_images(net, images, baseline), objective, importance, steps, batch_size)
+    gone = baseline_images(net, images, baseline)
+    return _exchange(net, images, images, gone, as_objective(objective), importance, steps, batch_size)
 
 
 def insertion(
@@ -102,7 +103,8 @@ def insertion(
 
     Petsiuk et al. (2018), as `deletion`; a good map makes the curve rise early.
     """
-    return _exchange(net, baseline_images(net, images, baseline), images, objective, importance, steps, batch_size)
+    gone = baseline_images(net, images, baseline)
+    return _exchange(net, images, gone, images, as_objective(objective), importance, steps, batch_size)
 
 
 def area(curves: Tensor) -> Tensor:
@@ -115,9 +117,10 @@ def area(curves: Tensor) -> Tensor:
 @torch.no_grad()
 def _exchange(
     net: Network,
+    clean: Tensor,
     start: Tensor,
     end: Tensor,
-    objective: Objective | str,
+    objective: Objective,
     importance: Tensor,
     steps: int,
     batch_size: int,
@@ -126,11 +129,15 @@ def _exchange(
     for images in (start, end):
         net.inputs.check(images)
         net.inputs.check_range(images)
-    objective = as_objective(objective)
     n, _, height, width = start.shape
     _check_maps(importance, (n, height, width))
     if steps < 1 or batch_size < 1:
         raise InputError(f"{steps} steps in batches of {batch_size} (accepted: both 1 or more)")
+    if objective.loose:
+        if n > 1:
+            rows = zip(*(each.split(1) for each in (clean, start, end, importance)), strict=True)
+            return torch.cat([_exchange(net, a, b, c, objective, map_, steps, batch_size) for a, b, c, map_ in rows])
+        objective = net.fixed(objective, clean)
     place = _places(importance).to(start.device)
     counts = torch.linspace(0, height * width, steps + 1, dtype=torch.float64, device=start.device).round()
     scores = []

@@ -16,9 +16,14 @@ from torch import Tensor
 
 from netloupe.analysis.baselines import Baseline, baseline_images
 from netloupe.core.errors import InputError, NetworkError
+from netloupe.core.head import Maps
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective, as_objective
+from netloupe.core.objectives.objective import word
 from netloupe.core.rules import Rule, backward_rule
+from netloupe.core.taps import LOGITS
+
+_NEAR = 1e-6  # to the highest score: what is left of a gradient there are rounding errors
 
 
 @dataclass(frozen=True)
@@ -42,13 +47,15 @@ def differentiate(
     rule finds no rectifier. Pixels may leave [0, 1].
     """
     net.inputs.check(images)
-    objective = as_objective(objective)
+    given, objective = as_objective(objective), net.fixed(objective, images)
     pixels = images.detach().to(net.device).requires_grad_()
     with torch.inference_mode(False), torch.enable_grad():
         with backward_rule(rule) as rectifiers:
             reading = net.reading(pixels, dict.fromkeys([*objective.layers, *([] if layer is None else [layer])]))
         scores = objective.score(reading)
         _check_finite(net, objective, scores)
+        if given.loose:
+            _check_highest(net, objective, scores)
         if rectifiers is not None and rectifiers.count == 0:
             raise NetworkError(
                 f"rule {rule!r} finds no ReLU between the image and {objective!r} in {net.name}; without one use "
@@ -69,6 +76,16 @@ def _check_finite(net: Network, objective: Objective, scores: Tensor) -> None:
     if bad:
         value = float(scores.detach()[bad[0]])
         raise NetworkError(f"{objective!r} of image {bad[0]} is {value} in {net.name} (accepted: finite scores)")
+
+
+def _check_highest(net: Network, objective: Objective, scores: Tensor) -> None:
+    """Raise NetworkError where the clean image has the highest score that there is."""
+    top = objective.highest
+    if top is not None and bool((scores.detach() > top - _NEAR).any()):
+        raise NetworkError(
+            f"{word(type(objective))} is at its highest at the image itself, so its gradient there is zero in "
+            f"{net.name} (occlusion, integrated gradients and SmoothGrad go away from there)"
+        )
 
 
 def gradient(net: Network, images: Tensor, objective: Objective | str, rule: Rule = "plain") -> Tensor:
@@ -115,8 +132,9 @@ def smooth_grad(
 
     means = []
     for image in images:
+        own = net.fixed(objective, image[None])
         parts = _batches(copies(image), batch_size)
-        sums = [differentiate(net, part, objective, rule).gradient.sum(0) for part in parts]
+        sums = [differentiate(net, part, own, rule).gradient.sum(0) for part in parts]
         means.append(torch.stack(sums).sum(0) / samples)
     return torch.stack(means)
 
@@ -147,9 +165,10 @@ def integrated_gradients(
     shares = torch.from_numpy(weights / 2).to(images).view(-1, 1, 1, 1)
     found = []
     for image, start in zip(images, starts, strict=True):
+        own = net.fixed(objective, image[None])
         total = torch.zeros_like(image, device=net.device)
         for at, share in zip(_batches(points, batch_size), _batches(shares, batch_size), strict=True):
-            slopes = gradient(net, start + at * (image - start), objective)
+            slopes = gradient(net, start + at * (image - start), own)
             total += (slopes * share.to(slopes)).sum(0)
         found.append(total * (image - start).to(total))
     return torch.stack(found)
@@ -192,6 +211,9 @@ def cam_layer(net: Network, objective: Objective | str) -> str:
     """`Layers.convolved` before what the objective reads. Raises InputError if there is no map."""
     objective = as_objective(objective)
     before = net.layers.before(objective)
+    end = net.layers.classifier() if LOGITS in objective.layers else None
+    if end is not None and end.is_map and isinstance(net.head, Maps):  # whose last map is the answer itself
+        before = before.before(end.name)
     if not before.maps():
         raise InputError(f"{net.name} has no layer with positions before {objective!r}; Grad-CAM needs one")
     return before.convolved().name

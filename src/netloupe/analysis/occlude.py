@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,10 @@ from netloupe.analysis.tasks import Occlude, Patches
 from netloupe.analysis.unproject import rectifies
 from netloupe.analysis.windows import Sliding, Windows
 from netloupe.core.errors import InputError
+from netloupe.core.head import Classes, NoHead
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective, as_objective, energy, logit, probability
+from netloupe.core.objectives.answers import usual
 from netloupe.core.perform import function_of, perform
 from netloupe.core.rules import Rule
 from netloupe.core.taps import LOGITS
@@ -197,7 +199,8 @@ def occlude(
     """Hide each part of an image (C, H, W) or (1, C, H, W) in [0, 1]; of a score also of several images.
 
     objective: for None and "class:NAME" the panels of Zeiler and Fergus, with the map's best patches in `data`; for
-    anything else what becomes of its score. baseline: also a color or an image, see `baseline_images`.
+    anything else what becomes of its score. Of a network without classes None is what `usual` says.
+    baseline: also a color or an image, see `baseline_images`.
     Raises as `occlusion` does.
     """
     task = Occlude.of({"objective": objective, **settings})
@@ -207,11 +210,25 @@ def occlude(
 
 def run(task: Occlude, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Occlusions | OcclusionPanels:
     images = inputs["image"].fitted(net)
-    if task.of_class:
+    asked = _asked(task, net, images)
+    if task.of_class and asked is None:
         return _panels(task, net, images, inputs["data"].first(task.first) if "data" in inputs else None, watch)
+    task = task if asked is None else replace(task, objective=asked)  # type: ignore[arg-type]  # objects too
     text = str(task.objective)
     name = str(as_objective(text)) if "(" in text else text
     return Occlusions(name, tuple(scored(task, net, images, watch)))
+
+
+def _asked(task: Occlude, net: Network, images: Tensor) -> Objective | None:
+    """What is read where nobody said, of a network that answers other than by classes."""
+    if task.objective is not None or isinstance(net.head, Classes | NoHead):
+        return None
+    if task.layer is not None:
+        raise InputError(f"a layer was given, but the network gives {net.head.gives} (accepted: no layer, or a unit)")
+    if len(images) != 1:
+        raise InputError(f"{len(images)} images (accepted: one, or an objective)")
+    with torch.no_grad():
+        return usual(net.head, net(images), "an occlusion without a unit or objective")
 
 
 def _panels(task: Occlude, net: Network, image: Tensor, others: ImageSource | None, watch: Watch) -> OcclusionPanels:

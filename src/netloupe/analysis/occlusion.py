@@ -163,26 +163,27 @@ def scored(task: Occlude, net: Network, images: Tensor, watch: Watch = SILENT) -
     methods: list[str] = []
     with torch.no_grad():
         for i in range(len(images)):
+            own = net.fixed(objective, images[i : i + 1])
             sliding = Sliding(
                 net,
                 images[i : i + 1],
                 covers[i : i + 1],
-                objective.layers,
+                own.layers,
                 growth=task.growth,
                 bfloat16=task.bfloat16,
                 incremental=not task.full_passes and methods[:1] in ([], ["incremental"]),
                 trusted=i > 0,
             )
             methods.append(sliding.method)
-            clean.append(objective.score(sliding.clean()))
+            clean.append(own.score(sliding.clean()))
             found.append(
                 [
-                    _scores(sliding, objective, *grid.spans, task.batch_size, part.share(math.prod(grid.grid)))
+                    _scores(sliding, own, *grid.spans, task.batch_size, part.share(math.prod(grid.grid)))
                     for grid in windows
                 ]
             )
             errors.append(
-                [measured_error(sliding, objective, grid, one) for grid, one in zip(windows, found[-1], strict=True)]
+                [measured_error(sliding, own, grid, one) for grid, one in zip(windows, found[-1], strict=True)]
             )
     whole = torch.cat(clean).cpu().numpy()
     check_scores(net, objective, whole, found)

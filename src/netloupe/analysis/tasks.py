@@ -162,7 +162,9 @@ class Occlude(Task):
     runs: ClassVar = "analysis.occlude:run"
     inputs: ClassVar = (IMAGE, replace(PHOTOS, first="first"))
 
-    objective: str | None = setting(None, "What is read, by default the class predicted.", kind=OBJECTIVE)
+    objective: str | None = setting(
+        None, "What is read, by default the class predicted, or what else the network answers.", kind=OBJECTIVE
+    )
     layer: str | None = one_layer()
     windows: tuple[tuple[int, int], ...] | None = setting(
         None,

@@ -74,7 +74,7 @@ class Making:
     @cached_property
     def source_classes(self) -> list[str] | None:
         """The names of the images' own classes, where they are not the network's."""
-        return None if of_network(self.source, list(self.net.head.labels)) else class_names(self.source)
+        return None if of_network(self.source, list(self.net.head.choices)) else class_names(self.source)
 
     @property
     def read(self) -> ReadPixels:

@@ -8,12 +8,12 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
 from netloupe.core.errors import StoreError
-from netloupe.core.settings import TRUTH, Setting, setting_of
+from netloupe.core.settings import HEADS, TRUTH, Setting, setting_of
 from netloupe.core.task import PHOTOS
 
 if TYPE_CHECKING:
@@ -85,9 +85,10 @@ class NetworkOptions:
     labels: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Names of the classes: .txt, one a line, or .json.")
     ] = None
-    output: Annotated[str | None, typer.Option(metavar="KEY", help="Where a dict or tuple holds the logits.")] = None
+    output: Annotated[str | None, typer.Option(metavar="KEY", help="Where a dict or tuple holds the answer.")] = None
     head: Annotated[
-        Literal["none"] | None, typer.Option(metavar="none", help="none: what it gives is no class logits.")
+        str | None,
+        typer.Option(metavar="KIND", help=f"What it answers: {', '.join(HEADS)}; else what its output tells."),
     ] = None
 
     @property

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +16,12 @@ from torch.nn.parameter import is_lazy
 
 from netloupe.core.attention import AttentionReader, Queries, attending
 from netloupe.core.errors import InputError, NetloupeError, NetworkError, first_line, unknown
-from netloupe.core.head import Classes, Head, NoHead, find_head
+from netloupe.core.head import Head, NoHead, Prediction, Said, Size, Vector
 from netloupe.core.inputs import InputSpec
 from netloupe.core.layers import Layer, Layers
 from netloupe.core.objectives import Objective, Reading, as_objective
 from netloupe.core.probe import list_layers
+from netloupe.core.returned import Output, called
 from netloupe.core.taps import LOGITS, Reader, evaluating, placement, tapped
 
 
@@ -30,12 +31,12 @@ class Network:
     Takes images (N, C, H, W), float in [0, 1]; normalization lives inside. The module is never changed: it runs in
     eval mode and gets back its modes, hooks, gradients and the random state, after an exception too.
 
-    module: maps normalized images to logits (N, classes), to a dict, dataclass or tuple that holds them, or to
-    anything else; then all works but what needs classes.
-    output: the key or index of the logits where the module does not return a tensor.
-    labels: class names by index. head: what the network answers, or "none" where that is no class logits; by default
-    found in what it returns (see `find_head`). name: for provenance and titles. origin: how `zoo.load` can make it
-    again; None for a module made in Python.
+    module: maps normalized images to what its head says, to a dict, dataclass or tuple that holds that, or to anything
+    else; then all works but what needs an answer.
+    output: where the answer is in what the module returns: a key, an index, or a function that takes it out.
+    labels: class names by index. head: what the network answers, as one of `HEADS` or a head; by default found in what
+    it returns (see `Said.find`). name: for provenance and titles. origin: how `zoo.load` can make it again; None for
+    a module made in Python.
     """
 
     def __init__(
@@ -44,8 +45,8 @@ class Network:
         inputs: InputSpec | None = None,
         labels: Sequence[str] | None = None,
         *,
-        output: str | int | None = None,
-        head: Head | Literal["none"] | None = None,
+        output: Output | None = None,
+        head: Head | str | None = None,
         name: str | None = None,
     ) -> None:
         if not isinstance(module, nn.Module):
@@ -54,8 +55,9 @@ class Network:
             raise InputError(f"{type(module).__name__} has parameters without a shape yet; run it once on an image")
         self.module = module
         self.inputs = inputs if inputs is not None else InputSpec()
-        self._head = _stated(head, labels, output)
-        self.output = self._head.output if isinstance(self._head, Classes) else output
+        self._said = Said.of(head, labels, output)
+        self._head: Head | None = None
+        self.output = self._said.output
         self.name = name if name is not None else type(module).__name__
         self.origin: Mapping[str, Any] | None = None
 
@@ -77,7 +79,7 @@ class Network:
         """One pass that hands each named layer's output to its reader, and goes no deeper than needed.
 
         The reader gets the very tensor in the weights' type, valid until it returns unless it clones. The name
-        `LOGITS` (the empty string) reads the logits (N, classes). Gradients as the caller set them.
+        `LOGITS` (the empty string) reads the answer, as the head picks it. Gradients as the caller set them.
 
         Raises UnknownName for a layer that is not there, NetworkError if the module fails or does not reach a layer.
         """
@@ -89,7 +91,8 @@ class Network:
         with evaluating(self.module), tapped(self.module, hooked, stop=LOGITS not in readers) as waiting:
             result = self._forward(x)
             if LOGITS in readers:
-                readers[LOGITS](self._learn(result).pick(result))
+                size = int(x.shape[2]), int(x.shape[3])
+                readers[LOGITS](self._learn(result, size).pick(result, size))
         if waiting:
             missed = ", ".join(repr(layer) for layer in hooked if layer in waiting)
             raise NetworkError(f"{self.name} did not reach layer {missed} on input of shape {tuple(x.shape)}")
@@ -160,12 +163,12 @@ class Network:
     @property
     def labels(self) -> Sequence[str] | None:
         """The names of the classes by index, where they were given."""
-        return self._head.names if isinstance(self._head, Classes) else None
+        return self._said.labels if self._head is None else self._head.names
 
-    def _learn(self, result: Any) -> Head:
-        """The head, found in what the module returned if it was not known."""
+    def _learn(self, result: Any, size: Size | None = None) -> Head:
+        """The head, found in what the module returned for images of that (height, width) if it was not known."""
         if self._head is None:
-            self._head = find_head(result, self.output)
+            self._head = self._said.find(result, self.inputs.size if size is None else size)
         return self._head
 
     def _answer(self, layout: torch.memory_format = torch.contiguous_format) -> Any:
@@ -177,13 +180,13 @@ class Network:
 
     @property
     def head(self) -> Head:
-        """What the network answers: classes or none; found by a pass unless it is known."""
+        """What the network answers; found by a pass unless it is known."""
         return self._learn(self._answer()) if self._head is None else self._head
 
     def __call__(self, images: Tensor) -> Tensor:
-        """The logits (N, classes) of images (N, C, H, W) in [0, 1]; differentiable.
+        """The answer to images (N, C, H, W) in [0, 1], as the head picks it: of classes logits (N, classes).
 
-        In float32, like all that is read; in float64 if the weights are.
+        Differentiable. In float32, like all that is read; in float64 if the weights are.
         """
         self.inputs.check(images)
         self.inputs.check_range(images)
@@ -236,6 +239,14 @@ class Network:
         objective = as_objective(objective)
         return objective.score(self.reading(images, objective.layers))
 
+    def fixed(self, objective: Objective | str, images: Tensor | None = None) -> Objective:
+        """The objective, held against the clean images (N, C, H, W) where it is `loose`; without a pass where it isn't.
+
+        Raises InputError for None where it needs them.
+        """
+        objective = as_objective(objective)
+        return objective.fixed(self.reading, images) if objective.loose else objective
+
     @torch.no_grad()
     def probabilities(self, images: Tensor, batch_size: int | None = None) -> Tensor:
         """(N, classes) the probabilities of every class, on the CPU; at most `batch_size` images in a pass.
@@ -247,31 +258,53 @@ class Network:
 
     def likely(self, logits: Tensor) -> Tensor:
         """`probabilities` of logits (N, classes) that are known."""
-        found = self.head.classes("a probability").probabilities(logits).cpu()
+        classes = self.head.classes("a probability")
+        found = classes.probabilities(logits).cpu()
         if not bool(found.isfinite().all()):
-            raise NetworkError(f"{self.name} returns logits that are not finite")
+            given = classes.kind == "probabilities"
+            wrong = "probabilities outside of [0, 1]" if given else "logits that are not finite"
+            raise NetworkError(f"{self.name} returns {wrong}")
         return found
 
     def predict(self, images: Tensor, top: int = 5) -> list[list[tuple[str, float]]]:
-        """The `top` most probable classes of each image, best first: [[(label, probability), ...], ...]."""
+        """What the network says of each image, best first: [[(label, probability), ...], ...].
+
+        The `top` most probable classes; of classes by pixel with their shares of the area, of boxes with their scores;
+        of one number ("value", the number). Raises NetworkError for a network whose answer can't be told so.
+        """
+        return [[(one.label, one.number) for one in row] for row in self.predictions(images, top)]
+
+    @torch.no_grad()
+    def predictions(self, images: Tensor, top: int = 5) -> list[list[Prediction]]:
+        """`predict`, with the class's index, what each number is, and boxes."""
         if top < 1:
             raise InputError(f"top {top} (accepted: 1 or more)")
-        labels = self.head.classes("a prediction").labels
-        probabilities = self.probabilities(images)
-        best = probabilities.topk(min(top, probabilities.shape[1]), dim=1)
-        return [
-            [(labels[i], p) for i, p in zip(indices, values, strict=True)]
-            for indices, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        ]
+        if isinstance(self.head, Vector | NoHead):
+            self.head.classes("a prediction")
+        return self.said(self(images), top)
+
+    def said(self, answer: Tensor, top: int = 5) -> list[list[Prediction]]:
+        """`predictions` of an answer that is known; none of a network whose answer can't be told so."""
+        found = self.head.says(answer, top)
+        if not all(math.isfinite(one.number) for row in found for one in row):
+            raise NetworkError(f"{self.name} returns numbers that are not finite")
+        return found
 
     @cached_property
     def layers(self) -> Layers:
         """Every addressable layer in the order of execution, at the input size of `inputs`."""
 
-        def pick(result: Any) -> Tensor:
-            return self._learn(result).pick(result)
+        def forward(x: Tensor) -> Any:
+            result = self._forward(x)
+            head = self._learn(result)
+            return head.pick(result, self.inputs.size) if isinstance(head, Vector) else result
 
-        return list_layers(self.name, self.module, self.inputs, self._forward, pick)
+        def pick(result: Any) -> Tensor:
+            if isinstance(self._head, Vector):
+                raise NetworkError("a vector is its own features")
+            return self._learn(result).pick(result, self.inputs.size)
+
+        return list_layers(self.name, self.module, self.inputs, forward, pick)
 
     def layer(self, name: str) -> Layer:
         """The layer of that name, or UnknownName with the nearest match."""
@@ -310,7 +343,9 @@ class Network:
 
         Networks of different function differ in it, unless only in code that the module's `repr` does not show.
         """
-        return fingerprint(self.module, self.inputs, self.output)
+        stated = [] if self._said.word is None else [self._said.word]
+        output = called(self.output) if callable(self.output) else self.output
+        return fingerprint(self.module, self.inputs, output, *stated)
 
 
 def fingerprint(module: nn.Module, *more: Any) -> str:
@@ -331,16 +366,3 @@ def fingerprint(module: nn.Module, *more: Any) -> str:
 def readable(output: Tensor) -> Tensor:
     """What is read, in float32 at least."""
     return output if output.dtype == torch.float64 else output.float()
-
-
-def _stated(head: Head | Literal["none"] | None, labels: Sequence[str] | None, output: str | int | None) -> Head | None:
-    """What was said of the head; None where nothing was."""
-    if labels is not None:
-        if head is not None:
-            raise InputError("labels and a head were given (accepted: one of them; Classes(names) is a head)")
-        return Classes(labels, output=output)
-    if isinstance(head, str):
-        if head != "none":
-            raise unknown("head", head, ("none", "Classes(...)"))
-        return NoHead()
-    return replace(head, output=output) if isinstance(head, Classes) and output is not None else head

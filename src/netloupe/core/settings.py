@@ -17,6 +17,12 @@ from netloupe.core.errors import InputError, unknown
 OBJECT = "object"
 """Key of what stands in a manifest for a value made in Python, which text can't hold."""
 
+HEADS = ("classes", "sigmoid", "probabilities", "value", "binary", "vector", "maps", "detections", "none")
+"""What can be said of what a network answers (`head=`, `--head`), see `core.head`."""
+
+NAMELESS = ("value", "vector", "none")
+"""Those of them that know of no classes."""
+
 
 @dataclass(frozen=True, eq=False)
 class Kind:

@@ -86,8 +86,11 @@ def framed(picture: Picture, margin: int) -> Picture:
     return sheet
 
 
-def bars(rows: Sequence[tuple[str, float]], width: int, size: int = 13) -> Picture:
-    """Names with shares in [0, 1] as bars, one below the other; the full width of the track is 1."""
+def bars(rows: Sequence[tuple[str, float]], width: int, size: int = 13, colors: Sequence[Color] = ()) -> Picture:
+    """Names with shares in [0, 1] as bars, one below the other; the full width of the track is 1.
+
+    colors: of the bars; all the same without.
+    """
     name_width, number_width, height = round(width * 0.42), 52, round(size * 1.9)
     track = width - name_width - number_width - 8
     sheet = Image.new("RGB", (width, height * len(rows)), PAPER)
@@ -97,7 +100,10 @@ def bars(rows: Sequence[tuple[str, float]], width: int, size: int = 13) -> Pictu
         draw.text((0, y), lines_of(name, name_width - 8, size)[0], fill=INK, font=font(size))
         draw.rectangle((name_width, y + 3, name_width + track, y + size), fill=RULE)
         if share > 0:
-            draw.rectangle((name_width, y + 3, name_width + max(1, round(share * track)), y + size), fill=BAR)
+            draw.rectangle(
+                (name_width, y + 3, name_width + max(1, round(share * track)), y + size),
+                fill=colors[i] if colors else BAR,
+            )
         draw.text((name_width + track + 8, y), f"{share:.1%}", fill=SOFT, font=font(size))
     return np.asarray(sheet)
 

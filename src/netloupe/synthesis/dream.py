@@ -166,13 +166,13 @@ def accentuate(
 
 def run_accentuate(task: Accentuate, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Dream:
     originals = _given(net, inputs["image"], task.side)
-    raised = as_objective(task.unit)
+    raised = [net.fixed(task.unit, image[None]) for image in originals]
     with torch.no_grad():
-        own = net.read(originals, raised)
+        own = torch.cat([net.read(image[None], one) for one, image in zip(raised, originals, strict=True)])
     features = net.activations(originals, [task.keep])[task.keep]
     objectives = [
-        (1 / max(abs(float(score)), 1e-6)) * raised + (1 / task.strength) * match_features(task.keep, target)
-        for score, target in zip(own, features, strict=True)
+        (1 / max(abs(float(score)), 1e-6)) * one + (1 / task.strength) * match_features(task.keep, target)
+        for one, score, target in zip(raised, own, features, strict=True)
     ]
     found = climb(
         net,
@@ -184,7 +184,7 @@ def run_accentuate(task: Accentuate, net: Network, inputs: Mapping[str, Any], wa
         watch=watch,
     )
     with torch.no_grad():
-        scores = net.read(found.images, raised)
+        scores = torch.cat([net.read(image[None], one) for one, image in zip(raised, found.images, strict=True)])
     return Dream(
         found.images.cpu().numpy(),
         originals.cpu().numpy(),

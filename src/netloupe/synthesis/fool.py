@@ -14,7 +14,7 @@ from torch import Tensor
 from netloupe.core.errors import InputError
 from netloupe.core.network import Network
 from netloupe.core.numbers import finite
-from netloupe.core.objectives import Reading, log_probability
+from netloupe.core.objectives import Objective, Reading, log_odds, log_probability
 from netloupe.core.perform import function_of, perform
 from netloupe.core.watch import SILENT, Watch
 from netloupe.render.pictures import Picture, beside, captioned, from_pixels, resized, stacked
@@ -75,7 +75,8 @@ class Fooled(Result):
     images, originals: (N, C, H, W) in [0, 1], multiples of 1/255. targets: (N,) class indices. predicted, before: (N,)
     the most probable class of each image and of its original, with `probability` (N,) of the target after and
     `probability_before`. epsilon: how large a change was allowed, infinite for any. steps: (N,). history: (steps, N),
-    the log-probability of the target before each step.
+    the log-probability of the target before each step. wanted: of a network of independent classes (N,) whether the
+    target was to become present or absent, whichever it was not, and the history is of its log odds or minus these.
     """
 
     images: np.ndarray
@@ -89,10 +90,13 @@ class Fooled(Result):
     history: np.ndarray
     labels: tuple[str, ...]
     epsilon: float
+    wanted: np.ndarray | None = None
 
     @property
     def fooled(self) -> np.ndarray:
-        """(N,) bool: the target is the most probable class."""
+        """(N,) bool: the target is the most probable class; of independent classes, present or absent as wanted."""
+        if self.wanted is not None:
+            return np.asarray((self.probability >= 0.5) == self.wanted)
         return np.asarray(self.predicted == self.targets)
 
     @property
@@ -122,14 +126,22 @@ class Fooled(Result):
         change = self.images[i] - self.originals[i]
         more = 1.0 if not change.any() else 0.5 / float(np.abs(change).max())
         cells = (
-            (self.originals[i], self.labels[self.before[i]]),
+            (self.originals[i], self._named(i, self.before, self.probability_before)),
             (self.images[i], self._verdict(i)),
             (0.5 + change, f"change, up to {self.largest[i]:.0f}/255"),
             (0.5 + more * change, f"change x {more:.0f}, PSNR {self.psnr[i]:.1f} dB"),
         )
         return beside([captioned(resized(from_pixels(image), size, smooth=False), text) for image, text in cells])
 
+    def _named(self, i: int, classes: np.ndarray, probability: np.ndarray) -> str:
+        """What an image is taken for; of independent classes, whether the target is present."""
+        if self.wanted is None:
+            return str(self.labels[classes[i]])
+        return f"{'' if probability[i] >= 0.5 else 'no '}{self.labels[self.targets[i]]}"
+
     def _verdict(self, i: int) -> str:
+        if self.wanted is not None:
+            return f"{self._named(i, self.predicted, self.probability)}, p {self.probability[i]:.0%}"
         target = f"{self.labels[self.targets[i]]} {self.probability[i]:.0%}"
         return target if self.fooled[i] else f"{self.labels[self.predicted[i]]}; {target}"
 
@@ -144,8 +156,8 @@ class Fooled(Result):
             "images": [
                 {
                     "target": self.labels[self.targets[i]],
-                    "predicted": self.labels[self.predicted[i]],
-                    "before": self.labels[self.before[i]],
+                    "predicted": self._named(i, self.predicted, self.probability),
+                    "before": self._named(i, self.before, self.probability_before),
                     "probability": float(self.probability[i]),
                     "probability_before": float(self.probability_before[i]),
                     "largest_change": float(self.largest[i]),
@@ -170,7 +182,8 @@ def fool(
     """Change images (N, C, H, W) in [0, 1] until the network takes them for the target class, or each for its own.
 
     Images are rounded to eight bits first, and the network sees eight bits throughout, so the saved files fool as well.
-    An image is done once its target has a probability of `sure`.
+    An image is done once its target has a probability of `sure`. Of a network of independent classes the target is
+    made present where it is absent, and absent where it is present.
     method: "ascent" takes small steps along the gradient, as far as it needs; the others stay within `epsilon` of the
     original in `norm`, by default 8/255 for "linf" and 0.05 per number in the root mean square for "l2". "fgsm": one
     step (Goodfellow et al. 2015). "iterated": several (Kurakin et al. 2017). "pgd": the same from a random place
@@ -197,13 +210,18 @@ def run(task: Fool, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Fo
     near = Near(reach, task.norm, task.seed if task.method == "pgd" else None)  # type: ignore[arg-type]
     count, optimizer = _steps(task, reach, numbers)
 
+    rows = torch.arange(len(targets))
+    before = net.probabilities(originals, BATCH)
+    wanted = before[rows, targets] < 0.5 if classes.kind == "sigmoid" else None
+
     def reached(reading: Reading, ids: list[int]) -> Tensor:
         aims = targets[ids].to(reading.logits.device)
-        return classes.probabilities(reading.logits.detach()).gather(1, aims[:, None])[:, 0] >= task.sure
+        probable = classes.probabilities(reading.logits.detach()).gather(1, aims[:, None])[:, 0]
+        return (probable if wanted is None else torch.where(wanted[ids], probable, 1 - probable)) >= task.sure
 
     found = climb(
         net,
-        [log_probability(int(one)) for one in targets],
+        _goals(targets, wanted),
         originals,
         Recipe(parameterization=near, optimizer=optimizer, steps=count),
         until=reached,
@@ -211,8 +229,7 @@ def run(task: Fool, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Fo
         batch_size=BATCH,
         watch=watch,
     )
-    after, before = (net.probabilities(some, BATCH) for some in (found.images, originals))
-    rows = torch.arange(len(targets))
+    after = net.probabilities(found.images, BATCH)
     return Fooled(
         found.images.cpu().numpy(),
         originals.cpu().numpy(),
@@ -225,7 +242,15 @@ def run(task: Fool, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Fo
         found.history.cpu().numpy(),
         classes.labels,
         reach,
+        None if wanted is None else wanted.numpy(),
     )
+
+
+def _goals(targets: Tensor, wanted: Tensor | None) -> list[Objective]:
+    """What is climbed: a class of several, or one of independent classes, present or absent."""
+    if wanted is None:
+        return [log_probability(int(one)) for one in targets]
+    return [log_odds(int(one)) * (1 if on else -1) for one, on in zip(targets, wanted.tolist(), strict=True)]
 
 
 def _steps(task: Fool, reach: float, numbers: int) -> tuple[int, Optimizer]:

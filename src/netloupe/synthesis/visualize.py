@@ -117,7 +117,7 @@ def visualize(
 
 def run(task: Visualize, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Visualization:
     given = addresses(net, task.objective, task)
-    objectives = [exciting(one) for one in given]
+    objectives = [net.fixed(exciting(one)) for one in given]
     names = tuple(str(one) for one in given for _ in range(task.diverse))
     sides = net.inputs.size if task.size is None else task.size
     how = _adjusted(recipe(net, task.preset, sides), task)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import nn
@@ -15,6 +14,8 @@ from netloupe.core.files import file_digest, portable
 from netloupe.core.head import Head
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
+from netloupe.core.returned import Output
+from netloupe.core.settings import NAMELESS
 from netloupe.zoo.architectures import Lenslet, zfnet
 from netloupe.zoo.files import build_from_file
 from netloupe.zoo.labels import read_labels
@@ -41,8 +42,8 @@ def load(
     device: str | None = None,
     inputs: Inputs | None = None,
     labels: Sequence[str] | Path | None = None,
-    output: str | int | None = None,
-    head: Head | Literal["none"] | None = None,
+    output: Output | None = None,
+    head: Head | str | None = None,
     classes: int | None = None,
     seed: int | None = None,
 ) -> Network:
@@ -58,8 +59,8 @@ def load(
     inputs: what the network wants as input. By default what the weights file or the library says, otherwise
     `InputSpec()`; a function is handed that default and returns the spec to use.
     labels: class names by index, or a file of them (see `read_labels`); by default from the weights file or library.
-    output: the key or index of the logits where the module returns several things.
-    head: what the network answers, or "none" where it is no class logits; by default found in what it returns.
+    output: where the answer is in what the module returns: a key, an index, or a function that takes it out.
+    head: what the network answers, as one of `HEADS` or a head; by default found in what it returns.
     classes: the number of classes, where neither weights nor labels of the library shall decide it.
     seed: of random weights; without it the state of PyTorch's generator decides, and can't be told later.
     device: "cpu", "cuda", ..., or "auto" for a GPU if there is one.
@@ -77,21 +78,26 @@ def load(
     if device is not None:
         module = module.to(device_of(device))
     if labels is None:
-        net = Network(module, spec, built.labels if head is None else None, output=output, head=head, name=name)
+        names = None if isinstance(head, Head) or head in NAMELESS else built.labels
+        net = Network(module, spec, names, output=output, head=head, name=name)
     else:
         given = read_labels(labels) if isinstance(labels, str | Path) else list(labels)
         net = Network(module, spec, given, output=output, head=head, name=name)
         with torch.no_grad():
             net(torch.zeros(1, spec.channels, *spec.size))  # the error for labels that do not fit
-    net.origin = {
-        "model": _portable(model),
-        "weights": _file_or_name(weights),
-        "labels": _file_or_name(labels) if isinstance(labels, str | Path) else labels and list(labels),
-        "output": output,
-        "head": head if head is None or isinstance(head, str) else str(head),
-        "classes": classes,
-        "seed": seed,
-    }
+    net.origin = (
+        None
+        if callable(output) or isinstance(head, Head)
+        else {
+            "model": _portable(model),
+            "weights": _file_or_name(weights),
+            "labels": _file_or_name(labels) if isinstance(labels, str | Path) else labels and list(labels),
+            "output": output,
+            "head": head,
+            "classes": classes,
+            "seed": seed,
+        }
+    )
     return net
 
 

@@ -7,8 +7,9 @@ import numpy as np
 from netloupe.analysis.explain.evidence import Curves, ExplainedBy
 from netloupe.analysis.explain.record import Explanation
 from netloupe.analysis.explain.words import NOTES, likeness, on_curves, on_random, on_rival, score
-from netloupe.render.colors import SOFT, diverging, enlarged, heat, overlay, relief
-from netloupe.render.pictures import Picture, beside, fitted, resized, stacked
+from netloupe.render.answers import over_regions, with_boxes
+from netloupe.render.colors import SOFT, diverging, enlarged, heat, overlay, palette, relief
+from netloupe.render.pictures import Color, Picture, beside, fitted, resized, stacked
 from netloupe.render.sheet import Sheet, bars, color_bar, paragraph
 
 _SIDE = 176  # px of a map's longer side
@@ -36,6 +37,21 @@ def color_picture(one: ExplainedBy, size: tuple[int, int]) -> Picture | None:
     return relief(np.stack([enlarged(color, size) for color in raw]))
 
 
+def seen(e: Explanation) -> tuple[Picture, str]:
+    """The photograph, with the classes of its pixels or the boxes that the network gives, and its caption."""
+    if e.regions is not None:
+        return over_regions(e.photo, e.regions), "What the network sees, and the class of each pixel"
+    boxes = [(one.box, str(one)) for one in e.predictions if one.box is not None]
+    if boxes:
+        return with_boxes(e.photo, boxes, e.image.shape[1:]), "What the network sees, and the boxes that it gives"
+    return e.photo, "What the network sees"
+
+
+def bar_colors(e: Explanation) -> list[Color]:
+    """Of the predictions where they are drawn over the photograph, else none."""
+    return palette(len(e.shares)) if e.shares and e.predictions[0].what in ("share", "score") else []
+
+
 def draw(e: Explanation) -> dict[str, Picture]:
     return {"explain": _sheet(e)}
 
@@ -55,18 +71,19 @@ def _head(e: Explanation) -> Picture:
     size = fitted(e.photo.shape[:2], 256)
     photo = resized(e.photo, size)
     located = photo if e.object is None else e.object.drawn(photo)
+    answered, words_of_it = seen(e)
     said = e.no_object or "The object, by the colors of the gradient's strongest pixels"
     width = _WIDTH - 2 * size[1] - 4 * _GAP
     words = [
         paragraph(e.target.title, width, 26),
         paragraph(f"Explained: {e.target.phrase} in {e.provenance['network']['name']}", width, 13, SOFT),
-        paragraph("Top predictions" if e.predictions else "The network has no choice of classes", width, 13),
-        *([bars(e.shares, width)] if e.predictions else ()),
+        paragraph(e.answered, width, 13),
+        *([bars(e.shares, width, colors=bar_colors(e))] if e.shares else ()),
         _legend(),
     ]
     pictures = [
         stacked([picture, paragraph(text, size[1], 12, SOFT)], gap=4)
-        for picture, text in ((photo, "What the network sees"), (located, said))
+        for picture, text in ((resized(answered, size), words_of_it), (located, said))
     ]
     return beside([*pictures, stacked(words, gap=6)], gap=2 * _GAP)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from netloupe.analysis.explain.evidence import ExplainedBy, curves_of, explained_by
 from netloupe.analysis.explain.figure import draw
 from netloupe.analysis.explain.page import write
-from netloupe.analysis.explain.record import Explanation, Prediction
+from netloupe.analysis.explain.record import Explanation
 from netloupe.analysis.explain.target import Target, find_target
 from netloupe.analysis.explain.task import Explain
 from netloupe.analysis.fidelity import randomized
@@ -19,6 +19,7 @@ from netloupe.analysis.gradients import saliency
 from netloupe.analysis.methods import pick_methods
 from netloupe.analysis.objects import LocatedObject, locate_object
 from netloupe.core.errors import InputError, NetloupeError
+from netloupe.core.head import Maps, NoHead
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective
 from netloupe.core.perform import finished, function_of
@@ -41,7 +42,8 @@ def explain(
     """Explain an objective of one image (C, H, W) or (1, C, H, W) in [0, 1] by several methods.
 
     objective: an objective, or an address as "class:koala" or "conv5:17"; by default the logit of the most probable
-    class. photo: (height, width, 3) of the same part in higher resolution, shown instead of the image.
+    class, or of another head what `usual` says. photo: (height, width, 3) of the same part in higher resolution, shown
+    instead of the image.
 
     Raises UnknownName for a method, class or unit that is not there, InputError or NetworkError where a method named
     can't explain the network, and where none can.
@@ -65,12 +67,11 @@ def _explained(task: Explain, net: Network, image: Tensor, photo: Picture | None
     if len(image) != 1:
         raise InputError(f"{len(image)} images (accepted: one)")
     chosen = pick_methods(task.methods)
-    logits = None
-    if net.head.count:
+    answer = None
+    if not isinstance(net.head, NoHead):
         with torch.no_grad():
-            logits = net(image)
-    target = find_target(net, image, task.objective, logits)
-    predictions = _predictions(net, logits)
+            answer = net(image)
+    target = find_target(net, image, task.objective, answer)
     random = randomized(net, seed=task.seed)
     maps: dict[str, ExplainedBy] = {}
     skipped: dict[str, str] = {}
@@ -88,7 +89,8 @@ def _explained(task: Explain, net: Network, image: Tensor, photo: Picture | None
         pixels,
         photo,
         target,
-        predictions,
+        () if answer is None or net.head.count == 1 else tuple(net.said(answer)[0]),
+        answer[0].argmax(0).cpu().numpy() if answer is not None and isinstance(net.head, Maps) else None,
         maps,
         skipped,
         found,
@@ -99,18 +101,9 @@ def _explained(task: Explain, net: Network, image: Tensor, photo: Picture | None
     )
 
 
-def _predictions(net: Network, logits: Tensor | None, top: int = 5) -> tuple[Prediction, ...]:
-    """The most probable classes, best first; none of a network without a choice of classes."""
-    if logits is None or net.head.count < 2:
-        return ()
-    best = net.likely(logits)[0].topk(min(top, net.head.count))
-    labels = net.head.labels
-    return tuple(Prediction(labels[i], i, p) for i, p in zip(best.indices.tolist(), best.values.tolist(), strict=True))
-
-
 def _located(net: Network, image: Tensor, target: Target, photo: Picture) -> tuple[LocatedObject | None, str]:
     """The object in the photo, or None and why."""
     try:
         return locate_object(to_float(photo), saliency(net, image, target.objective)[0]), ""
-    except InputError as error:
+    except NetloupeError as error:
         return None, str(error)

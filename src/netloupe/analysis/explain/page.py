@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from netloupe.analysis.explain.evidence import ExplainedBy
-from netloupe.analysis.explain.figure import areas_of, color_picture, map_picture, overlay_picture
+from netloupe.analysis.explain.figure import areas_of, bar_colors, color_picture, map_picture, overlay_picture, seen
 from netloupe.analysis.explain.record import Explanation
 from netloupe.analysis.explain.words import NOTES, likeness, on_curves, on_random, on_rival, score
 from netloupe.render.page import filled
@@ -23,6 +23,8 @@ def write(e: Explanation) -> dict[str, str]:
         title=f"{e.target.title}: explained",
         e=e,
         located=_located(e),
+        seen=seen(e),
+        colors=bar_colors(e),
         signed=color_bar(256, signed=True),
         unsigned=color_bar(256, signed=False),
         methods=[_method(e, one) for one in e.maps.values()],

@@ -12,17 +12,9 @@ from netloupe.analysis.explain.evidence import Curves, ExplainedBy
 from netloupe.analysis.explain.target import Target
 from netloupe.analysis.objects import LocatedObject
 from netloupe.core.errors import unknown
+from netloupe.core.head import Prediction
 from netloupe.render.pictures import Picture
 from netloupe.render.result import Record
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One class of the image, its probability in [0, 1]."""
-
-    label: str
-    index: int
-    probability: float
 
 
 @dataclass(frozen=True)
@@ -30,15 +22,16 @@ class Explanation(Record):
     """Every method's map of one image, of one objective.
 
     image: (C, H, W) in [0, 1]. photo: the same part of the photograph, for showing. predictions: the top five, if the
-    network gives classes. maps: by method. skipped: method -> why it can't explain this network. object: by the
-    gradient's saliency, in the photo's pixels; None with the reason in `no_object`. by_chance: the curves of pixels in
-    a random order.
+    network's answer can be told so; regions: (H, W) the class of each pixel, if it gives these. maps: by method.
+    skipped: method -> why it can't explain this network. object: by the gradient's saliency, in the photo's pixels;
+    None with the reason in `no_object`. by_chance: the curves of pixels in a random order.
     """
 
     image: np.ndarray
     photo: Picture
     target: Target
     predictions: tuple[Prediction, ...]
+    regions: np.ndarray | None
     maps: Mapping[str, ExplainedBy]
     skipped: Mapping[str, str]
     object: LocatedObject | None
@@ -47,8 +40,21 @@ class Explanation(Record):
 
     @property
     def shares(self) -> list[tuple[str, float]]:
-        """The predictions as labels with probabilities."""
-        return [(one.label, one.probability) for one in self.predictions]
+        """The predictions as labels with probabilities, shares of the area or scores; none of one number."""
+        return [(one.label, one.number) for one in self.predictions if one.what != "value"]
+
+    @property
+    def answered(self) -> str:
+        """What the predictions are, in words."""
+        kinds = {
+            "probability": "Top predictions",
+            "share": "Classes by share of the area",
+            "score": "Boxes by score",
+        }
+        first = self.predictions[0] if self.predictions else None
+        if first is None:
+            return "The network has no choice of classes"
+        return kinds.get(first.what, f"The network gives {first.number:.4g}")
 
     def __getitem__(self, method: str) -> ExplainedBy:
         """One method's map. Raises UnknownName for a method that is not among them."""
@@ -66,7 +72,7 @@ class Explanation(Record):
             "objective": repr(self.target.objective),
             "target": self.target.title,
             "rival": self.target.rival_title or None,
-            "predictions": [vars(one) for one in self.predictions],
+            "predictions": [one.document() for one in self.predictions],
             "head": self.provenance["network"]["head"],
             "object": None if found is None else {"box": list(found.box), "of": list(found.mask.shape)},
             "by_chance": dict(zip(("deletion", "insertion"), self.by_chance.areas, strict=True)),

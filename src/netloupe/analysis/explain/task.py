@@ -24,7 +24,9 @@ class Explain(Task):
     runs: ClassVar = "analysis.explain.measure:run"
     inputs: ClassVar = (IMAGE,)
 
-    objective: str | None = setting(None, "What is explained, by default the most probable class.", kind=OBJECTIVE)
+    objective: str | None = setting(
+        None, "What is explained, by default the most probable class, or what else it answers.", kind=OBJECTIVE
+    )
     methods: tuple[str, ...] | None = setting(
         None,
         "By which methods, with commas; by default all that can explain the network.",
@@ -41,7 +43,7 @@ class Explain(Task):
             raise InputError(f"no method given (accepted: {', '.join(METHODS)})")
 
     def words(self, found: Mapping[str, Any]) -> str:
-        shares = (f"{one['label']} {one['probability']:.1%}" for one in found["predictions"])
+        shares = map(_said, found["predictions"])
         lines = [
             f"explained: {found['target']}",
             f"predictions: {', '.join(shares) or 'none'} ({found['head']})",
@@ -58,6 +60,13 @@ def _row(name: str, one: Mapping[str, Any]) -> tuple[object, ...]:
     peak = "zero everywhere" if one.get("zero") else _pair(one.get("peak"))
     likeness = one.get("class_likeness"), one.get("random_likeness")
     return name, peak, *likeness, one["deletion"], one["insertion"]
+
+
+def _said(one: Mapping[str, Any]) -> str:
+    """A prediction as `Prediction.document` tells it."""
+    value = one.get("value")
+    share = next((one[what] for what in ("probability", "share", "score") if what in one), 0.0)
+    return f"{one['label']} {value:.4g}" if value is not None else f"{one['label']} {share:.1%}"
 
 
 def _pair(position: list[int] | None) -> str:

@@ -177,7 +177,7 @@ def run(task: Layout, net: Network, inputs: Mapping[str, Any], watch: Watch) -> 
 
 def _class_names(net: Network, images: ImageSource) -> list[str] | None:
     """The network's names where the images bear its classes without names; None without labels."""
-    own = list(net.head.labels)
+    own = list(net.head.choices)
     names = class_names(images)
     return own if names is not None and images.classes is None and of_network(images, own) else names
 

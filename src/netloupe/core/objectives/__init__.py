@@ -8,6 +8,11 @@ input, positive where there is much of what it measures, so subtract it.
 from __future__ import annotations
 
 from netloupe.core.moments import covariance, gram
+from netloupe.core.objectives.answers import BoxScore as box_score
+from netloupe.core.objectives.answers import PixelClass as pixel_class
+from netloupe.core.objectives.answers import RegionClass as region_class
+from netloupe.core.objectives.answers import Similarity as similarity
+from netloupe.core.objectives.answers import Value as value
 from netloupe.core.objectives.image import Norm as norm
 from netloupe.core.objectives.image import TotalVariation as total_variation
 from netloupe.core.objectives.image import l2
@@ -34,6 +39,7 @@ __all__ = [
     "Objective",
     "Reading",
     "as_objective",
+    "box_score",
     "channel",
     "covariance",
     "direction",
@@ -54,7 +60,11 @@ __all__ = [
     "neuron",
     "norm",
     "parse",
+    "pixel_class",
     "probability",
+    "region_class",
+    "similarity",
     "total_variation",
     "unit",
+    "value",
 ]

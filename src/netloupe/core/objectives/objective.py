@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from netloupe.core.errors import InputError
-from netloupe.core.head import Classes, Head
+from netloupe.core.head import Classes, H, Head
 from netloupe.core.taps import LOGITS
 from netloupe.core.units import check_place
 
@@ -27,7 +27,7 @@ SHOWN = 16  # numbers of a tensor that stand in a text
 class Reading:
     """What an objective sees: the outputs of the layers it named, and the images (N, C, H, W) if it asks for them.
 
-    head: what the network answers, where the logits are among the outputs.
+    head: what the network answers, where the answer is among the outputs.
     """
 
     head: Head | None
@@ -43,18 +43,31 @@ class Reading:
 
     @property
     def logits(self) -> Tensor:
+        """The answer, of a network of classes."""
         return self.outputs[LOGITS]
 
     @property
     def classes(self) -> Classes:
-        assert self.head is not None, "the logits were not read"
-        return self.head.classes("the score of a class")
+        return self._head.classes("the score of a class")
+
+    def answer(self, kind: type[H], what: str) -> tuple[H, Tensor]:
+        """The head and the answer of a network whose head is of a kind. Raises NetworkError, as `what` needs it."""
+        return self._head.of(kind, what), self.outputs[LOGITS]
+
+    @property
+    def _head(self) -> Head:
+        assert self.head is not None, "the answer was not read"
+        return self.head
 
     def channel(self, layer: str, channel: int) -> Tensor:
         """One channel's output: (N, H, W) or (N,). Raises UnknownName if the layer has fewer channels."""
         maps = self.outputs[layer]
         check_place(layer, "channel", channel, range(maps.shape[1]))
         return maps[:, channel]
+
+
+Read = Callable[[Tensor, Sequence[str]], Reading]
+"""Reads the layers of those names for images (N, C, H, W), as `Network.reading` does."""
 
 
 class Objective(ABC):
@@ -75,6 +88,20 @@ class Objective(ABC):
     @abstractmethod
     def score(self, reading: Reading) -> Tensor:
         """(N,), differentiable."""
+
+    @property
+    def loose(self) -> bool:
+        """Whether it is held against a clean image, on which it has to be `fixed` before it has a score."""
+        return False
+
+    def fixed(self, read: Read, images: Tensor | None) -> Objective:
+        """The same, held against the clean images (N, C, H, W). Raises InputError for None where it needs them."""
+        return self
+
+    @property
+    def highest(self) -> float | None:
+        """The score that no image exceeds, and at which the gradient is zero; None where there is no such."""
+        return None
 
     def __str__(self) -> str:
         """The kind, with its settings up to the last that is not as usual."""
@@ -129,6 +156,13 @@ class Sum(Objective):
     def layers(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(name for one in self.terms for name in one.layers))
 
+    @property
+    def loose(self) -> bool:
+        return any(one.loose for one in self.terms)
+
+    def fixed(self, read: Read, images: Tensor | None) -> Objective:
+        return Sum(tuple(one.fixed(read, images) for one in self.terms)) if self.loose else self
+
     def score(self, reading: Reading) -> Tensor:
         total = self.terms[0].score(reading)
         for one in self.terms[1:]:
@@ -156,6 +190,13 @@ class Scaled(Objective):
     @property
     def layers(self) -> tuple[str, ...]:
         return self.objective.layers
+
+    @property
+    def loose(self) -> bool:
+        return self.objective.loose
+
+    def fixed(self, read: Read, images: Tensor | None) -> Objective:
+        return Scaled(self.factor, self.objective.fixed(read, images)) if self.loose else self
 
     @property
     def negates(self) -> bool:

@@ -20,13 +20,13 @@ from typing import Any
 import torch
 
 from netloupe.core.errors import InputError, unknown
-from netloupe.core.objectives import image, matching, units
+from netloupe.core.objectives import answers, image, matching, units
 from netloupe.core.objectives.objective import WHOLE, Objective, Scaled, Sum, word
 from netloupe.core.units import Unit
 
 _WORDS: dict[str, type[Objective]] = {
     word(kind): kind
-    for module in (units, matching, image)
+    for module in (units, answers, matching, image)
     for kind in vars(module).values()
     if isinstance(kind, type) and kind.__module__ == module.__name__ and not isabstract(kind)
 }
@@ -224,9 +224,10 @@ class _Parser:
                 return int(text)
             if "float" in accepted and _NUMBER.fullmatch(text):
                 return self._number(text)
-            if text.startswith("[") and ("Sequence" in accepted or accepted == "Tensor"):
+            holds = accepted.startswith("Tensor")
+            if text.startswith("[") and ("Sequence" in accepted or holds):
                 numbers = [self._list_number(part) for part in text[1:-1].split(",")]
-                return torch.tensor(numbers, dtype=torch.float64) if accepted == "Tensor" else numbers
+                return torch.tensor(numbers, dtype=torch.float64) if holds else numbers
         if text.startswith("sha256:"):
             raise self._wrong(f"{kind} holds numbers that its text does not tell; make it in Python")
         raise self._wrong(f"{kind} can't have {text[:40]!r} for its {field.name}")

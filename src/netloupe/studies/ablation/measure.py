@@ -56,7 +56,7 @@ def ablation(
 def run(task: AblationTask, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Ablation:
     source: ImageSource = inputs["data"]
     ids, images, skipped = read_all(source, net.inputs.size, net.inputs.channels)
-    labels = [source.label(i) for i in ids] if of_network(source, net.head.labels) else None
+    labels = [source.label(i) for i in ids] if of_network(source, net.head.choices) else None
     return replace(_measured(task, net, images, labels, watch), skipped=skipped)
 
 

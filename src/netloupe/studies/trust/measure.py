@@ -77,7 +77,7 @@ def run(task: TrustTask, net: Network, inputs: Mapping[str, Any], watch: Watch) 
     quick_methods(task.methods)  # unknown ones are named before images are read
     boxes = read_boxes(inputs["boxes"], source, net.inputs.size) if "boxes" in inputs else None
     ids, images, unreadable = read_all(source, net.inputs.size, net.inputs.channels)
-    labels = [source.label(i) for i in ids] if of_network(source, net.head.labels) else None
+    labels = [source.label(i) for i in ids] if of_network(source, net.head.choices) else None
     found = measure(task, net, images, labels, None if boxes is None else boxes[ids], watch)
     return replace(found, unreadable=unreadable)
 

@@ -1,6 +1,6 @@
 """Does the highest importance lie on the object? All attribution methods over boxed images of tiny-imagenet.
 
-python benchmarks/pointing.py [--first N] [--costly N] [--methods NAME ...] [--state FOLDER]
+python benchmarks/pointing.py [--model NAME] [--first N] [--costly N] [--methods NAME ...] [--state FOLDER]
 
 Goes on where it was after a kill: the points of each method are kept under build/pointing.
 """
@@ -114,7 +114,8 @@ def hits(found: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 def compare(hit: dict[str, np.ndarray]) -> dict[str, list[str]]:
     """Each pair of published methods: in the same order here, the other way round, or too near to tell."""
     found: dict[str, list[str]] = {"same": [], "other": [], "near": []}
-    for a, b in combinations(sorted(PUBLISHED, key=lambda name: -PUBLISHED[name]), 2):
+    there = [name for name in PUBLISHED if name in hit]
+    for a, b in combinations(sorted(there, key=lambda name: -PUBLISHED[name]), 2):
         difference = hit[a].astype(float) - hit[b].astype(float)
         error = difference.std() / len(difference) ** 0.5
         kind = "near" if abs(difference.mean()) < 2 * error else "same" if difference.mean() > 0 else "other"
@@ -133,6 +134,10 @@ def verdict(hit: dict[str, np.ndarray]) -> str:
 
 
 TITLES = {method.name: method.title for method in quick_methods()} | {"center": "center", "random": "random"}
+
+
+def title(net: netloupe.Network) -> str:
+    return "Pointing game" if net.name == "lenslet" else f"Pointing game of {net.name}"
 
 
 def report(
@@ -175,18 +180,22 @@ def report(
         "of": {name: [len(found), int(difficult[used[name]].sum())] for name, found in hit.items()},
         "published": PUBLISHED,
     }
-    publish("pointing", "Pointing game", text, rows, numbers)
+    own = net.name == "lenslet"
+    publish("pointing" if own else f"pointing-{net.name}", title(net), text, rows, numbers)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="lenslet", help="the network, by its name")
     parser.add_argument("--first", type=int, help="only the first N images, for a trial that publishes nothing")
     parser.add_argument("--costly", type=int, help="only N images, evenly spread, for the methods of many passes")
-    parser.add_argument("--methods", nargs="*", help="compute the points of these methods and no more")
+    parser.add_argument("--methods", nargs="*", help="these and no more; of lenslet nothing is published")
     parser.add_argument("--state", type=Path, default=ROOT / "build" / "pointing", help="where points are kept")
     options = parser.parse_args(arguments)
     source, boxes = load_data()
-    net = netloupe.load()
+    net = netloupe.load(options.model)
+    state = options.state if options.model == "lenslet" else options.state / net.name
+    state.mkdir(parents=True, exist_ok=True)
     assert source.labels is not None
     labels, ids = np.array(source.labels), np.arange(len(source))[: options.first]
     pixels = np.concatenate([batch.pixels for batch in read_batches(source.first(options.first), net.inputs.size)])
@@ -198,11 +207,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.methods is not None and method.name not in options.methods:
             continue
         identity = f"{net.fingerprint()} {source.fingerprint()} {method.name} {SETTINGS.get(method.name, '')}"
-        kept = Points(options.state / f"{method.name}.npz", identity, len(source))
+        kept = Points(state / f"{method.name}.npz", identity, len(source))
         point_all(net, method, pixels, labels, used[method.name], kept)
         found[method.name] = kept.found[used[method.name]]
-    if options.methods is not None:
+    if options.methods is not None and options.model == "lenslet":
         return
+    used = {name: used[name] for name in used if name in found}
     found = {name: found[name] for name in used}
     found["center"] = points(center_map(len(ids), *net.inputs.size)).numpy()
     found["random"] = points(random_map(len(ids), *net.inputs.size)).numpy()

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from netloupe.analysis.occlude import occlude
     from netloupe.analysis.occlusion import occlusion
     from netloupe.analysis.patches import top_patches
+    from netloupe.analysis.tokens import tokens
     from netloupe.core import objectives
     from netloupe.core.errors import NetloupeError
     from netloupe.core.inputs import InputSpec
@@ -88,6 +89,7 @@ __all__ = [
     "smooth_grad",
     "style",
     "texture",
+    "tokens",
     "top_patches",
     "visualize",
 ]
@@ -127,6 +129,7 @@ _MODULES = {
     "smooth_grad": "analysis.gradients",
     "style": "synthesis.style",
     "texture": "synthesis.texture",
+    "tokens": "analysis.tokens",
     "top_patches": "analysis.patches",
     "visualize": "synthesis.visualize",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from netloupe.analysis.explain.task import Explain
 from netloupe.analysis.layout.task import Layout
-from netloupe.analysis.tasks import Activations, FiltersTask, NeighborsTask, Occlude, Patches
+from netloupe.analysis.tasks import Activations, FiltersTask, NeighborsTask, Occlude, Patches, TokensTask
 from netloupe.core.errors import unknown
 from netloupe.core.task import Task
 from netloupe.studies.ablation.task import AblationTask
@@ -22,6 +22,7 @@ from netloupe.synthesis.tasks import Accentuate, DreamTask, FacetsTask, Fool, In
 TASKS: tuple[type[Task], ...] = (
     FiltersTask,
     Activations,
+    TokensTask,
     Patches,
     NeighborsTask,
     Layout,

@@ -86,6 +86,52 @@ class Activations(Task):
         ]
 
 
+def _place(value: Any) -> tuple[int, int]:
+    y, x = value.split(",") if isinstance(value, str) else value
+    if int(y) < 0 or int(x) < 0:
+        raise ValueError
+    return int(y), int(x)
+
+
+PLACE = Kind(
+    "Y,X: row and column of a position, from 0", "Y,X", _place, {"type": "array", "items": {"type": "integer"}}
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokensTask(Task):
+    """Color the positions of a layer by what they tell apart.
+
+    The first three principal components over the positions of all images, tokens or those of a map, as red, green and
+    blue; the norm of each; with --at the likeness of all to one.
+    """
+
+    verb: ClassVar = "tokens"
+    runs: ClassVar = "analysis.tokens:run"
+    inputs: ClassVar = (IMAGES,)
+    head: ClassVar = ("image", "foreground", "highest norm", "outliers")
+
+    layer: str | None = one_layer("A layer with positions; else the last map before the features.")
+    foreground: str = setting(
+        "all", "Color only positions on one side of the mean of the first component.", choices=("all", "above", "below")
+    )
+    at: tuple[int, int] | None = setting(None, "Show the likeness to this position of the first image.", kind=PLACE)
+
+    def rows(self, found: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        return [
+            (one["name"], f"{one['foreground']:.0%}", f"{one['highest_norm']:.3g}", one["outliers"])
+            for one in found["images"]
+        ]
+
+    def notes(self, found: Mapping[str, Any]) -> list[str]:
+        height, width = found["positions"]
+        shares = ", ".join(f"{share:.0%}" for share in found["explained"])
+        return [
+            f"{found['layer']}, {height}x{width} positions: the components hold {shares} of the variance; outliers are "
+            f"norms over three times the median, {found['median_norm']:.3g}"
+        ]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Patches(Task):
     """Find the patches that excite each channel most.

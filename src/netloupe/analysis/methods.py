@@ -24,7 +24,8 @@ class Method:
     """A way to say which pixels matter to an objective.
 
     attribution: (net, images (N, C, H, W), objective) -> raw attribution, (N, C, H, W) or (N, H, W).
-    signed: whether `importance` may be negative, where a pixel speaks against the objective.
+    signed: whether `importance` may be negative, where a pixel speaks against the objective. passes: about how many
+    passes through the network it takes; where time counts, those of few come first.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Method:
     paper: str
     signed: bool
     attribution: Callable[[Network, Tensor, Objective], Tensor]
+    passes: int = 1
 
     def importance(self, attribution: Tensor) -> Tensor:
         """(N, H, W) of each pixel: colors added up where the method is signed, else the largest size among them."""
@@ -58,8 +60,10 @@ METHODS = {
     method.name: method
     for method in (
         Method("gradient", "Gradient", "Simonyan et al. 2013", False, gradient),
-        Method("smooth_grad", "SmoothGrad", "Smilkov et al. 2017", False, smooth_grad),
-        Method("integrated_gradients", "Integrated gradients", "Sundararajan et al. 2017", True, integrated_gradients),
+        Method("smooth_grad", "SmoothGrad", "Smilkov et al. 2017", False, smooth_grad, 50),
+        Method(
+            "integrated_gradients", "Integrated gradients", "Sundararajan et al. 2017", True, integrated_gradients, 100
+        ),
         Method(
             "guided_backprop",
             "Guided backprop",
@@ -76,7 +80,7 @@ METHODS = {
         ),
         Method("grad_cam", "Grad-CAM", "Selvaraju et al. 2017", False, grad_cam),
         Method("guided_grad_cam", "Guided Grad-CAM", "Selvaraju et al. 2017", False, guided_grad_cam),
-        Method("occlusion", "Occlusion", "Zeiler & Fergus 2013", True, _occlusion),
+        Method("occlusion", "Occlusion", "Zeiler & Fergus 2013", True, _occlusion, 200),
     )
 }
 

@@ -21,6 +21,7 @@ from netloupe.core.objectives import Objective, as_objective
 from netloupe.core.perform import finished
 from netloupe.core.receptive_field import Span
 from netloupe.core.watch import SILENT, Watch
+from netloupe.data.images import to_float
 from netloupe.render.colors import diverging, enlarged, overlay
 from netloupe.render.pictures import Picture, beside, captioned, fitted, from_pixels, resized
 from netloupe.render.result import Result
@@ -178,7 +179,7 @@ def scored(task: Occlude, net: Network, images: Tensor, watch: Watch = SILENT) -
             clean.append(own.score(sliding.clean()))
             found.append(
                 [
-                    _scores(sliding, own, *grid.spans, task.batch_size, part.share(math.prod(grid.grid)))
+                    _scores(sliding, own, *grid.spans, task.batch_size, part.share(math.prod(grid.grid)), clean[-1])
                     for grid in windows
                 ]
             )
@@ -207,16 +208,26 @@ def _scores(
     columns: list[Span],
     batch_size: int,
     watch: Watch = SILENT,
+    clean: Tensor | None = None,
 ) -> Tensor:
-    """(rows, columns)."""
+    """(rows, columns). clean: (1,) of the whole image; with it the watch sees how the drops fill in."""
     scores: Tensor | None = None
     for places, reading in sliding.readings(rows, columns, batch_size=batch_size, watch=watch):
         some = objective.score(reading)
-        scores = some.new_empty(len(rows), len(columns)) if scores is None else scores
+        scores = some.new_full((len(rows), len(columns)), torch.nan) if scores is None else scores
         r, q = (torch.tensor(numbers, device=some.device) for numbers in zip(*places, strict=True))
         scores[r, q] = some
+        if clean is not None and watch.pictures:
+            watch.picture("drops", _filling((clean - scores).cpu().numpy()))
     assert scores is not None
     return scores
+
+
+def _filling(drops: np.ndarray) -> Tensor:
+    """(3, rows, columns) in [0, 1]: the drops so far in colors, gray where they are not known yet."""
+    known = np.isfinite(drops)
+    colors = diverging(np.where(known, drops, 0), float(np.abs(drops[known]).max(initial=0)))
+    return to_float(np.where(known[..., None], colors, np.uint8(128)))
 
 
 def measured_error(sliding: Sliding, objective: Objective, grid: Windows, scores: Tensor) -> float | None:

@@ -20,7 +20,7 @@ from netloupe.atlas.parts.network import version
 from netloupe.atlas.parts.part import WORD
 from netloupe.atlas.store import Store
 from netloupe.core.errors import StoreError
-from netloupe.core.numbers import finite
+from netloupe.core.numbers import spelled
 
 _PICTURES = {"jpg": "image/jpeg", "webp": "image/webp"}
 PACKED = tuple(_PICTURES.values())
@@ -28,22 +28,30 @@ PACKED = tuple(_PICTURES.values())
 
 
 class Pages:
-    """The resources of one store. Safe to use from several threads."""
+    """The resources of one store; without one, the page alone. Safe to use from several threads.
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    studio: the page is told that there is one, and whether there is an atlas beside it.
+    """
+
+    def __init__(self, store: Store | None, studio: bool = False) -> None:
+        self.store, self._studio = store, studio
         self._lock = threading.Lock()
-        self._resources = [resource for part in PARTS for resource in part(store).resources()]
+        self._resources = [] if store is None else [one for part in PARTS for one in part(store).resources()]
         self._patterns = [re.compile(WORD.sub(_group, re.escape(resource.path))) for resource in self._resources]
 
     @cached_property
     def _layers(self) -> dict[str, int]:
-        return {layer["name"]: i for i, layer in enumerate(self.store.network["layers"])}
+        layers = [] if self.store is None else self.store.network["layers"]
+        return {layer["name"]: i for i, layer in enumerate(layers)}
+
+    @cached_property
+    def _version(self) -> str | None:
+        return None if self.store is None else version(self.store)
 
     def resource(self, path: str) -> tuple[bytes, str] | None:
         """(content, media type) of a path such as "data/network.json"; None if there is none."""
         if path in ("", "index.html"):
-            return _index()
+            return _index(None if not self._studio else "alone" if self.store is None else "atlas")
         if path.startswith("static/"):
             return _static(path.rpartition("/")[2]) if _STATIC.fullmatch(path) else None
         with self._lock:
@@ -52,13 +60,13 @@ class Pages:
             return None
         if isinstance(content, bytes):
             return content, _PICTURES.get(path.rpartition(".")[2], "application/octet-stream")
-        return json.dumps(_spelled(content), separators=(",", ":")).encode(), "application/json"
+        return json.dumps(spelled(content), separators=(",", ":")).encode(), "application/json"
 
     def lasting(self, path: str, query: str) -> bool:
         """Whether what is at this address will never be another: the address names the version of what it gives."""
         if path.startswith("static/"):
             return path.startswith(f"static/{_page_version()}/")
-        return path not in ("", "index.html", "data/network.json") and query == f"v={version(self.store)}"
+        return path not in ("", "index.html", "data/network.json") and query == f"v={self._version}"
 
     def _content(self, path: str) -> Any:
         for resource, pattern in zip(self._resources, self._patterns, strict=True):
@@ -85,17 +93,6 @@ def _group(word: re.Match[str]) -> str:
     return "(?P<layer>[^/]+)" if word[0] == "LAYER" else f"(?P<{word[0].lower()}>[0-9]{{1,9}})"
 
 
-def _spelled(value: Any) -> Any:
-    """The value with numbers that JSON has no spelling for as None."""
-    if isinstance(value, float):
-        return finite(value)
-    if isinstance(value, dict):
-        return {key: _spelled(v) for key, v in value.items()}
-    if isinstance(value, list):
-        return [_spelled(v) for v in value]
-    return value
-
-
 def _static_names() -> list[str]:
     root = resources.files("netloupe.atlas") / "static"
     return sorted(f.name for f in root.iterdir() if f.is_file() and f.name != "index.html")
@@ -112,11 +109,14 @@ def _page_version() -> str:
     return digest.hexdigest()[:12]
 
 
-def _index() -> tuple[bytes, str] | None:
+def _index(studio: str | None) -> tuple[bytes, str] | None:
+    """studio: "atlas" or "alone", where there is one."""
     found = _static("index.html")
     if found is None:
         return None
     content, kind = found
+    if studio is not None:
+        content = content.replace(b"<head>", f'<head>\n  <meta name="netloupe-studio" content="{studio}">'.encode(), 1)
     return content.replace(b'"static/', f'"static/{_page_version()}/'.encode()), kind
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import h11
 import uvicorn
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -26,11 +26,17 @@ _WORTH = 1000  # bytes: smaller answers are not compressed
 _YEAR = 31_536_000  # s
 
 
-def application(store: Store, hosts: Hosts | None = None) -> FastAPI:
-    """The web application: every GET is a resource of `Pages` or a 404, and all answers go through `Guard`."""
-    pages = Pages(store)
+def application(store: Store | None, hosts: Hosts | None = None, studio: APIRouter | None = None) -> FastAPI:
+    """The web application: every GET is a resource of `Pages` or a 404, and all answers go through `Guard`.
+
+    studio: what answers the page's live part, with an atlas or without one.
+    """
+    pages = Pages(store, studio is not None)
     app = FastAPI(title="Netloupe", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Guard, hosts=Hosts() if hosts is None else hosts)
+
+    if studio is not None:
+        app.include_router(studio)
 
     @app.api_route("/{path:path}", methods=["GET", "HEAD"])
     def get(request: Request, path: str) -> Response:
@@ -42,7 +48,7 @@ def application(store: Store, hosts: Hosts | None = None) -> FastAPI:
         except NetloupeError as error:
             return PlainTextResponse(str(error), status_code=500)
         if found is None:
-            return PlainTextResponse(f"no {path!r} in this atlas", status_code=404)
+            return PlainTextResponse(f"no {path!r} here", status_code=404)
         return _answer(request, *found, lasting=lasting)
 
     return app
@@ -99,27 +105,29 @@ class _Prompt(H11Protocol):
 
 def configured(app: FastAPI) -> uvicorn.Config:
     """How applications are served."""
-    return uvicorn.Config(app, log_level="warning", http=_Prompt, ws="none", port=0)
+    return uvicorn.Config(app, log_level="warning", http=_Prompt, ws="none", port=0, timeout_graceful_shutdown=1)
 
 
 def serve(
-    store: str | Path,
+    store: str | Path | None,
     host: str = "127.0.0.1",
     port: int = 8400,
     *,
     allowed: Collection[str] = (),
+    studio: APIRouter | None = None,
     ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve the atlas in a folder until interrupted; port 0 takes a free one.
+    """Serve the atlas in a folder, or the studio alone, until interrupted; port 0 takes a free one.
 
-    allowed: names by which it may be called beside those of this machine, as proxies do. ready: called with the
-    address, http://host:port/, once it answers there.
+    allowed: names by which it may be called beside those of this machine, as proxies do. studio: see `application`.
+    ready: called with the address, http://host:port/, once it answers there.
 
     Raises StoreError if there is no atlas, InputError if the port is taken or the host is not this machine's.
     """
-    opened = Store.open(store)
-    opened.network  # noqa: B018 reads in the library behind the tables, so that the first page need not wait for it
-    app = application(opened, Hosts(host, allowed))
+    opened = None if store is None else Store.open(store)
+    if opened is not None:
+        opened.network  # noqa: B018 reads in the library behind the tables, so that the first page need not wait for it
+    app = application(opened, Hosts(host, allowed), studio)
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -21,6 +21,7 @@ from netloupe.cli import (
     atlas,
     layers,
     photos,
+    studio,
     stylenet,
     train,
 )
@@ -89,6 +90,7 @@ stylenet_app.command("export")(stylenet.export)
 app.add_typer(stylenet_app, name="stylenet")
 app.command("train")(train.train)
 app.command("photos")(photos.photos)
+app.command("studio")(studio.studio)
 atlas_app = typer.Typer(cls=Verbs, subcommand_metavar="VERB ...", help="Build, serve or export an atlas of a network.")
 atlas_app.command("build")(atlas.build)
 atlas_app.command("serve")(atlas.serve)

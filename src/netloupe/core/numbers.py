@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import SupportsFloat, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, SupportsFloat, TypeVar
 
 T = TypeVar("T")
 
@@ -32,3 +32,14 @@ def finite(value: SupportsFloat) -> float | None:
     """The number; None for NaN and the infinite, which JSON has no spelling for."""
     number = float(value)
     return number if math.isfinite(number) else None
+
+
+def spelled(value: Any) -> Any:
+    """A document for JSON, with numbers that it has no spelling for as None."""
+    if isinstance(value, float):
+        return finite(value)
+    if isinstance(value, Mapping):
+        return {key: spelled(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [spelled(one) for one in value]
+    return value

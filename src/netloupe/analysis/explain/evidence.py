@@ -67,11 +67,16 @@ class ExplainedBy:
         return (y, x) if y >= 0 else None
 
 
+def mapped_by(method: Method, attribution: Tensor) -> ExplainedBy:
+    """One method's map of one image, without figures."""
+    importance = method.importance(attribution)
+    return ExplainedBy(method, attribution[0].cpu().numpy(), importance[0].cpu().numpy(), None, None, None)
+
+
 def explained_by(
-    method: Method, net: Network, random: Network, image: Tensor, target: Target, steps: int
+    method: Method, attribution: Tensor, net: Network, random: Network, image: Tensor, target: Target, steps: int
 ) -> ExplainedBy:
-    """One method on an image (1, C, H, W). random: the network with its weights drawn anew."""
-    attribution = method.attribution(net, image, target.objective)
+    """One method's map of an image (1, C, H, W), with its figures. random: the network with its weights drawn anew."""
     importance = method.importance(attribution)
     constant = bool((importance == importance.flatten()[0]).all())
     rival = None if target.rival is None else _likeness(method, net, image, target.rival, importance, target.sees)

@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from netloupe.analysis.explain.evidence import ExplainedBy, curves_of, explained_by
-from netloupe.analysis.explain.figure import draw
+from netloupe.analysis.explain.evidence import ExplainedBy, curves_of, explained_by, mapped_by
+from netloupe.analysis.explain.figure import draw, overlay_picture
 from netloupe.analysis.explain.page import write
 from netloupe.analysis.explain.record import Explanation
 from netloupe.analysis.explain.target import Target, find_target
 from netloupe.analysis.explain.task import Explain
 from netloupe.analysis.fidelity import randomized
 from netloupe.analysis.gradients import saliency
-from netloupe.analysis.methods import pick_methods
+from netloupe.analysis.methods import Method, pick_methods
 from netloupe.analysis.objects import LocatedObject, locate_object
 from netloupe.core.errors import InputError, NetloupeError
 from netloupe.core.head import Maps, NoHead
@@ -72,19 +72,26 @@ def _explained(task: Explain, net: Network, image: Tensor, photo: Picture | None
         with torch.no_grad():
             answer = net(image)
     target = find_target(net, image, task.objective, answer)
-    random = randomized(net, seed=task.seed)
-    maps: dict[str, ExplainedBy] = {}
-    skipped: dict[str, str] = {}
-    for method in watch.each("methods", chosen):
-        try:
-            maps[method.name] = explained_by(method, net, random, image, target, task.steps)
-        except NetloupeError as error:
-            if task.methods is not None or (method is chosen[-1] and not maps):
-                raise
-            skipped[method.name] = str(error)
     pixels = image[0].detach().cpu().numpy()
     photo = from_pixels(pixels) if photo is None else photo
-    found, reason = _located(net, image, target, photo)
+    found: dict[Method, Tensor] = {}
+    skipped: dict[str, str] = {}
+    quickest = sorted(chosen, key=lambda method: method.passes)
+    for method in watch.each("maps", quickest):
+        try:
+            found[method] = method.attribution(net, image, target.objective)
+        except NetloupeError as error:
+            if task.methods is not None or (method is quickest[-1] and not found):
+                raise
+            skipped[method.name] = str(error)
+        else:
+            if watch.pictures:
+                watch.picture(method.name, to_float(overlay_picture(mapped_by(method, found[method]), photo)))
+    random = randomized(net, seed=task.seed)
+    maps: dict[str, ExplainedBy] = {}
+    for method in watch.each("methods", [one for one in chosen if one in found]):
+        maps[method.name] = explained_by(method, found[method], net, random, image, target, task.steps)
+    located, reason = _located(net, image, target, photo)
     return Explanation(
         pixels,
         photo,
@@ -93,7 +100,7 @@ def _explained(task: Explain, net: Network, image: Tensor, photo: Picture | None
         answer[0].argmax(0).cpu().numpy() if answer is not None and isinstance(net.head, Maps) else None,
         maps,
         skipped,
-        found,
+        located,
         reason,
         curves_of(net, image, target, torch.zeros_like(image[:, 0]), task.steps),
         draw=draw,

@@ -11,12 +11,15 @@ import { setUpKeys } from "./keys.js";
 import { layerView } from "./layer.js";
 import { mapView } from "./map.js";
 import { networkView } from "./network.js";
+import { mode } from "./live.js";
 import { pointsView } from "./points.js";
+import { tryView } from "./try.js";
 import { unitView } from "./unit.js";
 
 // Those in NAMED take a name after a slash, the others nothing.
-const PLAIN = { "": networkView, images: imagesView, map: mapView, points: pointsView };
-const NAMED = { layer: layerView, unit: unitView, image: imageView };
+const ATLAS = { "": networkView, images: imagesView, map: mapView, points: pointsView };
+const PLAIN = mode === "alone" ? { "": tryView, try: tryView } : mode === "atlas" ? { ...ATLAS, try: tryView } : ATLAS;
+const NAMED = mode === "alone" ? {} : { layer: layerView, unit: unitView, image: imageView };
 
 const main = document.getElementById("view");
 const status = document.getElementById("status");
@@ -50,7 +53,7 @@ async function content(route) {
   const say = (text) => { status.textContent = text; };
   const setQuery = (query) => replaceQuery(route, query);
   try {
-    const network = await getNetwork();
+    const network = mode === "alone" ? null : await getNetwork();
     const page = await findView(route)({ ...route, network, say, setQuery });
     return { ...page, network };
   } catch (error) {
@@ -101,7 +104,7 @@ async function show() {
   shown = route.address;
   history.replaceState({ visited: true }, "", location.href);
   main.removeAttribute("aria-busy");
-  main.dataset.view = route.kind || "network";
+  main.dataset.view = route.kind || (mode === "alone" ? "try" : "network");
   main.replaceChildren(...page.node.filter((part) => part instanceof Node));
   document.title = [page.title, page.network?.name, "Netloupe"].filter(Boolean).join(" · ");
   for (const link of document.querySelectorAll("#sections a")) {
@@ -120,6 +123,8 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   main.focus();
 });
 addEventListener("hashchange", show);
-setUpGoto(getNetwork);
+document.querySelector("#sections [data-section=try]").hidden = mode === null;
+if (mode === "alone") for (const part of document.querySelectorAll("#sections a:not([data-section=try]), #goto-form")) part.hidden = true;
+else setUpGoto(getNetwork);
 setUpKeys();
 show();

@@ -83,7 +83,8 @@ class Incremental:
     ) -> Iterator[tuple[list[tuple[int, int]], dict[str, Tensor]]]:
         """For every window (rows[r], columns[q]), replaced by that of `cover` (1, C, H, W): the layers' outputs.
 
-        Gives some positions (r, q) at a time, with {layer: (positions, ...)}.
+        Gives some positions (r, q) at a time, with {layer: (positions, ...)}. Where the end of the network is computed
+        for all together, a watch that wants pictures is given each position before as well, to show what forms.
         """
         batch = self._batch(rows, columns)
         places: list[tuple[int, int]] = []
@@ -99,6 +100,10 @@ class Incremental:
             if self._cut == end:
                 yield here, self._read(values)
                 continue
+            if watch.pictures:
+                early = dict(values)
+                self._graph.advance(early, self._cut, end, self._compute)
+                yield here, self._read(early)
             places += here
             waiting.append(values)
         if waiting:

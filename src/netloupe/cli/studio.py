@@ -1,0 +1,53 @@
+"""`netloupe studio`: a network looks at your own photo, live in the browser."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from netloupe.cli.options import NetworkOptions, grouped
+
+
+@grouped
+def studio(
+    network: NetworkOptions,
+    photo: Annotated[
+        Path | None, typer.Argument(metavar="[PHOTO]", help="The first photo: a JPEG, PNG or WebP file.")
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port to listen on.")] = 8400,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Answer by this name too, as a proxy's; may be given several times."),
+    ] = None,
+) -> None:
+    """Look at photos through a network, live in the browser, on this machine only."""
+    from netloupe.atlas.server import serve
+    from netloupe.studio.live import Studio, live
+    from netloupe.studio.photos import Photo, opened
+
+    first = None if photo is None else Photo("first", opened(_bytes(photo)))
+    net = network.load()
+    made = Studio(lambda: net, first)
+
+    def ready(address: str) -> None:
+        typer.echo(f"{address}#/try (Ctrl-C ends)")
+        sys.stdout.flush()
+
+    try:
+        serve(None, port=port, allowed=allow_host or (), studio=live(made), ready=ready)
+    except KeyboardInterrupt:
+        raise typer.Exit from None
+    finally:
+        made.desk.close()
+
+
+def _bytes(photo: Path) -> bytes:
+    from netloupe.core.errors import InputError
+
+    try:
+        return photo.read_bytes()
+    except OSError as error:
+        raise InputError(f"{photo}: can't be read ({error.strerror})") from None

@@ -1,0 +1,125 @@
+"""What the studio does with a photo: each section is a technique of the library, and what is told of its result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from netloupe.analysis.activations import activation_maps
+from netloupe.analysis.baselines import baseline_images
+from netloupe.analysis.explain.measure import explain
+from netloupe.analysis.explain.target import find_target
+from netloupe.analysis.explain.task import Explain
+from netloupe.analysis.methods import METHODS
+from netloupe.analysis.occlusion import occlusion
+from netloupe.analysis.tasks import Activations, Occlude
+from netloupe.core.network import Network
+from netloupe.core.objectives import Objective, as_objective
+from netloupe.core.task import Task
+from netloupe.render.colors import enlarged, heat, overlay
+from netloupe.studio.desk import Job, uri
+from netloupe.studio.photos import Refused, Seen
+
+CHANNELS = 8  # of a layer
+_LAYERS = 12  # at most, spread evenly over the network
+
+
+@dataclass(frozen=True)
+class Section:
+    """One of them. task: the technique. run: called with the network, what is seen, the settings that the page sent,
+    and the job. until: the part of the run after which all that is shown has been shown, unless the page wants more.
+    """
+
+    task: type[Task]
+    run: Callable[[Network, Seen, Mapping[str, Any], Job], dict[str, Any]]
+    until: str | None = None
+
+
+def shown_layers(net: Network) -> list[str]:
+    """The layers whose maps are shown: convolutions, or where there are hardly any, all maps."""
+    found = net.layers.convolutions()
+    return list((found if len(found) > 1 else net.layers.maps()).evenly(_LAYERS))
+
+
+def _layers(net: Network, seen: Seen, settings: Mapping[str, Any], job: Job) -> dict[str, Any]:
+    found = activation_maps(net, seen.pixels, shown_layers(net), top=CHANNELS, watch=job)
+    rows = []
+    for layer, maps in found.maps.items():
+        channels = found.strongest(layer, 0)
+        peaks = [float(maps[0, c].max()) for c in channels]
+        sheet = heat(np.concatenate(list(maps[0, channels]), axis=1), peaks[0])
+        rows.append({"layer": layer, "channels": channels, "peaks": peaks, "sheet": uri(sheet)})
+    return {"rows": rows}
+
+
+def _pixels(net: Network, seen: Seen, settings: Mapping[str, Any], job: Job) -> dict[str, Any]:
+    found = explain(net, seen.pixels, about(net, settings), photo=seen.shown, watch=job)
+    figures = found.summary()["methods"]
+    return {"figures": figures, "chance": found.summary()["by_chance"], "rival": found.target.rival_title or None}
+
+
+def _hide(net: Network, seen: Seen, settings: Mapping[str, Any], job: Job) -> dict[str, Any]:
+    side = min(net.inputs.size)
+    window = _whole(settings, "window", max(2, round(side / 7)), 2, side)
+    stride = _whole(settings, "stride", max(1, window // 2), max(1, side // 56), window)
+    read = find_target(net, seen.pixels, about(net, settings)).curve
+    found = occlusion(net, seen.pixels, read, window, stride, watch=job)
+    rows, columns = found.windows.spans
+    heat_of = found.heat()[0]
+    return {
+        "clean": float(found.clean[0]),
+        "scores": found.scores[0].tolist(),
+        "rows": rows,
+        "columns": columns,
+        "heat": heat_of.tolist() if heat_of.size <= 64 * 64 else None,
+        "overlay": uri(overlay(seen.shown, enlarged(heat_of, seen.shown.shape[:2]), signed=True)),
+        "method": found.method,
+    }
+
+
+def about(net: Network, settings: Mapping[str, Any]) -> Objective | None:
+    """What it is all about: an objective, or None for the class that is most probable. Raises NetloupeError."""
+    text = settings.get("about")
+    if text is None:
+        return None
+    if not isinstance(text, str) or len(text) > 500:
+        raise Refused("about is no text (accepted: a class or unit, as class:koala or conv5:17)")
+    found = as_objective(text)
+    for layer in found.layers:
+        if layer:
+            net.layer(layer)
+    return found
+
+
+def _whole(settings: Mapping[str, Any], name: str, usual: int, low: int, high: int) -> int:
+    value = settings.get(name)
+    if value is None:
+        return usual
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise Refused(f"{name} {value!r} (accepted: a whole number from {low} to {high})")
+    return value
+
+
+SECTIONS = {
+    "layers": Section(Activations, _layers),
+    "pixels": Section(Explain, _pixels, until="maps"),
+    "hide": Section(Occlude, _hide),
+}
+
+
+def methods() -> list[dict[str, Any]]:
+    """What the page tells of the attribution methods."""
+    return [{"name": m.name, "title": m.title, "paper": m.paper, "signed": m.signed} for m in METHODS.values()]
+
+
+def masked(net: Network, seen: Seen, box: Sequence[object]) -> Seen:
+    """The same with the window in `box` (top, left, bottom, right) px of the input hidden as `occlusion` hides it."""
+    if len(box) != 4 or not all(isinstance(side, int) and 0 <= side <= 1 << 16 for side in box):
+        raise Refused(f"hidden {list(box)!r} (accepted: [top, left, bottom, right] px of the input)")
+    top, left, bottom, right = (int(str(side)) for side in box)
+    pixels = seen.pixels.clone()
+    pixels[:, :, top:bottom, left:right] = baseline_images(net, pixels, "mean")[:, :, top:bottom, left:right]
+    return Seen(pixels, seen.shown)

@@ -52,6 +52,7 @@ def seen_by_each(
         for i in range(limit):
             images[i].select(1 + axis, i).fill_(value)
         maps = run_to(net.module, layer, images) != run_to(net.module, layer, torch.full_like(images, 0.5))
+        maps = maps.permute(0, 3, 1, 2) if str(net.layers[layer].layout) == "nhwc" else maps
         maps = (maps if maps.ndim == 4 else maps[:, :, None, None]).any(1)
         spans.append(
             [

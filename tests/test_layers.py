@@ -131,7 +131,7 @@ def test_one_layer() -> None:
     assert list(layers.stage_ends()) == ["pool1", "block.1"]
     assert list(layers.stage_ends(1)) == ["pool1"]
     assert list(Network(TwoHeads(), InputSpec(12)).layers.stage_ends()) == ["left"]  # neither head is among them
-    assert list(Network(Tokens(pooled=False), InputSpec(12)).layers.stage_ends()) == ["patches"]
+    assert list(Network(Tokens(pooled=False), InputSpec(12)).layers.stage_ends()) == ["mix.0", "mix.2", "norm"]
 
 
 def test_of_the_embedded_network() -> None:
@@ -193,6 +193,7 @@ def test_of_the_embedded_network() -> None:
         ),
         (chain(size=12, stem=conv(8, 4, of=3, stride=4), tokens=nn.Flatten(), fc=nn.Linear(72, 5)), "tokens", "fc"),
         (Network(Tokens(pooled=True), InputSpec(12)), "drop", "head"),
+        (Network(Tokens(pooled=False), InputSpec(12)), "norm@cls", "head"),
     ],
 )
 def test_features_are_what_the_last_weights_read(net: Network, features: str, classifier: str) -> None:
@@ -203,7 +204,6 @@ def test_features_are_what_the_last_weights_read(net: Network, features: str, cl
 @pytest.mark.parametrize(
     ("net", "message"),
     [
-        (Network(Tokens(pooled=False), InputSpec(12)), "from 'norm', which does not give one tensor"),
         (Network(TwoHeads(), InputSpec(12)), r"from several layers \(left, right\)"),
         (chain(fc=Fn(lambda x, fc: fc(x.flatten(1)), fc=nn.Linear(432, 5))), "has no layer before its logits"),
         (chain(maps=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten()), "has no layer before its logits"),
@@ -225,16 +225,18 @@ def test_without_classes_the_features_are_what_the_network_gives() -> None:
 
 def test_a_transformer_never_hands_over_its_patches() -> None:
     """Nor anything else that its classifier does not read: a change of the features is a change of the logits."""
-    net = Network(Tokens(pooled=True), InputSpec(12))
-    features = net.activations(torch.rand(3, 3, 12, 12), [net.layers.features().name])["drop"]
-    assert features.shape == (3, 8)
-    with pytest.raises(InputError, match="name a layer"):
-        netloupe.neighbors(Network(Tokens(pooled=False), InputSpec(12)), torch.rand(1, 3, 12, 12), images=None)  # type: ignore[arg-type]
+    images = torch.rand(3, 3, 12, 12)
+    for pooled, name in ((True, "drop"), (False, "norm@cls")):
+        net = Network(Tokens(pooled=pooled), InputSpec(12))
+        features = net.activations(images, [net.layers.features().name])[name]
+        assert features.shape == (3, 8)
+        torch.testing.assert_close(net.module.head(features), net(images))  # type: ignore[operator]
 
 
 def test_logits_follow_from_the_features() -> None:
     """Putting other features in their place gives other logits, whatever the image: nothing passes them by."""
-    for net in (classic(), Network(ByHand(), InputSpec(12)), Network(Tokens(pooled=True), InputSpec(12))):
+    tokens = [Network(Tokens(pooled=pooled), InputSpec(12)) for pooled in (True, False)]
+    for net in (classic(), Network(ByHand(), InputSpec(12)), *tokens):
         name = net.layers.features().name
         one, other = torch.rand(2, 3, 12, 12), torch.rand(2, 3, 12, 12)
         kept: list[Tensor] = []

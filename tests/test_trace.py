@@ -105,11 +105,17 @@ ODD: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+UNTOLD = ("half numbers", "overwritten by constants", "its own product", "rolled flat")
+"""What gives four dimensions, of which it can't be told that they are those of a map."""
+
+
 @pytest.mark.parametrize("name", ODD)
 def test_odd_forms_lose_track_at_most(name: str) -> None:
     net = network(conv(), Fn(ODD[name]), nn.Identity())
     assert net.layers["a"].receptive_field.exact
-    assert net.layers["b"].receptive_field.size > (2, 2)
+    assert ("b" in net.layers) == (name not in UNTOLD)
+    if name not in UNTOLD:
+        assert net.layers["b"].receptive_field.size > (2, 2)
 
 
 # --- memory

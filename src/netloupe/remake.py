@@ -15,6 +15,7 @@ from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.files import file_digest
 from netloupe.core.folders import finish_files
 from netloupe.core.inputs import InputSpec
+from netloupe.core.layout import parse
 from netloupe.core.network import Network
 from netloupe.core.perform import FORMAT, perform, taken, versions
 from netloupe.core.task import Input, Task
@@ -32,7 +33,7 @@ _LARGEST = 64 << 20  # bytes of a manifest
 _MANY = 4096  # threads, or channels
 _CLASSES = 1 << 20
 _ACCEPTED = "a manifest.json, its folder, or a PNG"
-_ORIGIN = ("model", "weights", "labels", "output", "head", "classes", "seed")
+_ORIGIN = ("model", "weights", "labels", "output", "head", "layouts", "classes", "seed")
 
 
 @dataclass(frozen=True)
@@ -103,9 +104,20 @@ def _sound_origin(told: Any) -> bool:
         and all(file is None or isinstance(file, list) or _named(file) for file in files)
         and isinstance(told.get("output"), str | int | None)
         and isinstance(head, str | None)
+        and (told.get("layouts") is None or _sound_layouts(told["layouts"]))
         and (classes is None or (isinstance(classes, int) and 1 <= classes <= _CLASSES))
         and (seed is None or (isinstance(seed, int) and 0 <= seed < 1 << 32))
     )
+
+
+def _sound_layouts(told: Any) -> bool:
+    """How layers lie, in texts, by pattern."""
+    if not isinstance(told, Mapping) or not all(isinstance(one, str) for one in told.values()):
+        return False
+    try:
+        return all(parse(one) is not None for one in told.values())
+    except InputError:
+        return False
 
 
 def _sound_input(told: Any) -> bool:
@@ -235,6 +247,7 @@ class _Networks:
                 inputs=_spec(record.told["input"]),
                 output=origin["output"],
                 head=origin["head"],
+                layouts=origin["layouts"],
                 classes=origin["classes"],
                 seed=origin["seed"],
                 device=self.device,

@@ -52,7 +52,7 @@ Sweep = Annotated[
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """Which network to look at, and on which device. `size` to `head` replace what its makers say of it."""
+    """Which network to look at, and on which device. `size` to `layout` replace what its makers say of it."""
 
     model: Annotated[
         str, typer.Option(metavar="NAME", help="lenslet, zfnet, torchvision:NAME, timm:NAME or FILE.py:FACTORY.")
@@ -90,6 +90,10 @@ class NetworkOptions:
         str | None,
         typer.Option(metavar="KIND", help=f"What it answers: {', '.join(HEADS)}; else what its output tells."),
     ] = None
+    layout: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LAYERS=LAYOUT", help="How layers lie, as 'blocks.*=tokens:prefix=1,grid=14x14'."),
+    ] = None
 
     @property
     def given(self) -> list[str]:
@@ -110,6 +114,7 @@ class NetworkOptions:
 
     def load(self, weights: Path | None = None) -> Network:
         """The network, on its device; weights: in place of its own."""
+        from netloupe.core.layout import stated
         from netloupe.zoo.load import load
 
         output = self.output
@@ -121,6 +126,7 @@ class NetworkOptions:
             labels=self.labels,
             classes=self.classes,
             head=self.head,
+            layouts=stated(self.layout or []),
             output=int(output) if output is not None and output.isdecimal() else output,
             seed=self.seed,
         )

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from netloupe.core.errors import InputError, UnknownName, unknown
+from netloupe.core.layout import Layout, Tokens
 from netloupe.core.numbers import evenly
-from netloupe.core.receptive_field import ReceptiveField
+from netloupe.core.receptive_field import Box, ReceptiveField
 from netloupe.core.taps import LOGITS, module_and_call
 from netloupe.core.trace.origins import UNNAMED, Origin
 
@@ -22,23 +23,55 @@ STAGES = 8  # at most, of those that a network is looked at by
 
 @dataclass(frozen=True)
 class Layer:
-    """One addressable layer: a module whose output is a tensor (N, channels, ...).
+    """One addressable layer: a module whose output is a map (N, C, h, w) or (N, C), however it lies in memory.
 
-    name: as in `named_modules()`; `name~2` for the second call of a reused module.
-    kind: the module's class. shape: (C, H, W) or (C,), without the batch.
-    parameters: count, submodules included, shared ones once. receptive_field: what its neurons see of the input.
+    name: as in `named_modules()`; `name~2` for the second call of a reused module, `name@cls` for a token of one that
+    stands nowhere on its map. kind: the module's class. shape: (C, h, w) or (C,), without the batch.
+    parameters: count, submodules included, shared ones once. layout: how the module's own tensor lies.
     overwritten: an operation that follows writes into the output, so whoever keeps it must clone.
     same_as: an earlier layer that hands on the very same tensor (a container and its last part), or None.
+    image: the size (height, width) of the input in px. sees: finds the receptive field.
     """
 
     name: str
     kind: str
     shape: tuple[int, ...]
     parameters: int
-    receptive_field: ReceptiveField
+    layout: Layout
+    image: tuple[int, int] = field(repr=False)
+    sees: Callable[[], ReceptiveField] = field(repr=False, compare=False)
     module: nn.Module = field(repr=False, compare=False)
     overwritten: bool = False
     same_as: str | None = None
+
+    @cached_property
+    def receptive_field(self) -> ReceptiveField:
+        """What its neurons see of the input; where that could not be followed, measured when it is asked for."""
+        return self.sees()
+
+    def place(self, y: int, x: int) -> Box:
+        """Where neuron (y, x) stands: the box (top, left, bottom, right) of its cell in the input, in px.
+
+        What it sees is the receptive field; after attention that is the whole image. Without positions both are.
+        """
+        edges = []
+        for position, count, side in zip((y, x), self.size, self.image, strict=True):
+            edges.append((position * side // count, -(-(position + 1) * side // count)))
+        (top, bottom), (left, right) = edges
+        return top, left, bottom, right
+
+    def token(self, name: str) -> Layer:
+        """One of its tokens that stand nowhere on the map, as `cls` or `reg0`, as a layer. Raises UnknownName."""
+        if not isinstance(self.layout, Tokens):
+            raise UnknownName(f"layer {self.name!r} has no tokens, so no {name!r} (it is {self.layout})")
+        try:
+            layout = self.layout.token(name)
+        except InputError as error:
+            raise UnknownName(f"layer {self.name!r}: {error}") from error
+        sees = partial(ReceptiveField, self.image, (0, 0), (0, 0), False, True)
+        same = None if self.same_as is None else f"{self.same_as}@{layout.name}"
+        whole = f"{self.name}@{layout.name}"
+        return replace(self, name=whole, shape=self.shape[:1], layout=layout, sees=sees, same_as=same)
 
     @property
     def channels(self) -> int:
@@ -77,12 +110,17 @@ class Layer:
     @property
     def path(self) -> str:
         """The module's name."""
-        return module_and_call(self.name)[0]
+        return module_and_call(self.call_of)[0]
+
+    @property
+    def call_of(self) -> str:
+        """The module's name with the call, whatever token is meant."""
+        return self.name.partition("@")[0]
 
     @property
     def call(self) -> int:
         """Which call of the module in a pass this is, from 1."""
-        return module_and_call(self.name)[1]
+        return module_and_call(self.call_of)[1]
 
 
 class Reads(Protocol):
@@ -94,12 +132,16 @@ class Reads(Protocol):
 
 @dataclass(frozen=True)
 class _Whole:
-    """The network that layers belong to. answer: where its logits come from."""
+    """The network that layers belong to. answer: where its logits come from.
+
+    others: what calls gave that are no layers, in words, by their names.
+    """
 
     title: str
     module: nn.Module
     layers: tuple[Layer, ...]
     answer: Origin
+    others: Mapping[str, str]
 
     @cached_property
     def order(self) -> dict[str, int]:
@@ -118,17 +160,21 @@ class Layers(Mapping[str, Layer]):
         self._chosen = {layer.name: layer for layer in chosen}
 
     @classmethod
-    def of(cls, title: str, module: nn.Module, layers: Sequence[Layer], answer: Origin) -> Layers:
-        """All layers of a network called `title`. answer: the origin of its logits."""
-        return cls(_Whole(title, module, tuple(layers), answer), layers)
+    def of(
+        cls, title: str, module: nn.Module, layers: Sequence[Layer], answer: Origin, others: Mapping[str, str]
+    ) -> Layers:
+        """All layers of a network called `title`. answer: the origin of its logits. others: what is none, in words."""
+        return cls(_Whole(title, module, tuple(layers), answer, others), layers)
 
     def moved(self, title: str, module: nn.Module) -> Layers:
         """The same layers of another module of the same structure, such as a copy."""
         found = [replace(one, module=module.get_submodule(one.path)) for one in self.values()]
-        return Layers.of(title, module, found, self._whole.answer)
+        return Layers.of(title, module, found, self._whole.answer, self._whole.others)
 
     def __getitem__(self, name: str) -> Layer:
-        return self._chosen[name]
+        """Of that name; also a token of one, which is not listed. Raises KeyError, or UnknownName for such a token."""
+        call, at, token = name.partition("@")
+        return self._chosen[call].token(token) if at and name not in self._chosen else self._chosen[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._chosen)
@@ -141,9 +187,10 @@ class Layers(Mapping[str, Layer]):
 
     def named(self, name: str) -> Layer:
         """The layer of that name, or UnknownName with the nearest match."""
-        if name not in self:
-            raise self._unknown(name)
-        return self[name]
+        try:
+            return self[name]
+        except KeyError:
+            raise self._unknown(name.partition("@")[0]) from None
 
     @property
     def last(self) -> Layer:
@@ -161,8 +208,8 @@ class Layers(Mapping[str, Layer]):
 
     def only(self, names: Iterable[str]) -> Layers:
         """Those of these names, in the order of execution. Raises UnknownName for one that is not there."""
-        wanted = set(self.each(names))
-        return self.where(lambda layer: layer.name in wanted)
+        wanted = [self.named(name) for name in self.each(names)]
+        return Layers(self._whole, sorted(wanted, key=lambda layer: self._whole.order[layer.call_of]))
 
     def maps(self) -> Layers:
         """Maps over the image: (C, H, W) of more than one position."""
@@ -240,7 +287,7 @@ class Layers(Mapping[str, Layer]):
         """
         read = sorted(self._whole.answer.read)
         if len(read) == 1 and read[0] in self._all:
-            return self._all[read[0]]
+            return self._all[read[0]]  # or a token of it
         only = None if read else self.classifier()
         if only is not None and only.is_map:
             return only
@@ -251,7 +298,7 @@ class Layers(Mapping[str, Layer]):
         elif read[0] == UNNAMED:
             what = "computes its logits from what no module gives"
         else:
-            what = f"computes its logits from {read[0]!r}, which does not give one tensor (N, C, H, W) or (N, C)"
+            what = f"computes its logits from {read[0]!r}, which is no layer"
         raise InputError(f"{self._whole.title} {what}; name a layer (--layer NAME)")
 
     def classifier(self) -> Layer | None:
@@ -310,7 +357,7 @@ class Layers(Mapping[str, Layer]):
     def _places(self, reads: Iterable[str | Reads]) -> list[int]:
         names = [name for one in reads for name in ([one] if isinstance(one, str) else one.layers)]
         end = len(self._whole.layers)
-        return [end if name == LOGITS else self._whole.order[self._all.named(name).name] for name in names]
+        return [end if name == LOGITS else self._whole.order[self._all.named(name).call_of] for name in names]
 
     def _from_to(self, first: int, end: int) -> Layers:
         return self.where(lambda layer: first <= self._whole.order[layer.name] < end)
@@ -324,6 +371,4 @@ class Layers(Mapping[str, Layer]):
             return UnknownName(
                 f"{name!r} is TorchScript, which can't be read; give the module before `torch.jit.script`"
             )
-        return UnknownName(
-            f"{name!r} is no layer: it is not called, or does not give one tensor (N, C, H, W) or (N, C)"
-        )
+        return UnknownName(f"{name!r} is no layer: {self._whole.others.get(name, 'it is not called')}")

@@ -19,6 +19,7 @@ from netloupe.core.errors import InputError, NetloupeError, NetworkError, first_
 from netloupe.core.head import Head, NoHead, Prediction, Said, Size, Vector
 from netloupe.core.inputs import InputSpec
 from netloupe.core.layers import Layer, Layers
+from netloupe.core.layout import Layout, parse, viewed
 from netloupe.core.objectives import Objective, Reading, as_objective
 from netloupe.core.probe import list_layers
 from netloupe.core.returned import Output, called
@@ -35,8 +36,9 @@ class Network:
     else; then all works but what needs an answer.
     output: where the answer is in what the module returns: a key, an index, or a function that takes it out.
     labels: class names by index. head: what the network answers, as one of `HEADS` or a head; by default found in what
-    it returns (see `Said.find`). name: for provenance and titles. origin: how `zoo.load` can make it again; None for
-    a module made in Python.
+    it returns (see `Said.find`). layouts: by pattern of layers' names how their outputs lie, where following a pass
+    does not tell, as {"blocks.*": "tokens:prefix=5,grid=16x16"}. name: for provenance and titles. origin: how
+    `zoo.load` can make it again; None for a module made in Python.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Network:
         *,
         output: Output | None = None,
         head: Head | str | None = None,
+        layouts: Mapping[str, Layout | str] | None = None,
         name: str | None = None,
     ) -> None:
         if not isinstance(module, nn.Module):
@@ -58,6 +61,7 @@ class Network:
         self._said = Said.of(head, labels, output)
         self._head: Head | None = None
         self.output = self._said.output
+        self.layouts = {key: parse(one) if isinstance(one, str) else one for key, one in (layouts or {}).items()}
         self.name = name if name is not None else type(module).__name__
         self.origin: Mapping[str, Any] | None = None
 
@@ -78,15 +82,19 @@ class Network:
     def run(self, images: Tensor, readers: Mapping[str, Reader]) -> None:
         """One pass that hands each named layer's output to its reader, and goes no deeper than needed.
 
-        The reader gets the very tensor in the weights' type, valid until it returns unless it clones. The name
-        `LOGITS` (the empty string) reads the answer, as the head picks it. Gradients as the caller set them.
+        The reader gets the output as a map (N, C, h, w) or as (N, C), however it lies: a view of the very tensor in the
+        weights' type, valid until it returns unless it clones. `LOGITS` (the empty string) reads the answer, as the
+        head picks it. Gradients as the caller set them.
 
         Raises UnknownName for a layer that is not there, NetworkError if the module fails or does not reach a layer.
         """
         self.inputs.check(images)
-        hooked = {layer: reader for layer, reader in readers.items() if layer != LOGITS}
-        for layer in hooked:
-            self.layer(layer)
+        hooked: dict[str, Reader] = {}
+        for name, reader in readers.items():
+            if name != LOGITS:
+                layer = self.layer(name)
+                layout = layer.layout.resized(layer.image, (images.shape[2], images.shape[3]))
+                hooked[layer.call_of] = _both(hooked.get(layer.call_of), viewed(layout, reader))
         x = self.inputs.normalize(images.to(self.device)).to(self.dtype)
         with evaluating(self.module), tapped(self.module, hooked, stop=LOGITS not in readers) as waiting:
             result = self._forward(x)
@@ -304,7 +312,7 @@ class Network:
                 raise NetworkError("a vector is its own features")
             return self._learn(result).pick(result, self.inputs.size)
 
-        return list_layers(self.name, self.module, self.inputs, forward, pick)
+        return list_layers(self.name, self.module, self.inputs, forward, pick, self.layouts)
 
     def layer(self, name: str) -> Layer:
         """The layer of that name, or UnknownName with the nearest match."""
@@ -345,7 +353,8 @@ class Network:
         """
         stated = [] if self._said.word is None else [self._said.word]
         output = called(self.output) if callable(self.output) else self.output
-        return fingerprint(self.module, self.inputs, output, *stated)
+        layouts = [{name: str(layout) for name, layout in self.layouts.items()}] if self.layouts else []
+        return fingerprint(self.module, self.inputs, output, *stated, *layouts)
 
 
 def fingerprint(module: nn.Module, *more: Any) -> str:
@@ -361,6 +370,19 @@ def fingerprint(module: nn.Module, *more: Any) -> str:
         if raw.numel():
             digest.update(raw.view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
+
+
+def _both(first: Reader | None, second: Reader) -> Reader:
+    """One reader after the other, of the same output."""
+    if first is None:
+        return second
+
+    def read(output: Tensor) -> Tensor | None:
+        changed = first(output)
+        again = second(output if changed is None else changed)
+        return changed if again is None else again
+
+    return read
 
 
 def readable(output: Tensor) -> Tensor:

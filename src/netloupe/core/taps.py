@@ -35,6 +35,20 @@ def module_and_call(layer: str) -> tuple[str, int]:
     return (name, int(call)) if mark and call.isdecimal() else (layer, 1)
 
 
+def given(result: Any) -> Tensor | None:
+    """The tensor that a module gives: what it returns, or the first entry of that; None for anything else."""
+    first = result[0] if isinstance(result, tuple | list) and result else result
+    return first if isinstance(first, Tensor) else None
+
+
+def _replaced(result: Any, output: Tensor | None) -> Any:
+    """What a module returns with another tensor for `given` of it; None for None."""
+    if output is None or not isinstance(result, tuple | list):
+        return output
+    entries = [output, *result[1:]]
+    return type(result)(*entries) if hasattr(result, "_fields") else type(result)(entries)
+
+
 def placement(module: nn.Module) -> tuple[torch.device, torch.dtype]:
     """Where a module's weights lie and their floating type; CPU and float32 for a module that has none."""
     weights = [*module.parameters(), *module.buffers()]
@@ -46,7 +60,8 @@ def placement(module: nn.Module) -> tuple[torch.device, torch.dtype]:
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Eval mode, with every submodule's own mode, its buffers and the random state given back at the end.
 
-    One thread at a time, since modes, hooks and the random state belong to all.
+    Attention takes no path that calls no submodules meanwhile. One thread at a time, since modes, hooks and the random
+    state belong to all.
     """
     with _one_at_a_time:
         training = [m for m in module.modules() if getattr(m, "training", False)]
@@ -54,12 +69,15 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         buffers = [(m, dict(m._buffers)) for m in module.modules() if m._buffers and not isinstance(m, scripted)]
         values = [(buffer, _version(buffer), buffer.detach().clone()) for buffer in module.buffers()]
         devices = {p.device for p in module.parameters() if p.device.type == "cuda"}
+        fused = torch.backends.mha.get_fastpath_enabled()
         with torch.random.fork_rng(devices=list(devices)):
             try:
+                torch.backends.mha.set_fastpath_enabled(False)
                 for m in training:
                     m.training = False
                 yield
             finally:
+                torch.backends.mha.set_fastpath_enabled(fused)
                 for m in training:
                     m.training = True
                 for m, held in buffers:
@@ -97,10 +115,11 @@ def tapped(module: nn.Module, readers: Mapping[str, Reader], *, stop: bool) -> I
     def hook_for(wanted: dict[int, str]) -> Callable[..., Any]:
         count = 0
 
-        def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
+        def hook(_module: nn.Module, _args: Any, result: Any) -> Any:
             nonlocal count
             count += 1
-            if count not in wanted:
+            output = given(result)
+            if count not in wanted or output is None:
                 return None
             try:
                 replacement = readers[wanted[count]](output)
@@ -109,7 +128,7 @@ def tapped(module: nn.Module, readers: Mapping[str, Reader], *, stop: bool) -> I
             waiting.discard(wanted[count])
             if stop and not waiting:
                 raise end()
-            return replacement
+            return _replaced(result, replacement)
 
         return hook
 

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from netloupe.core.errors import InputError, UnknownName
 from netloupe.core.layers import Layers
 
-_CHANNEL = re.compile(r"(?P<channel>[0-9]+)(@(?P<y>[0-9]+),(?P<x>[0-9]+))?")
+_CHANNEL = re.compile(r"(?P<channel>[0-9]+)(@((?P<y>[0-9]+),(?P<x>[0-9]+)|(?P<token>[a-z]+[0-9]*)))?")
 
 
 @dataclass(frozen=True)
 class Unit:
     """`layer`, `layer:channel`, `layer:channel@y,x` (a neuron), or `class:name`.
 
-    A layer is named as `named_modules()` names it; the second call of a reused module is `name~2`.
+    A layer is named as `named_modules()` names it; the second call of a reused module is `name~2`. A token that stands
+    nowhere on the map is a layer of its own, `layer@cls`, whose channels are `layer:channel@cls`.
     """
 
     layer: str = ""
@@ -40,9 +41,12 @@ class Unit:
             return cls(class_name=rest)
         match = _CHANNEL.fullmatch(rest)
         if match is None:
-            raise InputError(f"{text!r} is no unit (accepted: layer:channel as in conv3:17, or conv3:17@4,5)")
+            raise InputError(
+                f"{text!r} is no unit (accepted: layer:channel as in conv3:17, conv3:17@4,5 or norm:17@cls)"
+            )
         position = (int(match["y"]), int(match["x"])) if match["y"] is not None else None
-        return cls(layer, int(match["channel"]), position)
+        token = f"@{match['token']}" if match["token"] is not None else ""
+        return cls(f"{layer}{token}", int(match["channel"]), position)
 
     def channel_of(self, layers: Layers) -> tuple[str, int]:
         """(layer, channel) of the unit. Raises InputError if it is no channel, UnknownName if it is not there."""
@@ -55,9 +59,11 @@ class Unit:
     def __str__(self) -> str:
         if self.class_name is not None:
             return f"class:{self.class_name}"
-        channel = "" if self.channel is None else f":{self.channel}"
+        if self.channel is None:
+            return self.layer
+        layer, at, token = self.layer.partition("@")
         position = "" if self.position is None else f"@{self.position[0]},{self.position[1]}"
-        return f"{self.layer}{channel}{position}"
+        return f"{layer}:{self.channel}{position or at + token}"
 
 
 def check_place(layer: str, what: str, value: int, accepted: range) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from netloupe.core.errors import InputError, NetworkError, UnknownName, unknown
 from netloupe.core.files import file_digest, portable
 from netloupe.core.head import Head
 from netloupe.core.inputs import InputSpec
+from netloupe.core.layout import Layout
 from netloupe.core.network import Network
 from netloupe.core.returned import Output
 from netloupe.core.settings import NAMELESS
@@ -44,6 +45,7 @@ def load(
     labels: Sequence[str] | Path | None = None,
     output: Output | None = None,
     head: Head | str | None = None,
+    layouts: Mapping[str, Layout | str] | None = None,
     classes: int | None = None,
     seed: int | None = None,
 ) -> Network:
@@ -61,6 +63,7 @@ def load(
     labels: class names by index, or a file of them (see `read_labels`); by default from the weights file or library.
     output: where the answer is in what the module returns: a key, an index, or a function that takes it out.
     head: what the network answers, as one of `HEADS` or a head; by default found in what it returns.
+    layouts: how layers' outputs lie, by pattern of names, where that can't be told (see `Network`).
     classes: the number of classes, where neither weights nor labels of the library shall decide it.
     seed: of random weights; without it the state of PyTorch's generator decides, and can't be told later.
     device: "cpu", "cuda", ..., or "auto" for a GPU if there is one.
@@ -79,10 +82,10 @@ def load(
         module = module.to(device_of(device))
     if labels is None:
         names = None if isinstance(head, Head) or head in NAMELESS else built.labels
-        net = Network(module, spec, names, output=output, head=head, name=name)
+        net = Network(module, spec, names, output=output, head=head, layouts=layouts, name=name)
     else:
         given = read_labels(labels) if isinstance(labels, str | Path) else list(labels)
-        net = Network(module, spec, given, output=output, head=head, name=name)
+        net = Network(module, spec, given, output=output, head=head, layouts=layouts, name=name)
         with torch.no_grad():
             net(torch.zeros(1, spec.channels, *spec.size))  # the error for labels that do not fit
     net.origin = (
@@ -94,6 +97,7 @@ def load(
             "labels": _file_or_name(labels) if isinstance(labels, str | Path) else labels and list(labels),
             "output": output,
             "head": head,
+            "layouts": {pattern: str(layout) for pattern, layout in net.layouts.items()} or None,
             "classes": classes,
             "seed": seed,
         }

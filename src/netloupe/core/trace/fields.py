@@ -2,47 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
 
+from netloupe.core.layout import MAPS, Layout
 from netloupe.core.receptive_field import ReceptiveField
 from netloupe.core.trace.field_rules import rule_for
 from netloupe.core.trace.marks import Axis, Call, Mark
-from netloupe.core.trace.mode import CantTell, Memory, Operation, following, tensors
+from netloupe.core.trace.mode import CantTell, Follow, Memory, Operation, tensors
 
 
 class Tracker:
     """Follows what tensors see, whatever Python code calls the operations.
 
         tracker = Tracker()
-        with tracker.watching(images):
+        with following(tracker.start(images)):
             module(images)                      # tracker.field(tensor) inside, as tensors are made, or after it
 
     Where a rule can't tell, track is lost of what it gives and of all that follows from that. A fault of a rule comes
-    out of `watching`.
+    out of `following`.
     """
 
     def __init__(self) -> None:
         self._known: Memory[Mark | None] = Memory()  # None: track was lost
         self._image = (0, 0)
 
-    @contextmanager
-    def watching(self, images: Tensor) -> Iterator[None]:
-        """Follow what is computed from `images` (N, C, H, W) inside."""
+    def start(self, images: Tensor) -> Follow:
+        """Begin with `images` (N, C, H, W): what follows the operations of a pass (see `following`)."""
         height, width = images.shape[2:]
         self._image = (height, width)
         y, x = (Axis(d, tuple((i, i + 1) for i in range(n)), (0, 1, 1)) for d, n in ((2, height), (3, width)))
         self._known.put(images, Mark(y, x))
-        with following(self._follow):
-            yield
+        return self._follow
 
-    def field(self, tensor: Tensor) -> ReceptiveField | None:
-        """What the neurons of (1, C, H, W) or (1, C) see; None if an operation that is not known stood in between."""
+    def field(self, tensor: Tensor, layout: Layout = MAPS) -> ReceptiveField | None:
+        """What the neurons of (1, C, H, W) or (1, C), or of what lies otherwise, see.
+
+        None if an operation that is not known stood in between.
+        """
         mark = self._known.get(tensor)
-        return None if mark is None else mark.field(tensor.shape, self._image)
+        viewed = None if mark is None else mark.viewed(layout)
+        return None if viewed is None else viewed.field((1, *layout.shape(tensor.shape)), self._image)
 
     def _follow(self, operation: Operation) -> Callable[[Any], None] | None:
         operands = tuple(tensor for tensor in operation.tensors if tensor in self._known)

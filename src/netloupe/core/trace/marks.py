@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from netloupe.core.layout import ChannelsLast, Layout, Tokens
 from netloupe.core.receptive_field import NOTHING, Line, ReceptiveField, Span
 from netloupe.core.trace.mode import CantTell, Operation
 
@@ -84,6 +85,19 @@ class Axis:
         line = start + (self.places[middle] - middle * step) * stride, size, step * stride
         return Axis(self.dim, self.spans, line)
 
+    def parted(self, first: int, grid: tuple[int, int], i: int) -> Axis:
+        """Of a grid (h, w) that lies row by row from `first` on: its rows (i 0) or columns (i 1), at dim 2 + i."""
+        if self.dim is None:
+            return self
+        height, width = grid
+        count, step, along = (height, width, 1) if i == 0 else (width, 1, width)
+        others = (width, height)[i]
+        members = [[first + n * step + m * along for m in range(others)] for n in range(count)]
+        spans = tuple(hull(self.spans[p] for p in each) for each in members)
+        places = [{self.places[p] for p in each} for each in members]
+        straight = all(each == {n} for n, each in enumerate(places))
+        return Axis(2 + i, spans, self.line if straight else None)
+
     @property
     def constant(self) -> bool:
         return len(self.spans) == 1
@@ -135,8 +149,21 @@ class Mark:
         y, x = (a.at(None) if a.dim is not None and a.constant and shape[a.dim] > 1 else a for a in self.axes)
         return self.change(y, x)
 
+    def viewed(self, layout: Layout) -> Mark | None:
+        """The mark of the map of an output that lies so; None where its dimensions walk otherwise."""
+        if isinstance(layout, ChannelsLast):
+            return self.moved({0: 0, 1: 2, 2: 3, 3: 1})
+        if not isinstance(layout, Tokens):
+            return self
+        within, channels = layout.order.index("t"), layout.order.index("c")
+        if any(axis.dim not in (None, within, channels) for axis in self.axes):
+            return None
+        mark = self.collapse([channels])
+        y, x = (axis.parted(layout.prefix, layout.grid, i) for i, axis in enumerate(mark.axes))
+        return mark.change(y, x)
+
     def field(self, shape: Sequence[int], image: tuple[int, int]) -> ReceptiveField | None:
-        """The receptive field of an output (1, C, H, W) or (1, C), or None if its dimensions walk otherwise.
+        """The receptive field of a map (1, C, H, W) or (1, C), or None if its dimensions walk otherwise.
 
         What is flattened into the channels counts as seen by each of them.
         """

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from netloupe.core.errors import NetworkError
 from netloupe.core.inputs import InputSpec
+from netloupe.core.layout import MAPS, Layout
 from netloupe.core.receptive_field import Line, ReceptiveField, Span
 from netloupe.core.taps import Reader, evaluating, placement, tapped
 
@@ -23,7 +25,15 @@ ALL: Query = (0, False, 0)
 def measure(
     module: nn.Module, inputs: InputSpec, forward: Callable[[Tensor], Any], layers: Mapping[str, tuple[int, ...]]
 ) -> dict[str, ReceptiveField]:
-    """The receptive fields of layers of the given shapes (C, H, W) or (C,), each marked as not exact.
+    """The receptive fields of layers of the given shapes (C, H, W) or (C,), each marked as not exact."""
+    found = Measuring(module, inputs, forward, layers, dict.fromkeys(layers, MAPS))
+    return {name: found.field(name) for name in layers}
+
+
+class Measuring:
+    """The receptive fields of layers, each measured when it is asked for and marked as not exact.
+
+    layers: {name: shape of the map}. layouts: {name: how the output lies}.
 
     NaN goes through convolution, pooling, normalization and ReLU, so the rows before r reach a neuron if it turns
     NaN with them. Bisection over r gives the edges of the middle neuron's box; one pass serves all layers. The
@@ -32,25 +42,50 @@ def measure(
     where there is no gradient either, or the network gives NaN for a blank image, the whole image does.
     A box that the border cuts is smaller than it would be in a larger image.
 
-    forward: takes normalized images (N, C, H, W).
+    forward: takes normalized images (N, C, H, W). A network that fails on NaN is not measured: its neurons may see all.
     """
-    device, dtype = placement(module)
-    blank = inputs.normalize(torch.full((1, inputs.channels, *inputs.size), 0.5, device=device)).to(dtype)
-    found = {}
-    # fast convolutions on a GPU (Winograd, FFT) spread NaN over more neurons than see it
-    with evaluating(module), torch.no_grad(), torch.backends.cudnn.flags(enabled=False):
-        probe = _Probe(module, forward, blank, layers)
-        for name, shape in layers.items():
-            counts = (shape[1], shape[2]) if len(shape) == 3 else (1, 1)
-            lines: tuple[Line, Line] | None = None
-            if probe.reaches(ALL, name, _middle(counts)):
-                lines = _by_nan(probe, name, counts, inputs.size)
-            elif not probe.broken(name):
-                lines = _by_gradient(module, inputs, forward, name, counts)
-            (top, height, down), (left, width, right) = lines or ((0, inputs.size[0], 0), (0, inputs.size[1], 0))
-            whole = (height, down, width, right) == (inputs.size[0], 0, inputs.size[1], 0)
-            found[name] = ReceptiveField((height, width), (down, right), (top, left), False, whole)
-    return found
+
+    def __init__(
+        self,
+        module: nn.Module,
+        inputs: InputSpec,
+        forward: Callable[[Tensor], Any],
+        layers: Mapping[str, tuple[int, ...]],
+        layouts: Mapping[str, Layout],
+    ) -> None:
+        self._module, self._inputs, self._forward = module, inputs, forward
+        self._layers, self._layouts = layers, layouts
+        self._probe: _Probe | None = None
+        self._found: dict[str, ReceptiveField] = {}
+
+    @torch.inference_mode(False)
+    def field(self, name: str) -> ReceptiveField:
+        """What the neurons of a layer see."""
+        if name not in self._found:
+            shape, image = self._layers[name], self._inputs.size
+            lines: tuple[Line, Line] | None
+            try:
+                lines = self._lines(name, (shape[1], shape[2]) if len(shape) == 3 else (1, 1))
+            except (NetworkError, RuntimeError):
+                lines = None
+            (top, height, down), (left, width, right) = lines or ((0, image[0], 0), (0, image[1], 0))
+            whole = (height, down, width, right) == (image[0], 0, image[1], 0)
+            self._found[name] = ReceptiveField((height, width), (down, right), (top, left), False, whole)
+        return self._found[name]
+
+    def _lines(self, name: str, counts: tuple[int, int]) -> tuple[Line, Line] | None:
+        # fast convolutions on a GPU (Winograd, FFT) spread NaN over more neurons than see it
+        with evaluating(self._module), torch.no_grad(), torch.backends.cudnn.flags(enabled=False):
+            if self._probe is None:
+                device, dtype = placement(self._module)
+                gray = torch.full((1, self._inputs.channels, *self._inputs.size), 0.5, device=device)
+                blank = self._inputs.normalize(gray).to(dtype)
+                self._probe = _Probe(self._module, self._forward, blank, self._layouts)
+            if self._probe.reaches(ALL, name, _middle(counts)):
+                return _by_nan(self._probe, name, counts, self._inputs.size)
+            if self._probe.broken(name):
+                return None
+            return _by_gradient(self._module, self._inputs, self._forward, name, self._layouts[name], counts)
 
 
 def _middle(counts: tuple[int, int]) -> tuple[int, int]:
@@ -61,7 +96,7 @@ class _Probe:
     """Passes with NaN in part of the image, each made once."""
 
     def __init__(
-        self, module: nn.Module, forward: Callable[[Tensor], Any], blank: Tensor, layers: Mapping[str, tuple[int, ...]]
+        self, module: nn.Module, forward: Callable[[Tensor], Any], blank: Tensor, layers: Mapping[str, Layout]
     ) -> None:
         self._module, self._forward, self._blank, self._layers = module, forward, blank, layers
         self._clean = self._turned(blank)
@@ -86,14 +121,15 @@ class _Probe:
         """{layer: (H, W) bool, where any channel is NaN; (1, 1) for a layer without positions}."""
         turned: dict[str, Tensor] = {}
 
-        def reader(layer: str) -> Reader:
+        def reader(layer: str, layout: Layout) -> Reader:
             def read(output: Tensor) -> None:
-                nan = output.isnan().any(1)[0]
+                nan = layout.to_map(output).isnan().any(1)[0]
                 turned[layer] = nan.view(1, 1) if nan.ndim == 0 else nan
 
             return read
 
-        with tapped(self._module, {layer: reader(layer) for layer in self._layers}, stop=True):
+        readers = {layer: reader(layer, layout) for layer, layout in self._layers.items()}
+        with tapped(self._module, readers, stop=True):
             self._forward(image)
         return turned
 
@@ -123,7 +159,12 @@ def _by_nan(probe: _Probe, layer: str, counts: tuple[int, int], image: tuple[int
 
 
 def _by_gradient(
-    module: nn.Module, inputs: InputSpec, forward: Callable[[Tensor], Any], layer: str, counts: tuple[int, int]
+    module: nn.Module,
+    inputs: InputSpec,
+    forward: Callable[[Tensor], Any],
+    layer: str,
+    layout: Layout,
+    counts: tuple[int, int],
 ) -> tuple[Line, Line] | None:
     """From where the middle neuron has a gradient at any of four random images; None if nowhere."""
     device, dtype = placement(module)
@@ -141,7 +182,7 @@ def _by_gradient(
         with torch.enable_grad():
             with tapped(module, {layer: read}, stop=True):
                 forward(image)
-            neuron = outputs.pop().view(1, -1, *counts)[0, :, *_middle(counts)].float()
+            neuron = layout.to_map(outputs.pop()).reshape(1, -1, *counts)[0, :, *_middle(counts)].float()
             if not neuron.requires_grad:
                 continue
             weights = torch.rand(len(neuron), generator=generator).to(neuron)

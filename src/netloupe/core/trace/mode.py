@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -80,13 +80,14 @@ def repeated(function: torch._ops.OpOverload, arguments: dict[str, Any]) -> Any:
 
 
 @contextmanager
-def following(follow: Follow) -> Iterator[None]:
-    """Hand every operation inside to `follow` before it runs, and its result to what that returns, if anything.
+def following(*followers: Follow) -> Iterator[None]:
+    """Hand every operation inside to each follower before it runs, and its result to what they return, if anything.
 
+    What they compute is not followed.
     After an exception of either the pass goes on unfollowed, so that no `except` of the network takes it for its own;
     it comes out at the end.
     """
-    mode = _Mode(follow)
+    mode = _Mode(followers)
     try:
         with mode:
             yield
@@ -98,9 +99,9 @@ def following(follow: Follow) -> Iterator[None]:
 
 
 class _Mode(TorchDispatchMode):
-    def __init__(self, follow: Follow) -> None:
+    def __init__(self, followers: Sequence[Follow]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.follow = follow
+        self.followers = followers
         self.fault: Exception | None = None
 
     @classmethod
@@ -111,10 +112,12 @@ class _Mode(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: torch._ops.OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        finish = self._try(lambda: self.follow(Operation(func, args, kwargs or {})))
+        operation = Operation(func, args, kwargs or {})
+        ends = [self._try(partial(follow, operation)) for follow in self.followers]
         result = func(*args, **(kwargs or {}))
-        if finish is not None:
-            self._try(lambda: finish(result))
+        for finish in ends:
+            if finish is not None:
+                self._try(partial(finish, result))
         return result
 
     def _try(self, call: Callable[[], Any]) -> Any:

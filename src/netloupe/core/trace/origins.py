@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from netloupe.core.trace.mode import Memory, Operation, following, tensors
+from netloupe.core.trace.mode import Follow, Memory, Operation, tensors
 
 UNNAMED = ""
 """What weights made outside of every module."""
@@ -32,22 +31,27 @@ class Origin:
 
 
 class Origins:
-    """Follows one pass below Python, as `Tracker` does; an operation that is not known hands on what it reads."""
+    """Follows one pass below Python, as `Tracker` does; an operation that is not known hands on what it reads.
 
-    def __init__(self) -> None:
+    token: of a tensor that is one token of a sequence, its number; `read` then names it as `name@token0`.
+    """
+
+    def __init__(self, token: Callable[[Tensor], int | None] = lambda _: None) -> None:
+        self._token = token
+        self._tokens: set[str] = set()  # calls that give one token themselves
         self._known: Memory[Origin] = Memory()
 
-    @contextmanager
-    def watching(self, images: Tensor) -> Iterator[None]:
-        """Follow what is computed from `images` inside."""
+    def start(self, images: Tensor) -> Follow:
+        """Begin with `images`: what follows the operations of a pass (see `following`)."""
         self._known.put(images, Origin())
-        with following(self._follow):
-            yield
+        return self._follow
 
     def name(self, name: str, output: Tensor) -> None:
         """A module gives this tensor."""
         if output not in self._known:
             return
+        if self._token(output) is not None:
+            self._tokens.add(name)
         before = self.of(output)
         made = frozenset({name}) if before.near == {UNNAMED} else before.by
         self._known.put(output, Origin(frozenset({name}), before.read, made))
@@ -56,6 +60,12 @@ class Origins:
         """The origin of a tensor, as far as it is known."""
         known = self._known.get(tensor)
         return known if known is not None else _union(self._known.views(tensor))
+
+    def read(self, tensor: Tensor) -> frozenset[str]:
+        """What is read with a tensor: the last modules' calls, or a token that one gave."""
+        near, token = self.of(tensor).near, self._token(tensor)
+        whole = {UNNAMED, *self._tokens}
+        return near if token is None else frozenset(one if one in whole else f"{one}@token{token}" for one in near)
 
     def _follow(self, operation: Operation) -> Callable[[Any], None] | None:
         seen = [one for one in operation.tensors if one in self._known]
@@ -66,7 +76,8 @@ class Origins:
         moves = torch.Tag.pointwise in tags or name in _MOVING or "norm" in name
         fixed = [one for one in operation.tensors if one not in self._known]
         if not moves and any(one.ndim > 1 and one.is_floating_point() for one in fixed):
-            origin = Origin(frozenset({UNNAMED}), origin.near, frozenset({UNNAMED}))
+            read = frozenset().union(*(self.read(one) for one in seen))
+            origin = Origin(frozenset({UNNAMED}), read, frozenset({UNNAMED}))
 
         def finish(result: Any) -> None:
             for target in operation.written:  # other views of its memory may hold some of it from now on

@@ -219,8 +219,9 @@ def test_without_classes_the_features_are_what_the_network_gives() -> None:
     body = chain(stem=conv(4, of=3, padding=1), mean=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten()).module
     assert Network(body, InputSpec(12), head="none").layers.features().name == "flat"
     assert Network(body, InputSpec(12)).layers.features().name == "stem", "a map of classes that is averaged"
-    maps = chain(stem=conv(4, of=3, padding=1), act=nn.ReLU())
-    assert maps.layers.features().name == "act"
+    maps = chain(stem=conv(4, of=3, padding=1), act=nn.ReLU()).module
+    assert Network(maps, InputSpec(12), head="none").layers.features().name == "act"
+    assert Network(maps, InputSpec(12)).layers.features().name == "stem", "a map of classes"
 
 
 def test_a_transformer_never_hands_over_its_patches() -> None:

@@ -314,6 +314,7 @@ VERBS: Mapping[str, tuple[str, ...]] = {
     "accentuate a.png": ("--class", "koala", "--keep", "conv2", "--steps", "2"),
     "study correspondence": ("--draws", "1", "-l", "pool1", "-l", "mean"),
     "audit": ("--data", "{place}/kinds", "--size", "16", "--predicted", "--tested", "1", "--per-class", "9"),
+    "study probe": ("--dense", "--data", "{place}/kinds", "--boxes", "{place}/boxes.json", "-l", "conv3"),
     "study trust": ("--data", "{place}/images", "-m", "gradient", "--stages", "2", "--steps", "2"),
     "map": ("--data", "{place}/images", "--pixels", "--method", "pca", "--place", "{place}/a.png", "--first", "2"),
     "explain": ("{place}/a.png", "-m", "gradient,grad_cam", "--steps", "4"),
@@ -329,12 +330,15 @@ VERBS: Mapping[str, tuple[str, ...]] = {
 
 
 def two_kinds(folder: Path) -> None:
-    """A folder of small images of two classes."""
+    """A folder of small images of two classes, and beside it boxes of theirs."""
+    boxes = {}
     rng = np.random.default_rng(0)
     for i in range(90):
         path = folder / "ab"[i % 2] / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
+        boxes[f"{'ab'[i % 2]}/{i}.png"] = [i % 3, 1, 5, 6]
         Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
+    (folder.parent / "boxes.json").write_text(json.dumps(boxes))
 
 
 @pytest.mark.parametrize("verb", VERBS)

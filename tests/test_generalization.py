@@ -19,9 +19,9 @@ from netloupe.core.network import Network
 from netloupe.data.sources import ImageSource
 from netloupe.studies.generalization.folds import class_accuracy, draw_folds
 from netloupe.studies.generalization.measure import generalization, grid_of, read_features
-from netloupe.studies.generalization.probes import Kind, Scale, fit_path, probe, scores_of
 from netloupe.studies.generalization.record import ahead, over_folds
 from netloupe.studies.generalization.task import KINDS
+from netloupe.studies.probes import Kind, Scale, fit_path, probe, scores_of
 from netloupe.zoo.architectures import Lenslet
 
 # --- folds

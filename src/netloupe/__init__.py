@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from netloupe.data.photos import photos
     from netloupe.remake import again
     from netloupe.studies.audit.measure import audit
+    from netloupe.studies.probe.measure import dense_probe
     from netloupe.synthesis.dream import accentuate, dream
     from netloupe.synthesis.facets import facets
     from netloupe.synthesis.fool import fool
@@ -63,6 +64,7 @@ __all__ = [
     "again",
     "attention",
     "audit",
+    "dense_probe",
     "dream",
     "embed",
     "explain",
@@ -104,6 +106,7 @@ _MODULES = {
     "activation_maps": "analysis.activations",
     "attention": "analysis.attention.weights",
     "audit": "studies.audit.measure",
+    "dense_probe": "studies.probe.measure",
     "dream": "synthesis.dream",
     "embed": "analysis.layout.measure",
     "explain": "analysis.explain.measure",

@@ -14,6 +14,7 @@ from netloupe.studies.diagnosis.task import DiagnosisTask
 from netloupe.studies.evolution.task import EvolutionTask
 from netloupe.studies.generalization.task import GeneralizationTask
 from netloupe.studies.invariance.task import InvarianceTask
+from netloupe.studies.probe.task import ProbeTask
 from netloupe.studies.retraining.task import RetrainingTask
 from netloupe.studies.trust.task import TrustTask
 from netloupe.stylenet.tasks import Apply
@@ -43,6 +44,7 @@ TASKS: tuple[type[Task], ...] = (
     EvolutionTask,
     DiagnosisTask,
     GeneralizationTask,
+    ProbeTask,
     TrustTask,
     Apply,
     AuditTask,

@@ -22,9 +22,9 @@ from netloupe.data.labels import check_same, required
 from netloupe.data.sources import ImageSource, Skipped, read_batches
 from netloupe.studies.generalization import figure
 from netloupe.studies.generalization.folds import Fold, Folds, class_accuracy, draw_folds
-from netloupe.studies.generalization.probes import Kind, probe
 from netloupe.studies.generalization.record import Generalization
 from netloupe.studies.generalization.task import GeneralizationTask
+from netloupe.studies.probes import Kind, probe
 from netloupe.studies.training import fresh, logits, trained, usual_epochs, usual_recipe
 from netloupe.sweep.engine import check_any_read, sweep
 from netloupe.sweep.vectors import Features

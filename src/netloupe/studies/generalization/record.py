@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from netloupe.render.result import Record
-from netloupe.studies.generalization.probes import Kind
+from netloupe.studies.probes import Kind
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,7 @@ def _network(layers: list[dict], images: int, kept: int) -> dict:
         "parameters": sum(layer["parameters"] for layer in layers),
         "tile": TILE,
         "maps": {**MAPS, "sizes": [[MAPS["size"]] * 2] * sum(len(layer["shape"]) == 3 for layer in layers)},
+        "per_photograph": None,
         "projections": {"rule": "deconvnet", "missing": None, "columns": 3, "size": PROJECTION},
         "map": None,
         "synthesis": None,

@@ -64,21 +64,26 @@ def tiny_images(count: int = 53, seed: int = 1) -> Tensor:
 
 
 def source_of(
-    images: np.ndarray, labels: Sequence[int | None] | None = None, broken: Sequence[int] = ()
+    images: np.ndarray,
+    labels: Sequence[int | None] | None = None,
+    broken: Sequence[int] = (),
+    photographs: Sequence[int] | None = None,
 ) -> ImageSource:
-    """A source of uint8 images (N, H, W, 3), some of which can't be read."""
+    """A source of uint8 images (N, H, W, 3), some of which can't be read, or are pieces of one photograph."""
 
     def opener(i: int) -> Image.Image:
         if i in broken:
             raise InputError(f"image-{i}.png: not an image")
         return Image.fromarray(images[i])
 
-    return ImageSource("memory", [f"image-{i}.png" for i in range(len(images))], opener, labels)
+    names = [f"image-{i}.png" for i in range(len(images))]
+    return ImageSource("memory", names, opener, labels, photographs=photographs)
 
 
 def all_accumulators(k: int = 9) -> dict[str, Accumulator]:
     return {
         "patches": Strongest(k),
+        "varied": Strongest(k, per_photograph=2),
         "peaks": Peaks(),
         "classes": ClassMeans(),
         "features": Features("block"),

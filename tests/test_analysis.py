@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from netloupe.analysis.activations import activation_maps
 from netloupe.analysis.filters import filters
 from netloupe.analysis.nearest import nearest
 from netloupe.analysis.neighbors import neighbors
-from netloupe.analysis.patches import top_patches
+from netloupe.analysis.patches import project_patches, top_patches
 from netloupe.analysis.spaces import pixel_space
 from netloupe.core.errors import InputError, UnknownName
 from netloupe.core.inputs import InputSpec
@@ -73,6 +74,35 @@ def test_activation_maps_are_the_layers_outputs_strongest_first() -> None:
     assert len(result.pictures()) == 2
     with pytest.raises(InputError, match="no maps"):
         activation_maps(net, images, ["fc"])
+
+
+def test_pictures_show_two_patches_of_a_photograph_and_the_ranking_stays(tmp_path: Path) -> None:
+    net = tiny_network()
+    source = replace(open_source(write_photos(tmp_path, 20)), photographs=[i // 5 for i in range(20)])
+    strict = top_patches(net, source, ["conv1", "conv2"], k=6, per_photo=0)
+    top = top_patches(net, source, ["conv1", "conv2"], k=6)
+    every = top_patches(net, source, ["conv1", "conv2"], k=20, per_photo=0)
+    assert strict.varied is None
+    assert strict.shown is strict
+    for layer in ("conv1", "conv2"):
+        for name in ("values", "images", "positions"):
+            ours, theirs = (getattr(found[layer], name).numpy() for found in (top, strict))
+            np.testing.assert_array_equal(ours, theirs)
+        for channel, ranked in enumerate(every[layer].images.tolist()):
+            chosen: list[int] = []
+            for i in ranked:
+                if sum(j // 5 == i // 5 for j in chosen) < 2:
+                    chosen.append(i)
+            assert top.shown[layer].images[channel].tolist() == chosen[:6]
+    assert top.shown["conv2"].images.tolist() != top["conv2"].images.tolist()
+    assert (top.pictures()["patches-conv2"] != strict.pictures()["patches-conv2"]).any()
+    one = top.only("conv2", 3)
+    assert one.shown["conv2"].images.tolist() == [top.shown["conv2"].images[3].tolist()]
+    projected = project_patches(net, one, "guided")
+    assert projected.projected is not None
+    again = project_patches(net, replace(one.shown, provenance=one.provenance), "guided")
+    np.testing.assert_array_equal(projected.projected.raw["conv2"], again.projected.raw["conv2"])
+    assert {"images-conv2", "shown-images-conv2", "projections-conv2"} <= projected.arrays().keys()
 
 
 def test_top_patches_agree_with_a_plain_search(tmp_path: Path) -> None:

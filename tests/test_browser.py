@@ -8,6 +8,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,9 +151,9 @@ def test_a_channel_shows_its_synthesized_image_and_facets(browser: Any, address:
 
 @pytest.fixture(scope="module")
 def unlabeled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of an atlas of photographs without labels, of which the network takes some classes often."""
+    """The address of an atlas of images without labels, four pieces of each photograph; some classes come up often."""
     folder = write_photos(tmp_path_factory.mktemp("unlabeled") / "photos", 24, seed=3)
-    net, source = tiny_network(), open_source(folder)
+    net, source = tiny_network(), replace(open_source(folder), photographs=[i // 4 for i in range(24)])
     logits = net(source_pixels(source))
     with torch.no_grad():
         net.module.fc.bias -= logits.mean(0)  # type: ignore[union-attr,operator]
@@ -188,6 +189,33 @@ def test_without_labels_channels_are_told_what_their_images_are_taken_for(browse
     rows = all_of(browser, "#classes .bars li small")
     assert min(int(row.text.split()[0]) for row in rows) >= 5
     assert all_of(browser, "#patches .label")[0].text.endswith(".png")  # images are called by their names
+    no_complaints(browser)
+
+
+def test_patches_are_of_many_photographs_and_the_strictly_best_one_click_away(browser: Any, unlabeled: str) -> None:
+    browser.get(unlabeled + "#/unit/conv2:3")
+    shown(browser, "unit")
+
+    def images() -> list[int]:
+        return [int(p.get_attribute("data-image")) for p in all_of(browser, "#patches > .patch")]
+
+    varied = until(images)
+    photographs = [i // 4 for i in varied]
+    assert len(varied) == 9
+    assert max(photographs.count(i) for i in photographs) == 2
+    assert "at most 2 from one photograph" in all_of(browser, "#choice")[0].text
+    all_of(browser, "#choice [data-best=strict]")[0].click()
+    until(lambda: browser.current_url.endswith("?best=strict") and images() != varied)
+    units = get_json(unlabeled, "data/strictest/conv2/0.json")["units"]
+    assert images() == [p["image"] for p in units[3]["patches"]]
+    values = [p["value"] for p in units[3]["patches"]]
+    assert values == sorted(values, reverse=True)
+    assert len(values) == 9
+    keys(browser, "\ue014")  # the neighbors show theirs too
+    until(lambda: browser.current_url.endswith("#/unit/conv2:4?best=strict"))
+    until(lambda: images() == [p["image"] for p in units[4]["patches"]])
+    all_of(browser, "#choice [data-best=varied]")[0].click()
+    until(lambda: browser.current_url.endswith("#/unit/conv2:4"))
     no_complaints(browser)
 
 

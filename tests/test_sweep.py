@@ -63,6 +63,31 @@ def test_top_patches_match_a_plain_sort(batch_size: int, count: int) -> None:
     assert len(np.unique(expected["block"])) > 20
 
 
+@pytest.mark.parametrize(("k", "most"), [(9, 2), (4, 1), (20, 3)])
+def test_of_pieces_of_one_photograph_only_the_strongest_count(k: int, most: int) -> None:
+    net, pixels = tiny_network(), noise(90)
+    photographs = [i % 7 for i in range(90)]
+    ranking, varied = Strongest(90), Strongest(k, per_photograph=most)
+    source = source_of(pixels, photographs=photographs)
+    sweep(net, source, {"ranking": ranking, "varied": varied}, batch_size=7)
+    differ = 0
+    for layer, found in varied.result().items():
+        values, ids, positions = ranking.result()[layer]
+        for c in range(len(ids)):
+            chosen: list[int] = []
+            for rank, i in enumerate(ids[c].tolist()):
+                if sum(photographs[int(ids[c, r])] == photographs[i] for r in chosen) < most:
+                    chosen.append(rank)
+            chosen = chosen[:k]
+            filled = len(chosen)
+            assert found.images[c, :filled].tolist() == ids[c, chosen].tolist()
+            np.testing.assert_array_equal(found.positions[c, :filled], positions[c, chosen])
+            np.testing.assert_array_equal(found.values[c, :filled], values[c, chosen])
+            assert (found.images[c, filled:] == -1).all()
+            differ += found.images[c].tolist() != ids[c, :k].tolist()
+    assert differ > 10
+
+
 def test_moments_range_and_class_means_match_plain_numpy() -> None:
     net, pixels = tiny_network(), noise(45)
     labels = [None if i % 5 == 0 else i % 4 for i in range(45)]

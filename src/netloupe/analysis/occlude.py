@@ -300,7 +300,7 @@ def _slide(sliding: Sliding, windows: Windows, unit: Unit, index: int, part: Par
 def _best(net: Network, others: ImageSource, unit: Unit, rule: Rule, watch: Watch) -> TopPatches:
     best = Patches(unit=str(unit), k=OTHERS, project=None if rule == "plain" else rule)
     found: TopPatches = best.run(net, {"data": others}, watch)
-    return found
+    return found.shown
 
 
 def _by_frequency(classes: np.ndarray) -> list[int]:

@@ -50,6 +50,11 @@ class LayerPatches:
     positions: Tensor
     first: int = 0
 
+    def only(self, channel: int) -> LayerPatches:
+        """Those of one channel."""
+        pick = slice(channel - self.first, channel - self.first + 1)
+        return LayerPatches(self.values[pick], self.images[pick], self.positions[pick], channel)
+
 
 @dataclass(frozen=True)
 class Projected:
@@ -70,6 +75,8 @@ class TopPatches(Result, Mapping[str, LayerPatches]):
 
     The pictures show a sheet a layer: a mosaic of k patches per channel, in the colors that the network saw, and
     beside it one of their projections, if there are. open_image, read: an image as shown, and as the network sees it.
+    varied: of images that are pieces of one photograph only some, the strongest; None where that is `found` itself.
+    `shown` is what the pictures show and what is projected: the varied ones where there are.
     """
 
     found: Mapping[str, LayerPatches]
@@ -78,6 +85,12 @@ class TopPatches(Result, Mapping[str, LayerPatches]):
     open_image: Callable[[int], Picture]
     read: ReadPixels
     projected: Projected | None = None
+    varied: Mapping[str, LayerPatches] | None = None
+
+    @property
+    def shown(self) -> TopPatches:
+        """The patches that the pictures show, as `found`."""
+        return self if self.varied is None else replace(self, found=self.varied, varied=None)
 
     def __getitem__(self, layer: str) -> LayerPatches:
         return self.found[layer]
@@ -133,10 +146,9 @@ class TopPatches(Result, Mapping[str, LayerPatches]):
         """The patches of one channel alone, projections left out. Raises UnknownName if the layer has fewer."""
         entry = self.found[layer]
         check_place(layer, "channel", channel, range(entry.first, entry.first + len(entry.values)))
-        pick = slice(channel - entry.first, channel - entry.first + 1)
-        one = LayerPatches(entry.values[pick], entry.images[pick], entry.positions[pick], channel)
         about = retold(self.provenance, layers=None, unit=f"{layer}:{channel}", project=None)
-        return replace(self, found={layer: one}, projected=None, provenance=about)
+        varied = None if self.varied is None else {layer: self.varied[layer].only(channel)}
+        return replace(self, found={layer: entry.only(channel)}, varied=varied, projected=None, provenance=about)
 
     def neurons(self, layer: str) -> list[Neuron]:
         """The neurons behind a layer's patches."""
@@ -149,13 +161,16 @@ class TopPatches(Result, Mapping[str, LayerPatches]):
         ]
 
     def pictures(self) -> dict[str, Picture]:
-        return {f"patches-{layer}": self.sheet(layer) for layer in self.found}
+        return {f"patches-{layer}": self.shown.sheet(layer) for layer in self.found}
 
     def arrays(self) -> dict[str, np.ndarray]:
+        """The strictly best; those shown as `shown-...` where they are others; projections of those shown."""
         raw = {} if self.projected is None else self.projected.raw
+        rankings = [("", self.found), *([] if self.varied is None else [("shown-", self.varied)])]
         return {
-            f"{name}-{layer}": getattr(entry, name).numpy()
-            for layer, entry in self.found.items()
+            f"{which}{name}-{layer}": getattr(entry, name).numpy()
+            for which, ranking in rankings
+            for layer, entry in ranking.items()
             for name in ("values", "images", "positions")
         } | {f"projections-{layer}": array for layer, array in raw.items()}
 
@@ -186,6 +201,7 @@ def top_patches(
     """The k images that excite each channel of each layer most, and where (Zeiler & Fergus 2013, Figure 2).
 
     images: a source, or a tensor (N, C, H, W) in [0, 1], whose ids are 0 to N - 1. layers: all for None.
+    The ranking is strict; only the pictures leave out what `per_photo` says (see `TopPatches.shown`).
     Ties go to the smaller id; the result does not depend on `batch_size`. Raises UnknownName for a layer that is
     not there, InputError for k below 1 or no readable image.
     """
@@ -209,11 +225,17 @@ def run(task: Patches, net: Network, inputs: Mapping[str, Any], watch: Watch) ->
 
 
 def _ranked(task: Patches, net: Network, images: ImageSource | Tensor, names: list[str], watch: Watch) -> TopPatches:
-    accumulator = Strongest(task.k)
-    report = sweep(net, images, {"patches": accumulator}, layers=names, batch_size=task.batch_size, watch=watch)
+    accumulators = {"patches": Strongest(task.k)}
+    if task.per_photo and isinstance(images, ImageSource) and images.photographs is not None:
+        accumulators["varied"] = Strongest(task.k, per_photograph=task.per_photo)
+    report = sweep(net, images, accumulators, layers=names, batch_size=task.batch_size, watch=watch)
     check_any_read(report, images)
-    best = accumulator.result()
-    found = {n: LayerPatches(*best[n]) for n in names}
+    rankings = {which: accumulator.result() for which, accumulator in accumulators.items()}
+    found, varied = (
+        {n: LayerPatches(*rankings[which][n]) for n in names} if which in rankings else None
+        for which in ("patches", "varied")
+    )
+    assert found is not None
     read: ReadPixels
     if isinstance(images, Tensor):
         pixels = images.detach().cpu()
@@ -232,7 +254,7 @@ def _ranked(task: Patches, net: Network, images: ImageSource | Tensor, names: li
 
         read = pixel_reader(source, size, net.inputs.channels)
 
-    return TopPatches(found, {n: net.layers[n] for n in names}, size, open_image, read)
+    return TopPatches(found, {n: net.layers[n] for n in names}, size, open_image, read, varied=varied)
 
 
 def project_patches(
@@ -243,18 +265,19 @@ def project_patches(
     batch_size: int = 32,
     watch: Watch = SILENT,
 ) -> TopPatches:
-    """The same patches with the projection of each (Zeiler & Fergus 2013, Figure 2); see `unproject.project`.
+    """The same patches with the projection of each that is shown (Zeiler & Fergus 2013, Figure 2).
 
-    Of a single channel (`only`) the raw projections are kept too. Raises UnknownName for a rule that is not there,
-    NetworkError if the network has no ReLU, InputError for a batch size below 1.
+    See `unproject.project`. Of a single channel (`only`) the raw projections are kept too. Raises UnknownName for a
+    rule that is not there, NetworkError if the network has no ReLU, InputError for a batch size below 1.
     """
     tiles: dict[tuple[str, int, int], Picture] = {}
+    shown = top.shown
     raw = {layer: [np.zeros(0)] * top[layer].images.shape[1] for layer in top if len(top[layer].images) == 1}
-    part = watch.part("projections", sum(int((top[layer].images >= 0).sum()) for layer in top))
+    part = watch.part("projections", sum(int((shown[layer].images >= 0).sum()) for layer in top))
     for chain in chains(net, list(top), rule):
-        neurons = [neuron for layer in chain for neuron in top.neurons(layer)]
+        neurons = [neuron for layer in chain for neuron in shown.neurons(layer)]
         for sharing, pixels in projections(net, neurons, top.read, rule, batch_size=batch_size):
-            boxes = {n: top.box(n.layer, n.channel, n.rank) for n in sharing}
+            boxes = {n: shown.box(n.layer, n.channel, n.rank) for n in sharing}
             drawn = {box: tile_of(pixels, box, PATCH_SIDE) for box in set(boxes.values())}
             for n, box in boxes.items():
                 tiles[n.layer, n.channel, n.rank] = drawn[box]

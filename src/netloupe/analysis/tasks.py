@@ -137,6 +137,8 @@ class Patches(Task):
     """Find the patches that excite each channel most.
 
     By default the channels of every layer. With --project each channel's patches stand beside their projections.
+    Of images that are pieces of one photograph, as the embedded ones are, the pictures show the two best. The arrays
+    hold the strictly best too.
     """
 
     verb: ClassVar = "patches"
@@ -147,6 +149,7 @@ class Patches(Task):
     layers: tuple[str, ...] | None = some_layers("every layer")
     unit: str | None = setting(None, "One channel alone.", flags=("--unit", "-u"), metavar="LAYER:CHANNEL")
     k: int = setting(9, "Patches of each channel.", low=1, flags=("-k", "--top"))
+    per_photo: int = setting(2, "In pictures at most so many of a channel from one photograph; 0 for any.", low=0)
     project: str | None = setting(
         None,
         "Lay the projection of each patch's neuron beside it; with --unit also as an array.",

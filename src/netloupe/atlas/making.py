@@ -9,6 +9,7 @@ from typing import Any
 
 from netloupe.analysis.unproject import no_rectifier, rectifies
 from netloupe.atlas.pictures import Photographs, Pictures
+from netloupe.atlas.sheets import PER_PHOTOGRAPH
 from netloupe.atlas.store import Store
 from netloupe.atlas.synthesis import Synthesis
 from netloupe.core.network import Network
@@ -30,9 +31,13 @@ _PIXELS = "pixels.bin"
 
 @dataclass(frozen=True)
 class Found:
-    """What the sweep found, by layer."""
+    """What the sweep found, by layer. varied: the patches with at most PER_PHOTOGRAPH of one photograph.
+
+    None where each image is a photograph of its own.
+    """
 
     patches: dict[str, Top]
+    varied: dict[str, Top] | None
     peaks: dict[str, PeakStatistics]
     classes: dict[str, MeansByClass]
     features: FeatureVectors
@@ -94,13 +99,15 @@ class Making:
         Raises InputError where no image can be read.
         """
         patches, peaks, classes = Strongest(max(self.k, self.synthesis.ranked)), Peaks(), ClassMeans()
+        pieces = self.source.photographs is not None
+        varied = {"varied": Strongest(self.k, per_photograph=PER_PHOTOGRAPH)} if pieces else {}
         features = Features(self.feature_layer)
         pictures = Pictures(self.store, self.source, self._photographs, self.map_layers)
         seen = replace(self.source, opener=self._photographs.open, ids=None)
         report = sweep(
             self.net,
             seen,
-            {"patches": patches, "peaks": peaks, "classes": classes, "features": features},
+            {"patches": patches, "peaks": peaks, "classes": classes, "features": features, **varied},
             layers=list(dict.fromkeys([*self.layers, self.feature_layer])),
             sinks=[pictures],
             batch_size=self.batch_size,
@@ -108,4 +115,5 @@ class Making:
             watch=self.watch.named("sweep"),
         )
         check_any_read(report, self.source)
-        return Found(patches.result(), peaks.result(), classes.result(), features.result(), report.skipped)
+        shown = varied["varied"].result() if pieces else None
+        return Found(patches.result(), shown, peaks.result(), classes.result(), features.result(), report.skipped)

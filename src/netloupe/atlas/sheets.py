@@ -23,6 +23,7 @@ MAP_COLUMNS = 8
 MAP_SIDE = 64  # px at most
 MAP_STEPS = 15  # between black and the brightest color of a map: enough to see where it is high, and few bytes
 QUALITY = 70  # of pictures as WebP
+PER_PHOTOGRAPH = 2  # patches of a channel shown of pieces of one photograph
 
 
 def blocks(channels: int) -> range:

@@ -89,7 +89,13 @@ def photos() -> ImageSource:
     crops = _crops({photo: image.size for photo, image in gray.items()})
     places = [_Place(photo) for photo in _PHOTOS]
     places += [crop for crop in crops if ImageStat.Stat(crop.cut(gray[crop.photo])).stddev[0] >= _BLANK]
-    return ImageSource("photos", [place.name() for place in places], partial(_opened, places), opened="photos")
+    return ImageSource(
+        "photos",
+        [place.name() for place in places],
+        partial(_opened, places),
+        opened="photos",
+        photographs=[_PHOTOS.index(place.photo) for place in places],
+    )
 
 
 def _opened(places: Sequence[_Place], i: int) -> Image.Image:

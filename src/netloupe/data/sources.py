@@ -45,7 +45,8 @@ class ImageSource:
     where it has `open(id, inputs)`, that opens the image for a network. `opened`: what
     `open_source` was given; None for a source made otherwise. `ids`: of a subset, the ids of its images in the whole,
     for which `opener` stays. `channels`: of what the images are, 3 or, if they are gray, 1; a network of either can be
-    shown both. `inputs`: what the network takes that looks at them, where it was said by `read_for`.
+    shown both. `inputs`: what the network takes that looks at them, where it was said by `read_for`. `photographs`: of
+    which photograph each image is a piece, as a number from 0 on; None where each is one of its own.
     """
 
     spec: str
@@ -57,6 +58,7 @@ class ImageSource:
     ids: Sequence[int] | None = field(default=None, repr=False)
     channels: int = 3
     inputs: InputSpec | None = field(default=None, repr=False)
+    photographs: Sequence[int] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -138,11 +140,23 @@ class ImageSource:
             names=[self.names[i] for i in chosen],
             labels=None if self.labels is None else [self.labels[i] for i in chosen],
             ids=chosen if self.ids is None else [self.ids[i] for i in chosen],
+            photographs=None if self.photographs is None else [self.photographs[i] for i in chosen],
         )
+
+
+def data_of(given: Any) -> ImageSource | Tensor:
+    """What was given as a data set. Raises InputError for anything but a source or a tensor."""
+    if not isinstance(given, ImageSource | Tensor):
+        raise InputError(
+            f"data {str(given)[:60]!r} (accepted: a source, as netloupe.open_source gives, or where one pass is "
+            "enough a tensor (N, C, H, W))"
+        )
+    return given
 
 
 def first_of(images: ImageSource | Tensor, count: int | None) -> ImageSource | Tensor:
     """The first `count` of a source or of (N, C, H, W), all of them for None."""
+    images = data_of(images)
     return images[:count] if isinstance(images, Tensor) else images.first(count)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from netloupe.core.network import Network
 from netloupe.data.images import to_float
-from netloupe.data.sources import ImageSource, Skipped, read_batches
+from netloupe.data.sources import ImageSource, Skipped, data_of, read_batches
 
 _BLOCK = {"cpu": 32, "cuda": 128}  # images, by type of device
 _PIXELS = 2**20  # on a CPU a block has at most so many, that is 16 images of 256 x 256 px
@@ -43,6 +43,7 @@ class DataSet:
     """
 
     def __init__(self, net: Network, images: ImageSource | Tensor) -> None:
+        images = data_of(images)
         if isinstance(images, Tensor):
             net.inputs.check(images)
         self._net = net
@@ -63,6 +64,12 @@ class DataSet:
         if given is None or all(label is None for label in given):
             return None
         return np.array([-1 if label is None else label for label in given], dtype=np.int64)
+
+    @cached_property
+    def photographs(self) -> np.ndarray:
+        """(N,) int64, equal for images that are pieces of one photograph."""
+        given = None if isinstance(self._images, Tensor) else self._images.photographs
+        return np.arange(len(self)) if given is None else np.asarray(given, dtype=np.int64)
 
     def name(self, image_id: int) -> str:
         return f"image {image_id}" if isinstance(self._images, Tensor) else self._images.names[image_id]

@@ -178,7 +178,8 @@ class _Pass:
         earlier = self._maps.get(self._same_as.get(layer, layer))
         if earlier is not None and earlier.output is output:
             return earlier
-        maps = Maps(output, self._block.ids, self._block_labels, self._block.rows)
+        ids = self._block.ids
+        maps = Maps(output, ids, self._block_labels, self._block.rows, self._data.photographs[ids])
         if layer in self._same_as.values():
             self._maps[layer] = maps
         return maps

@@ -14,16 +14,25 @@ from torch import Tensor
 class Maps:
     """One layer's output for one batch of n images, valid only until the `update` that got it returns.
 
-    ids: (n,) int64. labels: (n,) int64, -1 for none. output: (b, C, H, W) or (b, C), b >= n.
+    ids: (n,) int64. labels: (n,) int64, -1 for none. photographs: (n,) int64, equal for pieces of one photograph, by
+    default each one of its own. output: (b, C, H, W) or (b, C), b >= n.
     rows: (n,) the rows of `output` that hold the images; the others are filling. None: all of them.
 
     Summaries are computed when first asked for, and once, whoever asks.
     """
 
-    def __init__(self, output: Tensor, ids: np.ndarray, labels: np.ndarray, rows: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        output: Tensor,
+        ids: np.ndarray,
+        labels: np.ndarray,
+        rows: np.ndarray | None = None,
+        photographs: np.ndarray | None = None,
+    ) -> None:
         self.output = output
         self.ids = ids
         self.labels = labels
+        self.photographs = ids if photographs is None else photographs
         self._rows = rows
 
     def _over_positions(self, summary: Callable[[Tensor], Tensor]) -> np.ndarray:

@@ -26,11 +26,12 @@ class Top(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """m responses in any order: columns (m,), values (m,), images (m,), positions (m, 2)."""
+    """m responses in any order: columns (m,), values (m,), images (m,), photographs (m,), positions (m, 2)."""
 
     columns: np.ndarray
     values: np.ndarray
     images: np.ndarray
+    photographs: np.ndarray
     positions: np.ndarray
 
     def pick(self, which: np.ndarray) -> _Found:
@@ -45,6 +46,7 @@ _NOTHING = _Found(
     np.zeros(0, dtype=np.int64),
     np.zeros(0, dtype=np.float32),
     np.zeros(0, dtype=np.int64),
+    np.zeros(0, dtype=np.int64),
     np.zeros((0, 2), dtype=np.int32),
 )
 
@@ -53,18 +55,23 @@ _NOTHING = _Found(
 class Strongest(Accumulator):
     """For each channel the `k` images with the highest peak, at most one patch per image.
 
-    Ties go to the smaller image id, exactly, in whatever order images come and parts are merged.
+    Ties go to the smaller image id, exactly, in whatever order images come and parts are merged. per_photograph: of the
+    pieces of one photograph only so many, the strongest; as exact, for a piece that stronger ones of its photograph
+    left out can't come in again.
 
     A response is looked at only if it beats the channel's k-th best so far, and those that do wait in a list until
     there are a third as many as are kept; then one sort settles all channels. That happens each time the number of
     images has grown by about a third, so almost all work falls on the first images.
     """
 
-    def __init__(self, k: int = 9, of: Sequence[str] | None = None) -> None:
+    def __init__(self, k: int = 9, of: Sequence[str] | None = None, per_photograph: int | None = None) -> None:
         """of: the layers, or `LOGITS`, that it reads; by default all that the sweep is over."""
         if k < 1:
             raise InputError(f"k is {k} (accepted: 1 or more)")
+        if per_photograph is not None and per_photograph < 1:
+            raise InputError(f"{per_photograph} per photograph (accepted: 1 or more, or None)")
         self.k = k
+        self.per_photograph = per_photograph
         self.of = None if of is None else tuple(of)
         self._columns = Columns()
         self._best = _NOTHING  # settled: by column, then best first
@@ -78,7 +85,7 @@ class Strongest(Accumulator):
         self._in_order = True  # so did all that are in _waiting
 
     def settings(self) -> dict[str, Any]:
-        return {"k": self.k, "of": None if self.of is None else list(self.of)}
+        return {"k": self.k, "of": None if self.of is None else list(self.of), "per_photograph": self.per_photograph}
 
     def reads(self, layers: Sequence[str], labeled: bool) -> Sequence[str]:
         return layers if self.of is None else self.of
@@ -90,7 +97,9 @@ class Strongest(Accumulator):
             self._note_order(maps.ids)
         peak = maps.peak
         span = self._columns.span(layer, peak.shape[1])
-        if span.stop > len(self._floor):
+        if span.stop > len(self._floor) and self.per_photograph is not None:
+            beats = np.ones(peak.shape, dtype=bool)
+        elif span.stop > len(self._floor):
             beats = peak >= np.partition(peak, -min(self.k, len(peak)), axis=0)[-min(self.k, len(peak))]
         else:
             beats = peak > self._floor[span]
@@ -100,7 +109,7 @@ class Strongest(Accumulator):
         if len(rows) == 0:
             return
         values, positions = peak[rows, channels], maps.positions(rows, channels)
-        self._waiting.append(_Found(channels + span.start, values, maps.ids[rows], positions))
+        self._waiting.append(_Found(channels + span.start, values, maps.ids[rows], maps.photographs[rows], positions))
         self._count += len(rows)
 
     def end_batch(self) -> None:
@@ -154,6 +163,8 @@ class Strongest(Accumulator):
             found = found.pick(np.argsort(found.images, kind="stable"))
         self._in_order = True
         found = found.pick(np.argsort(_sort_key(found.columns, found.values), kind="stable"))
+        if self.per_photograph is not None:
+            found = found.pick(_rank_in_photograph(found) < self.per_photograph)
         found = found.pick(_rank(found.columns) < self.k)
         last = np.flatnonzero(_rank(found.columns) == self.k - 1)
         self._best = found
@@ -167,6 +178,15 @@ def _rank(columns: np.ndarray) -> np.ndarray:
     """The place of each entry among those of its column; columns ascend."""
     starts = np.flatnonzero(np.diff(columns, prepend=-1))
     return np.arange(len(columns)) - np.repeat(starts, np.diff(starts, append=len(columns)))
+
+
+def _rank_in_photograph(found: _Found) -> np.ndarray:
+    """The place of each response among those of its column and photograph; they are sorted."""
+    keys = found.columns * (found.photographs.max(initial=0) + 1) + found.photographs
+    order = np.argsort(keys, kind="stable")
+    ranks = np.empty_like(order)
+    ranks[order] = _rank(keys[order])
+    return ranks
 
 
 def _sort_key(columns: np.ndarray, values: np.ndarray) -> np.ndarray:

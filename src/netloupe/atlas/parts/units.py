@@ -12,6 +12,7 @@ import numpy as np
 from netloupe.atlas.parts.part import About, Part, Resource, Step
 from netloupe.atlas.sheets import (
     DARK,
+    PER_PHOTOGRAPH,
     QUALITY,
     TILE_COLUMNS,
     TILE_SIDE,
@@ -36,6 +37,10 @@ LEAST = 5  # images of a class that a channel is said to prefer; fewer say nothi
 _PER_ROW = 3  # patches in a row of a tile
 _PATCH = (TILE_SIDE - _PER_ROW + 1) // _PER_ROW  # 39 px, one px apart
 _HELD = 1024  # photographs held decoded while tiles are made
+_PATCH_COLUMNS = (
+    "layer int32, channel int32, rank int32, image int64, value float32, y int32, x int32, top int32, left int32, "
+    "bottom int32, right int32"
+)
 
 
 class Units(Part):
@@ -43,8 +48,8 @@ class Units(Part):
         "units": "layer int32, channel int32, strength float32, mean float32, sparsity float32, selectivity float32, "
         "dead bool, low float32, high float32, counts int32[], classes int32[], class_means float32[], "
         "class_counts int32[]",
-        "patches": "layer int32, channel int32, rank int32, image int64, value float32, y int32, x int32, top int32, "
-        "left int32, bottom int32, right int32",  # one of a channel's best images
+        "patches": _PATCH_COLUMNS,  # one of a channel's best images, as shown
+        "strictest": _PATCH_COLUMNS,  # the strictly best, where not all of them are shown
         "tiles": "layer int32, sheet int32, like int32, picture binary",  # like: the layer that has it
         "strips": "layer int32, picture binary",  # of typical channels
     }
@@ -56,20 +61,24 @@ class Units(Part):
 
     def _layer(self, making: Making, i: int, name: str, photographs: Photographs) -> Rows:
         net, statistics = making.net, making.found.peaks[name]
-        values, images, positions = (t.numpy()[:, : making.k] for t in making.found.patches[name])
         field = net.layers[name].receptive_field
-        found = values, images, positions
-        best = patch_rows(i, field, found, statistics.minimum, net.inputs.size)
+        strict, varied = making.found.patches[name], making.found.varied
+        rankings = [strict] if varied is None else [varied[name], strict]
+        shown, *rest = (
+            patch_rows(i, field, [t.numpy()[:, : making.k] for t in found], statistics.minimum, net.inputs.size)
+            for found in rankings
+        )
         means, counts = (a.numpy() for a in making.found.classes[name])
         units = unit_rows(i, statistics, means, counts)
-        tiles = Tiles(best, photographs, net.inputs.size)
+        tiles = Tiles(shown, photographs, net.inputs.size)
         strength, dead = (np.array([row[column] for row in units]) for column in ("strength", "dead"))
         strip = tiles.sheet(chosen := typical(strength, dead), columns=max(1, len(chosen)))
         return {
             "units": units,
-            "patches": best,
+            "patches": shown,
             "tiles": [self._tiles_row(i, n, tiles.sheet(some)) for n, some in enumerate(_sheets(strength, dead))],
             "strips": [{"layer": i, "picture": strip}],
+            **({"strictest": rest[0]} if rest else {}),
         }
 
     def _tiles_row(self, layer: int, number: int, picture: bytes) -> dict[str, Any]:
@@ -96,7 +105,8 @@ class Units(Part):
                 }
             )
         tile = {"columns": TILE_COLUMNS, "size": TILE_SIDE, "count": TILES}
-        return About({"units_per_block": UNITS_PER_BLOCK, "tile": tile}, layers)
+        per = None if making.found.varied is None else PER_PHOTOGRAPH
+        return About({"units_per_block": UNITS_PER_BLOCK, "tile": tile, "per_photograph": per}, layers)
 
     def _repeats(self, making: Making) -> list[str | None]:
         """For each layer the earlier one that it repeats: it has no weights, and its channels the same images."""
@@ -125,9 +135,33 @@ class Units(Part):
         return [
             Resource("data/layer/LAYER.json", self._columns, lambda: [(i,) for i in range(len(self._layers))]),
             Resource("data/units/LAYER/BLOCK.json", self._units, self._blocks),
+            *self._strictest(),
             Resource("tiles/LAYER/SHEET.webp", self._tiles, lambda: self.keys("tiles", "layer", "sheet")),
             self.stored("strips/LAYER.webp", "strips", "picture"),
         ]
+
+    def _strictest(self) -> list[Resource]:
+        """Where the patches shown are not simply the best, these too."""
+        if self.store.network["per_photograph"] is None:
+            return []
+
+        def read(layer: int, number: int) -> dict[str, Any] | None:
+            patches = self._patches("strictest", block_of(layer, number))
+            return {"units": [{"channel": c, "patches": some} for c, some in patches.items()]} if patches else None
+
+        def listed() -> list[tuple[int, int]]:
+            rows = self.store.arrow("strictest", columns=["layer", "channel"])
+            layers, channels = (rows[name].to_numpy() for name in ("layer", "channel"))
+            return sorted(set(zip(layers.tolist(), (channels // UNITS_PER_BLOCK).tolist(), strict=True)))
+
+        return [Resource("data/strictest/LAYER/BLOCK.json", read, listed)]
+
+    def _patches(self, table: str, where: str) -> dict[int, list[dict[str, Any]]]:
+        """Channel -> its patches, best first, of the channels that have some."""
+        found: dict[int, list[dict[str, Any]]] = {}
+        for patch in sorted(self.store.rows(table, where), key=lambda p: (p["channel"], p["rank"])):
+            found.setdefault(patch["channel"], []).append(_document(patch))
+        return found
 
     @property
     def _layers(self) -> list[dict[str, Any]]:
@@ -161,16 +195,7 @@ class Units(Part):
         rows = sorted(self.store.rows("units", where), key=lambda r: r["channel"])
         if not rows:
             return None
-        patches: dict[int, list[dict[str, Any]]] = {}
-        for p in sorted(self.store.rows("patches", where), key=lambda p: (p["channel"], p["rank"])):
-            patches.setdefault(p["channel"], []).append(
-                {
-                    "image": p["image"],
-                    "value": p["value"],
-                    "position": [p["y"], p["x"]],
-                    "box": [p["top"], p["left"], p["bottom"], p["right"]],
-                }
-            )
+        patches = self._patches("patches", where)
         made = [None] * len(rows)
         if self._layers[layer]["synthesized"] is not None:
             made = json.loads(self.one("synthesized", f"layer = {layer} AND sheet = {number}", "units") or "[]") or made
@@ -189,6 +214,15 @@ class Units(Part):
                 for r, own in zip(rows, made, strict=True)
             ]
         }
+
+
+def _document(patch: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "image": patch["image"],
+        "value": patch["value"],
+        "position": [patch["y"], patch["x"]],
+        "box": [patch["top"], patch["left"], patch["bottom"], patch["right"]],
+    }
 
 
 def _agree(some: Mapping[int, list[int]], others: Mapping[int, list[int]]) -> bool:
@@ -255,7 +289,7 @@ def unit_rows(layer: int, peaks: Any, class_means: np.ndarray, class_counts: np.
 def patch_rows(
     layer: int,
     field: ReceptiveField,
-    found: tuple[np.ndarray, np.ndarray, np.ndarray],
+    found: Sequence[np.ndarray],
     floor: np.ndarray,
     size: tuple[int, int],
 ) -> list[dict[str, Any]]:

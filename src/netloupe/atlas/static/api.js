@@ -96,6 +96,13 @@ export async function getUnit(network, name, channel) {
   return units.find((unit) => unit.channel === channel);
 }
 
+/** The strictly best patches of a channel, where the atlas shows others; none of a channel without. */
+export async function getStrictest(network, name, channel) {
+  const block = Math.floor(channel / network.units_per_block);
+  const { units } = await json(`data/strictest/${slug(name)}/${block}.json`);
+  return units.find((unit) => unit.channel === channel)?.patches ?? [];
+}
+
 const getImageBlock = async (block) => (await json(`data/images/${block}.json`)).images;
 
 /** The rows of images numbered `start` up to but not including `stop`, in order. */

@@ -1,6 +1,6 @@
 // A channel: its nine best patches with the photographs they come from, how often it responds, and to which classes.
 
-import { NotFound, getLayer, getRowsOf, getUnit } from "./api.js";
+import { NotFound, getLayer, getRowsOf, getStrictest, getUnit } from "./api.js";
 import { histogram } from "./chart.js";
 import { facts, h } from "./dom.js";
 import { count, counted, imageHash, layerHash, number, percent, receptiveField, unitHash } from "./format.js";
@@ -18,8 +18,11 @@ export async function unitView({ name: address, query, network }) {
     throw new NotFound(`There is no channel “${text}” in layer “${name}”: its channels are 0 to ${channels - 1}.`);
   }
   const channel = Number(text);
-  const [unit, found] = await Promise.all([getUnit(network, name, channel), getLayer(name)]);
-  if (unit === undefined) throw new NotFound(`The atlas holds nothing about channel ${channel} of layer “${name}”.`);
+  const [held, found] = await Promise.all([getUnit(network, name, channel), getLayer(name)]);
+  if (held === undefined) throw new NotFound(`The atlas holds nothing about channel ${channel} of layer “${name}”.`);
+  const varied = network.per_photograph !== null && held.patches.length > 0;
+  const strict = varied && query.get("best") === "strict";
+  const unit = strict ? { ...held, patches: await getStrictest(network, name, channel) } : held;
   const rows = await getRowsOf(network, unit.patches.map(({ image }) => image));
   const columns = meant(network, layer, found);
   const meaning = standsFor(network, layer, channel);
@@ -39,14 +42,15 @@ export async function unitView({ name: address, query, network }) {
           ...preference(network, layer, columns, channel),
           ["Each position sees", receptiveField(layer.receptive_field)],
         ])),
-      patches(network, layer, unit, rows, columns.dead[channel]),
+      varied && choice(network, layer, query, channel, strict),
+      patches(network, layer, unit, rows, columns.dead[channel], !strict),
       synthesized(network, layer, unit),
       h("div", { class: "pair" },
         h("section", { "aria-labelledby": "histogram-title" },
           h("h2", { id: "histogram-title" }, "Over all images"),
           histogram(unit.histogram, unit.patches.map(({ value }) => value)),
           unit.patches.length > 0 && h("p", { class: "note" }, h("span", { class: "key-mark", "aria-hidden": "true" }, "▲ "),
-            unit.patches.length === 1 ? "the best image" : `the best ${unit.patches.length} images`)),
+            unit.patches.length === 1 ? "the image above" : `the ${unit.patches.length} images above`)),
         unit.classes.length > 0 && classes(network, layer, unit)),
     ],
   };
@@ -56,11 +60,11 @@ export async function unitView({ name: address, query, network }) {
 function around(layer, columns, query, channel) {
   const order = listed(columns, query);
   const known = order !== null && order.includes(channel);
-  const kept = known ? Object.fromEntries(["sort", "filter"].map((key) => [key, query.get(key)])) : {};
+  const kept = Object.fromEntries([...known ? ["sort", "filter"] : [], "best"].map((key) => [key, query.get(key)]));
   const all = known ? order : [...columns.strength.keys()];
   const to = (place) => (all[place] === undefined ? null : { href: unitHash(layer.name, all[place], kept), text: String(all[place]) });
   const place = all.indexOf(channel);
-  return { prev: to(place - 1), up: { href: layerHash(layer.name, kept), text: layer.name }, next: to(place + 1) };
+  return { prev: to(place - 1), up: { href: layerHash(layer.name, { ...kept, best: null }), text: layer.name }, next: to(place + 1) };
 }
 
 /** What is told of the class it prefers, or stands for. */
@@ -74,14 +78,23 @@ function preference(network, layer, columns, channel) {
   return [[network.labeled ? "Prefers" : "Prefers images taken for", [name, ` (${counted(columns.count[channel], "image")})`]]];
 }
 
-function patches(network, layer, unit, rows, dead) {
+/** Which patches are shown, and the way to the others. */
+function choice(network, layer, query, channel, strict) {
+  const kept = Object.fromEntries(["sort", "filter"].map((key) => [key, query.get(key)]));
+  const to = (best, text) => h("a", { href: unitHash(layer.name, channel, { ...kept, best }), "data-best": best ?? "varied" }, text);
+  const most = `${network.per_photograph === 1 ? "one" : count(network.per_photograph)} from one photograph`;
+  return h("p", { id: "choice", class: "note" }, strict ? ["The strictly best, whatever photographs they are pieces of. ", to(null, `Show at most ${most}`)]
+    : [`The best patches, at most ${most}. `, to("strict", "Show the strictly best")], ".");
+}
+
+function patches(network, layer, unit, rows, dead, withProjections) {
   if (unit.patches.length === 0) {
     return h("p", { class: "notice" }, dead ? `This channel is dead: none of ${count(network.images)} images brought it above zero.`
       : "No patches are kept for this channel.");
   }
   // All patches have the same scale, so the largest sets the frame.
   const frame = [0, 1].map((axis) => Math.max(...unit.patches.map(({ box }) => box[axis + 2] - box[axis])));
-  const projected = network.projections.rule !== null;
+  const projected = network.projections.rule !== null && withProjections;
   const pictures = (patch, rank) => [crop(network, patch.image, patch.box, frame),
     projected && projection(network, layer, unit.channel, rank, unit.patches.length, patch.box, frame)];
   return h("section", { "aria-label": "Best patches" },

@@ -185,7 +185,7 @@ MISTAKES = [
     (["layers", "{tiny}", "--std", "0,1,1"], "std"),
     (["layers", "{tiny}", "--channels", "0"], "channels"),
     (["layers", "{tiny}", "--channels", "1"], "shape"),
-    (["layers", "{tiny}", "--classes", "0"], "0 classes"),
+    (["layers", "{tiny}", "--classes", "0"], "classes 0 (accepted: 1 or more)"),
     (["filters", "{tiny}", "--layer", "konv1"], "did you mean 'conv1'?"),
     (["filters", "{tiny}", "--layer", "relu1"], "accepted: conv1, conv2"),
     (["filters", "{tiny}", "--scale", "filtr"], "did you mean 'filter'?"),

@@ -176,7 +176,7 @@ def test_units_that_can_not_be(parts: dict[str, Any]) -> None:
     [
         ({"size": (0, 3)}, r"input size \(0, 3\)"),
         ({"size": (1, 2, 3)}, "input size"),
-        ({"channels": 0}, "0 input channels"),
+        ({"channels": 0}, "input channels 0"),
         ({"mean": (0.1, 0.2)}, "mean has 2 values for 3 channels"),
         ({"std": (1, 1, 1, 1)}, "std has 4 values for 3 channels"),
         ({"std": (1, 0, 1)}, "numbers above 0"),

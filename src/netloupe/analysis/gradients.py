@@ -7,6 +7,7 @@ unit of the pixel range [0, 1]; but Grad-CAM gives positions of a layer, (N, H, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,9 +16,11 @@ import torch
 from torch import Tensor
 
 from netloupe.analysis.baselines import Baseline, baseline_images
+from netloupe.core.backward import HIDDEN, gradients
 from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.head import Maps
 from netloupe.core.network import Network
+from netloupe.core.numbers import SEEDS, whole
 from netloupe.core.objectives import Objective, as_objective
 from netloupe.core.objectives.objective import word
 from netloupe.core.rules import Rule, backward_rule
@@ -62,10 +65,10 @@ def differentiate(
                 "rule 'plain' (inside TorchScript none is seen: give the module before `torch.jit.script`)"
             )
         at = pixels if layer is None else reading.outputs[layer]
-        found = torch.autograd.grad(scores.sum(), at, allow_unused=True)[0] if scores.requires_grad else None
+        (found,) = gradients(net.name, [scores.sum()], [at])
     if found is None:
         what = "the image" if layer is None else f"layer {layer!r}"
-        raise NetworkError(f"{objective!r} does not depend on {what} in {net.name}, so there is no gradient")
+        raise NetworkError(f"{objective!r} does not depend on {what} in {net.name}, so there is no gradient {HIDDEN}")
     if not bool(found.isfinite().all()):
         raise NetworkError(f"the gradient of {objective!r} in {net.name} is not finite")
     return Differentiated(scores.detach(), at.detach(), found)
@@ -121,8 +124,9 @@ def smooth_grad(
     noise: standard deviation of the Gaussian noise as a share of the image's range, max - min. An image's noise
     does not depend on what other images there are.
     """
-    if samples < 1 or noise < 0:
-        raise InputError(f"{samples} samples with noise {noise} (accepted: 1 or more, and 0 or more)")
+    samples, seed = whole("samples", samples, 1), whole("seed", seed, 0, SEEDS)
+    if not 0 <= noise < math.inf:
+        raise InputError(f"noise {noise} (accepted: 0 or more)")
     net.inputs.check(images)
     net.inputs.check_range(images)
 
@@ -155,8 +159,7 @@ def integrated_gradients(
     allow.
     baseline: see `baseline_images`; 0.0 is black.
     """
-    if steps < 1:
-        raise InputError(f"{steps} steps (accepted: 1 or more)")
+    steps = whole("steps", steps, 1)
     net.inputs.check(images)
     net.inputs.check_range(images)
     starts = baseline_images(net, images, baseline)

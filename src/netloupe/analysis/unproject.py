@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from netloupe.analysis.tasks import RULES
+from netloupe.core.backward import HIDDEN, gradients
 from netloupe.core.errors import InputError, NetworkError, unknown
 from netloupe.core.network import Network
 from netloupe.core.rules import Rule, backward_rule
@@ -109,14 +110,12 @@ class Pass:
                     starts[place.layer] = torch.zeros_like(output)
                 starts[place.layer][at] = 1.0 if ones else output.detach()[at]
         outputs = [self.outputs[layer] for layer in starts]
-        found = (
-            torch.autograd.grad(outputs, self._pixels, list(starts.values()), retain_graph=True, allow_unused=True)[0]
-            if all(output.requires_grad for output in outputs)
-            else None
-        )
+        (found,) = gradients(self.net.name, outputs, [self._pixels], list(starts.values()), keep=True)
         layers = ", ".join(map(repr, starts))
         if found is None:
-            raise NetworkError(f"layer {layers} of {self.net.name} does not depend on the image: nothing to project")
+            raise NetworkError(
+                f"layer {layers} of {self.net.name} does not depend on the image: nothing to project {HIDDEN}"
+            )
         if not bool(found.isfinite().all()):
             raise NetworkError(f"a projection of layer {layers} of {self.net.name} is not finite")
         return found

@@ -26,7 +26,15 @@ from netloupe.cli import (
     train,
 )
 from netloupe.cli.command import command
-from netloupe.core.errors import Cancelled, NetloupeError, NetloupeWarning, unknown
+from netloupe.core.errors import (
+    LESS,
+    Cancelled,
+    NetloupeError,
+    NetloupeWarning,
+    failure,
+    lacks_memory,
+    unknown,
+)
 from netloupe.tasks import TASKS
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # what typer raises for a wrong command line
@@ -34,8 +42,11 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # what typer raise
 _NEEDS = "Input should be "
 """How the reason begins for which typer takes no number."""
 
-_ENVIRONMENT = {errno.EACCES, errno.EADDRINUSE, errno.EDQUOT, errno.EIO, errno.ENOSPC, errno.EPERM, errno.EROFS}
-"""Failures of the machine, not of the program: full and read-only disks, taken ports."""
+_ENVIRONMENT = {
+    errno.EACCES, errno.EADDRINUSE, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ELOOP, errno.EMFILE, errno.ENAMETOOLONG,
+    errno.ENFILE, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS,
+}  # fmt: skip
+"""Failures of the machine, not of the program: full and read-only disks, taken ports, names longer than it takes."""
 
 
 class Verbs(TyperGroup):
@@ -111,17 +122,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(_usage(error))
     except (KeyboardInterrupt, typer.Abort, Cancelled):
         return 130
-    except MemoryError:
-        return _fail("out of memory; a smaller --batch-size or --size may help")
     except BrokenPipeError:
         _drop_output()
         return 1
-    except OSError as error:
-        if error.errno not in _ENVIRONMENT:
-            raise
-        if error.filename is None:
-            _drop_output()
-        return _fail(f"{error.filename or 'output'}: {error.strerror}")
+    except (Exception, SystemExit) as error:
+        return _fail(_foreign(error))
     return status if isinstance(status, int) else 0
 
 
@@ -142,6 +147,19 @@ def _saying() -> Iterator[None]:
         warnings.simplefilter("always", NetloupeWarning)
         warnings.showwarning = say  # type: ignore[assignment]
         yield
+
+
+def _foreign(error: Exception | SystemExit) -> str:
+    """What is not our own fault, in one line: the machine's, or that of code of others; the error again otherwise."""
+    if lacks_memory(error):
+        return f"{LESS} (--batch-size, --size, --first, --classes)"
+    if isinstance(error, SystemExit):
+        return f"the network fails: {failure(error)}"
+    if not isinstance(error, OSError) or error.errno not in _ENVIRONMENT:
+        raise error
+    if error.filename is None:
+        _drop_output()
+    return f"{error.filename or 'output'}: {error.strerror}"
 
 
 def _fail(message: str) -> int:

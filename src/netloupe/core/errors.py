@@ -64,6 +64,26 @@ def unknown(kind: str, given: object, accepted: Iterable[str], *, shown: int = 8
     return UnknownName(f"no {kind} {text!r}{hint} (accepted: {listed or 'none'})")
 
 
+LESS = "out of memory; less at once helps: a smaller batch size, size of image, or number of images or classes"
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of the machine or of a GPU, however Python, PyTorch or a library says it."""
+    text = f"{type(error).__name__}: {error}"
+    return isinstance(error, MemoryError) or any(sign in text for sign in _NO_MEMORY)
+
+
+_NO_MEMORY = (
+    "OutOfMemoryError", "out of memory", "can't allocate memory", "annot allocate memory", "not enough memory",
+    "std::bad_alloc", "failed to map segment", "unable to mmap",
+)  # fmt: skip
+
+
+def failure(error: BaseException) -> str:
+    """How code of others failed, in one line; also where it would have ended the program."""
+    return f"it ends the program (sys.exit({error.code!r}))" if isinstance(error, SystemExit) else first_line(error)
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, or its type where it has none."""
     lines = str(error).strip().splitlines()

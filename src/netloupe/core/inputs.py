@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from netloupe.core.errors import InputError, NetloupeWarning
+from netloupe.core.numbers import as_number, as_whole, whole
+
+Each = TypeVar("Each")
 
 _BEYOND = 0.1  # by which pixels may leave [0, 1]; those of a normalized image leave it further
 _EXACT = 1e-3
+
+
+def _several(given: Any, read: Callable[[Any], Each]) -> tuple[Each, ...] | None:
+    """One or several values, read; None where one of them can't be."""
+    try:
+        return tuple(map(read, given if isinstance(given, Iterable) else (given,)))
+    except (ValueError, TypeError):
+        return None
 
 
 @dataclass(frozen=True)
@@ -45,15 +56,16 @@ class InputSpec:
         return f"{type(self).__name__}({', '.join(told)})"
 
     def __post_init__(self) -> None:
-        size = (self.size, self.size) if isinstance(self.size, int) else tuple(int(side) for side in self.size)
-        if len(size) != 2 or min(size) < 1:
+        size = _several(self.size, as_whole)
+        size = size * 2 if size is not None and not isinstance(self.size, Iterable) else size
+        if size is None or len(size) != 2 or min(size) < 1:
             raise InputError(f"input size {self.size!r} (accepted: (height, width) in px, both at least 1)")
-        if self.channels < 1:
-            raise InputError(f"{self.channels} input channels (accepted: 1 or more)")
         object.__setattr__(self, "size", size)
+        object.__setattr__(self, "channels", whole("input channels", self.channels, 1))
         for name in ("mean", "std"):
-            value = getattr(self, name)
-            values = (float(value),) if isinstance(value, int | float) else tuple(float(v) for v in value)
+            values = _several(getattr(self, name), as_number)
+            if values is None or math.inf in map(abs, values):
+                raise InputError(f"{name} {getattr(self, name)!r} (accepted: a number, or one for each channel)")
             if len(values) not in (1, self.channels):
                 raise InputError(f"{name} has {len(values)} values for {self.channels} channels")
             object.__setattr__(self, name, values)
@@ -102,16 +114,16 @@ class InputSpec:
             warnings.warn(f"{found}, not in [0, 1]; clamp(0, 1) keeps them there", NetloupeWarning, stacklevel=3)
 
 
-def _limits(name: str, given: Sequence[float]) -> tuple[float, float]:
-    limits = tuple(float(limit) for limit in given)
-    if len(limits) != 2 or not limits[0] < limits[1] or not all(map(math.isfinite, limits)):
+def _limits(name: str, given: Any) -> tuple[float, float]:
+    limits = _several(given, as_number)
+    if limits is None or len(limits) != 2 or not -math.inf < limits[0] < limits[1] < math.inf:
         raise InputError(f"{name} {given} (accepted: (low, high) with low < high)")
     return limits[0], limits[1]
 
 
 def _picture(given: Any, channels: int) -> tuple[int, ...]:
-    chosen = tuple(given) if isinstance(given, Sequence) else (given,)
-    if len(chosen) not in (1, 3) or not all(isinstance(c, int) and 0 <= c < channels for c in chosen):
+    chosen = _several(given, as_whole)
+    if chosen is None or len(chosen) not in (1, 3) or not all(0 <= c < channels for c in chosen):
         raise InputError(f"picture {given} (accepted: one channel, or three, from 0 to {channels - 1})")
     return chosen
 

@@ -15,11 +15,21 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from netloupe.core.attention import AttentionReader, Queries, attending
-from netloupe.core.errors import InputError, NetloupeError, NetworkError, first_line, unknown
+from netloupe.core.errors import (
+    LESS,
+    InputError,
+    NetloupeError,
+    NetworkError,
+    failure,
+    first_line,
+    lacks_memory,
+    unknown,
+)
 from netloupe.core.head import Head, NoHead, Prediction, Said, Size, Vector
 from netloupe.core.inputs import InputSpec
 from netloupe.core.layers import Layer, Layers
 from netloupe.core.layout import Layout, parse, viewed
+from netloupe.core.numbers import whole
 from netloupe.core.objectives import Objective, Reading, as_objective
 from netloupe.core.probe import list_layers
 from netloupe.core.returned import Output, called
@@ -164,8 +174,8 @@ class Network:
             return self.module(x)
         except NetloupeError:
             raise
-        except Exception as error:
-            reason = first_line(error)
+        except (Exception, SystemExit) as error:
+            reason = LESS if lacks_memory(error) else failure(error)
             raise NetworkError(f"{self.name} failed on input of shape {tuple(x.shape)}: {reason}") from error
 
     @property
@@ -285,8 +295,7 @@ class Network:
     @torch.no_grad()
     def predictions(self, images: Tensor, top: int = 5) -> list[list[Prediction]]:
         """`predict`, with the class's index, what each number is, and boxes."""
-        if top < 1:
-            raise InputError(f"top {top} (accepted: 1 or more)")
+        top = whole("top", top, 1)
         if isinstance(self.head, Vector | NoHead):
             self.head.classes("a prediction")
         return self.said(self(images), top)

@@ -1,12 +1,51 @@
-"""Numbers evenly apart, and as JSON knows them."""
+"""Numbers as they are given, evenly apart, and as JSON knows them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any, SupportsFloat, TypeVar
 
+from netloupe.core.errors import InputError
+
 T = TypeVar("T")
+
+SEEDS = 2**32 - 1
+"""The highest seed."""
+
+
+def as_whole(value: Any) -> int:
+    """A whole number of Python, NumPy or PyTorch. Raises ValueError for anything else, a truth value too."""
+    value = _alone(value)
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ValueError
+    return int(value)
+
+
+def as_number(value: Any) -> float:
+    """A real number of Python, NumPy or PyTorch. Raises ValueError for anything else, a truth value and NaN too."""
+    value = _alone(value)
+    if isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value):
+        raise ValueError
+    return float(value)
+
+
+def _alone(value: Any) -> Any:
+    """What an array or tensor without dimensions holds."""
+    return value.item() if getattr(value, "ndim", None) == 0 else value
+
+
+def whole(what: str, value: Any, low: int, high: int | None = None) -> int:
+    """An argument that has to be a whole number from `low` to `high`. Raises InputError, which says `what` it is."""
+    bounds = f"{low} or more" if high is None else f"{low} to {high}"
+    try:
+        number = as_whole(value)
+    except ValueError:
+        raise InputError(f"{what} {value!r} (accepted: a whole number, {bounds})") from None
+    if number < low or (high is not None and number > high):
+        raise InputError(f"{what} {number} (accepted: {bounds})")
+    return number
 
 
 def spread(first: int, last: int, most: int, *, down: bool = False) -> list[int]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, replace
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 from netloupe.core.errors import InputError, unknown
+from netloupe.core.numbers import SEEDS, as_number, as_whole
 
 OBJECT = "object"
 """Key of what stands in a manifest for a value made in Python, which text can't hold."""
@@ -38,11 +39,7 @@ class Kind:
 
 
 def _whole(value: Any) -> int:
-    if isinstance(value, str):
-        return int(value)
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise ValueError
-    return int(value)
+    return int(value) if isinstance(value, str) else as_whole(value)
 
 
 def _number(value: Any) -> float:
@@ -50,9 +47,7 @@ def _number(value: Any) -> float:
     if isinstance(value, str):
         over, slash, under = value.partition("/")
         value = float(over) / float(under) if slash else float(over)
-    if isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value):
-        raise ValueError
-    return float(value)
+    return as_number(value)
 
 
 def _text(value: Any) -> str:
@@ -76,7 +71,7 @@ def _sides(value: Any) -> tuple[int, int]:
         if match is None:
             raise ValueError
         return int(match[1]), int(match[2] if match[2] is not None else match[1])
-    sides = (value, value) if isinstance(value, Integral) else tuple(value)
+    sides = tuple(value) if isinstance(value, Iterable) else (value, value)
     if len(sides) != 2:
         raise ValueError
     return _whole(sides[0]), _whole(sides[1])
@@ -170,9 +165,9 @@ class Setting:
 
     def limits(self) -> str:
         """The bounds in words; empty where there are none."""
-        low = None if self.low is None else f"{self.low:g} or more"
+        low = None if self.low is None else f"{_figure(self.low)} or more"
         low = low if self.above is None else f"above {self.above:g}"
-        high = None if self.high is None else f"up to {self.high:g}"
+        high = None if self.high is None else f"up to {_figure(self.high)}"
         high = high if self.below is None else "finite" if self.below == math.inf else f"below {self.below:g}"
         return " and ".join(part for part in (low, high) if part)
 
@@ -258,6 +253,10 @@ class Setting:
         return one if self.required else one | {"default": self.json(self.default)}
 
 
+def _figure(bound: float) -> str:
+    return str(bound) if isinstance(bound, int) else f"{bound:g}"
+
+
 def setting(
     default: Any = MISSING,
     help: str = "",
@@ -298,7 +297,7 @@ def setting_of(one: Field[Any]) -> Setting:
 
 def random_seed() -> Any:
     """The field `seed` of a task that draws at random."""
-    return setting(0, "Seed of all that is drawn at random.", low=0)
+    return setting(0, "Seed of all that is drawn at random.", low=0, high=SEEDS)
 
 
 def first_images(usual: int | None = None) -> Any:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from torch.overrides import TorchFunctionMode
 
+from netloupe.core.backward import gradients
 from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective, Reading
@@ -211,13 +212,11 @@ class _Run:
                 images = transform(images, generator)
             reading, scores, total = self._see(images, rule)
             self._check(scores.detach(), step)
-            found: Sequence[Tensor | None] = [None] * len(variables.tensors)
-            if total.requires_grad:
-                found = torch.autograd.grad(total, variables.tensors, allow_unused=True)
-        gradients = [
+            found = gradients(self.net.name, [total], variables.tensors)
+        known = [
             torch.zeros_like(t) if g is None else g.contiguous() for g, t in zip(found, variables.tensors, strict=True)
         ]
-        return reading, scores.detach(), total.detach(), gradients
+        return reading, scores.detach(), total.detach(), known
 
     @torch.no_grad()
     def _scores(self, images: Tensor) -> Tensor:

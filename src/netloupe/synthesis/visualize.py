@@ -147,7 +147,7 @@ def run(task: Visualize, net: Network, inputs: Mapping[str, Any], watch: Watch) 
     if bool(found.dead.all()) and how.steps:
         raise DeadUnit(
             f"{', '.join(names[:4])}: no gradient in {net.name}, so there is nothing to climb "
-            "(a dead unit, or one that does not depend on the image)"
+            "(a dead unit, one that does not depend on the image, or one behind a part that runs without gradients)"
         )
     return Visualization(
         found.images.cpu().numpy(),

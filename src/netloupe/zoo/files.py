@@ -63,7 +63,9 @@ def _call(factory: object, name: str, classes: int | None, required: bool) -> nn
         raise NetworkError(f"{name} needs arguments: {', '.join(needed)} (accepted: a factory that needs none)")
     try:
         made = factory(**given)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise NetworkError(f"{name} raises {type(error).__name__}: {first_line(error)}") from error
     if not isinstance(made, nn.Module):
         raise NetworkError(f"{name} returns a {type(made).__name__} (accepted: an nn.Module)")
@@ -81,7 +83,9 @@ def _execute(path: Path, module: ModuleType) -> None:
         raise NetworkError(f"{path}{place}: can't be parsed ({getattr(error, 'msg', error)})") from None
     try:
         exec(code, vars(module))
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise NetworkError(f"{path}: fails on import with {type(error).__name__}: {first_line(error)}") from error
 
 

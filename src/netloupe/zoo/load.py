@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from netloupe.core.head import Head
 from netloupe.core.inputs import InputSpec
 from netloupe.core.layout import Layout
 from netloupe.core.network import Network
+from netloupe.core.numbers import SEEDS, whole
 from netloupe.core.returned import Output
 from netloupe.core.settings import NAMELESS
 from netloupe.zoo.architectures import Lenslet, zfnet
@@ -71,10 +72,9 @@ def load(
     Raises UnknownName for a network that is not there, NetworkError for a file, factory or weights that can't be
     used, InputError for the other arguments.
     """
-    if classes is not None and classes < 1:
-        raise InputError(f"{classes} classes (accepted: 1 or more)")
+    classes = None if classes is None else whole("classes", classes, 1)
     if seed is not None:
-        torch.manual_seed(seed)
+        torch.manual_seed(whole("seed", seed, 0, SEEDS))
     stored = None if weights is None or str(weights) == RANDOM else _stored(model, weights)
     built, spec = _build(model, weights, stored, inputs, classes)
     module, name = built.module.eval(), _name(model)
@@ -83,11 +83,14 @@ def load(
     if labels is None:
         names = None if isinstance(head, Head) or head in NAMELESS else built.labels
         net = Network(module, spec, names, output=output, head=head, layouts=layouts, name=name)
+    elif not isinstance(labels, Iterable | Path):
+        raise InputError(f"labels {labels!r} (accepted: names of the classes, or a file of them)")
     else:
         given = read_labels(labels) if isinstance(labels, str | Path) else list(labels)
         net = Network(module, spec, given, output=output, head=head, layouts=layouts, name=name)
+    if labels is not None or (output is not None and head != "none"):
         with torch.no_grad():
-            net(torch.zeros(1, spec.channels, *spec.size))  # the error for labels that do not fit
+            net(torch.zeros(1, spec.channels, *spec.size))  # the error for labels, or an output, that do not fit
     net.origin = (
         None
         if callable(output) or isinstance(head, Head)

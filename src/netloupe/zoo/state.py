@@ -91,7 +91,7 @@ def _read_safetensors(path: Path) -> Stored:
         labels = tuple(json.loads(metadata["labels"])) if "labels" in metadata else None
         card = json.loads(metadata["card"]) if "card" in metadata else None
         return Stored(path, {"": state}, labels, _inputs_of(metadata), card)
-    except (ValueError, TypeError, KeyError, InputError) as error:
+    except (ValueError, TypeError, KeyError, InputError, RecursionError) as error:
         raise NetworkError(f"{path}: labels or input spec in its header can't be read ({first_line(error)})") from None
 
 

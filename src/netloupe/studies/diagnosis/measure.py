@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from netloupe.analysis.correlation import normed
+from netloupe.core.backward import gradients
 from netloupe.core.errors import InputError
 from netloupe.core.network import Network
 from netloupe.core.perform import finished, function_of
@@ -120,7 +121,7 @@ def _without_gradient(net: Network, images: Tensor, layers: Sequence[str]) -> di
         outputs = [reading.outputs[name] for name in layers]
         logits = reading.outputs[LOGITS]
         weights = torch.rand(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits) + 0.5
-        slopes = torch.autograd.grad((logits * weights).sum(), outputs, allow_unused=True)
+        slopes = gradients(net.name, [(logits * weights).sum()], outputs)
     return {
         name: np.ones(output.shape[1], dtype=bool)
         if slope is None

@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,14 +89,14 @@ def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
 
 def test_an_unreadable_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_images(tmp_path, ["a.png", "locked/b.png"])
-    listdir = os.listdir
+    scandir = os.scandir
 
-    def refuse(folder: str) -> list[str]:
+    def refuse(folder: str) -> Any:
         if str(folder).endswith("locked"):
             raise PermissionError(13, "Permission denied", folder)
-        return listdir(folder)
+        return scandir(folder)
 
-    monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(InputError, match=r"locked: can't be read \(Permission denied\)$"):
         open_source(tmp_path)
 

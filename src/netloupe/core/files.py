@@ -25,7 +25,9 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def portable(path: str | Path) -> str:
-    """How a manifest names a file: its relative path as given, of an absolute one the bare name."""
+    """How a manifest names a file: its address or relative path as given, of an absolute path the bare name."""
+    if "://" in str(path):
+        return str(path)
     path = Path(path)
     return path.name if path.is_absolute() else path.as_posix()
 

@@ -51,7 +51,7 @@ class Input:
 
 
 PHOTOS = Input(
-    "data", "source", "Images: a folder, list, Parquet (also a glob), photos or digits.",
+    "data", "source", "Images: a folder, list, Parquet, Lance, tars, an address, photos or digits.",
     ("--data",), "SOURCE", default="photos",
 )  # fmt: skip
 IMAGES = Input("images", "images", "Image files.", metavar="IMAGE...", many=True, required=True)

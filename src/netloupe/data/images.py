@@ -24,6 +24,8 @@ from netloupe.data.color import gray_in_srgb, in_srgb
 
 Size = int | tuple[int, int]
 
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
 MAX_PIXELS = 80_000_000  # larger images are refused before they are decoded; below Pillow's own limit
 DISPLAY = 256  # px of the shorter side of a photograph that is shown, where it has them
 _NPY = b"\x93NUMPY"

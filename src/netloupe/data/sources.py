@@ -32,6 +32,7 @@ ReadPixels = Callable[[int], Tensor]
 """Image id -> (C, H, W) float in [0, 1], as the network sees it."""
 
 _KEPT = 1 << 29  # bytes of decoded images
+_READING, _WAITING = 2, 16  # threads that read images from here, and from other machines
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class ImageSource:
     valid Unicode. `labels`: class indices, None where unknown. `classes`: class names by index, where the source has
     them. `opener(id)` decodes one image or raises InputError; it may be called from several threads, and pickles for
     all that `open_source` opens; where it has a method `content(id)`, that gives the bytes of the file, and
-    where it has `open(id, inputs)`, that opens the image for a network. `opened`: what
+    where it has `open(id, inputs)`, that opens the image for a network; `slow` is true where that waits for other
+    machines. `opened`: what
     `open_source` was given; None for a source made otherwise. `ids`: of a subset, the ids of its images in the whole,
     for which `opener` stays. `channels`: of what the images are, 3 or, if they are gray, 1; a network of either can be
     shown both. `inputs`: what the network takes that looks at them, where it was said by `read_for`. `photographs`: of
@@ -250,15 +252,19 @@ def read_batches(
     batch_size: int = 64,
     start: int = 0,
     end: int | None = None,
-    workers: int = 2,
+    workers: int | None = None,
 ) -> Iterator[PixelBatch]:
     """Batches of decoded images in id order, from id `start` to before `end`, decoded ahead by `workers` threads.
+
+    Without `workers` those are two, and sixteen where images come from other machines, for which they mostly wait.
 
     Every batch covers `batch_size` ids, so one with broken images is shorter by those. At most three
     batches are in memory. The threads end with the iterator, also when it is closed early. Raises
     InputError at once for a size, channels or count that can't be used.
     """
     height, width = height_width(size)
+    if workers is None:
+        workers = _WAITING if getattr(source.opener, "slow", False) else _READING
     counts = ("channels", channels, 1), ("batch_size", batch_size, 1), ("workers", workers, 1), ("start", start, 0)
     for what, value, least in counts:
         if value < least:

@@ -21,8 +21,8 @@ from netloupe.core.perform import Images, function_of, perform
 from netloupe.core.task import Networks
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.bands import eight_bits
-from netloupe.data.images import ImageFiles, fit, plain, to_float
-from netloupe.data.open import SUFFIXES, open_source
+from netloupe.data.images import SUFFIXES, ImageFiles, fit, plain, to_float
+from netloupe.data.open import open_source
 from netloupe.data.sources import Skipped, SourceImage
 from netloupe.render.pictures import Picture, encode, from_pixels, resized
 from netloupe.render.result import Result

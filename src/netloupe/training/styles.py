@@ -21,8 +21,8 @@ from netloupe.core.files import write_atomically
 from netloupe.core.lock import holding
 from netloupe.core.network import Network
 from netloupe.core.watch import SILENT, Watch
-from netloupe.data.images import fit, height_width, open_image, plain, to_float
-from netloupe.data.open import SUFFIXES, open_source
+from netloupe.data.images import SUFFIXES, fit, height_width, open_image, plain, to_float
+from netloupe.data.open import open_source
 from netloupe.data.sources import ImageSource
 from netloupe.render.pictures import encode
 from netloupe.stylenet.model import StyleModel, architecture, load_styles, save_styles

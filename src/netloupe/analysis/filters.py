@@ -93,5 +93,6 @@ def run(task: FiltersTask, net: Network, inputs: Mapping[str, Any], watch: Watch
     elif net.layer(layer).name not in convolutions:
         listed = ", ".join(convolutions[:8])
         raise InputError(f"layer {layer!r} is a {net.layer(layer).kind} without filters (accepted: {listed})")
-    weights = net.layers[layer].module.get_parameter("weight").detach().float().cpu().numpy()
-    return Filters(layer, weights, task.scale)
+    weight = net.layers[layer].weight()
+    assert weight is not None  # a convolution has one
+    return Filters(layer, weight.float().cpu().numpy(), task.scale)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from netloupe.analysis.baselines import Baseline, baseline_images
-from netloupe.core.backward import HIDDEN, gradients
+from netloupe.core.backward import gradients, quantized, why_none
 from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.head import Maps
 from netloupe.core.network import Network
@@ -66,9 +66,10 @@ def differentiate(
             )
         at = pixels if layer is None else reading.outputs[layer]
         (found,) = gradients(net.name, [scores.sum()], [at])
-    if found is None:
+    if found is None or (not bool(found.any()) and quantized(net) is not None):
         what = "the image" if layer is None else f"layer {layer!r}"
-        raise NetworkError(f"{objective!r} does not depend on {what} in {net.name}, so there is no gradient {HIDDEN}")
+        reason = f"{objective!r} does not depend on {what} in {net.name}, so there is no gradient"
+        raise NetworkError(f"{reason}{why_none(net)}")
     if not bool(found.isfinite().all()):
         raise NetworkError(f"the gradient of {objective!r} in {net.name} is not finite")
     return Differentiated(scores.detach(), at.detach(), found)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from netloupe.analysis.tasks import RULES
-from netloupe.core.backward import HIDDEN, gradients
+from netloupe.core.backward import gradients, why_none
 from netloupe.core.errors import InputError, NetworkError, unknown
 from netloupe.core.network import Network
 from netloupe.core.rules import Rule, backward_rule
@@ -113,9 +113,8 @@ class Pass:
         (found,) = gradients(self.net.name, outputs, [self._pixels], list(starts.values()), keep=True)
         layers = ", ".join(map(repr, starts))
         if found is None:
-            raise NetworkError(
-                f"layer {layers} of {self.net.name} does not depend on the image: nothing to project {HIDDEN}"
-            )
+            reason = f"layer {layers} of {self.net.name} does not depend on the image: nothing to project"
+            raise NetworkError(f"{reason}{why_none(self.net)}")
         if not bool(found.isfinite().all()):
             raise NetworkError(f"a projection of layer {layers} of {self.net.name} is not finite")
         return found

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+import torch.utils.checkpoint as recomputation
+from torch import Tensor, nn
 
 from netloupe.core.errors import LESS, NetworkError, first_line, lacks_memory
 
-HIDDEN = "(or a part that runs without gradients hides how, as checkpointing with use_reentrant=True does)"
-"""Beside the word that something does not depend on the image, which a pass can't tell from this."""
+
+class Named(Protocol):
+    """A network."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def module(self) -> nn.Module: ...
 
 
 def gradients(
@@ -31,10 +41,49 @@ def gradients(
     try:
         return torch.autograd.grad(list(scores), list(at), starts, retain_graph=keep, allow_unused=True)
     except RuntimeError as error:
-        if lacks_memory(error):
-            reason = LESS
-        elif "heckpoint" in str(error) or "differentiated Tensors" in str(error):
-            reason = "it recomputes parts on the way back; turn checkpointing off, or give a module without it"
-        else:
-            reason = first_line(error)
+        reason = LESS if lacks_memory(error) else first_line(error)
         raise NetworkError(f"{title} can't be differentiated: {reason}") from error
+
+
+def quantized(net: Named) -> str | None:
+    """The name of the first quantized part of a network; None without one."""
+    return next((name for name, part in net.module.named_modules() if "quantized" in type(part).__module__), None)
+
+
+def why_none(net: Named) -> str:
+    """What of a network may stop gradients, to follow on the word that something does not depend on the image."""
+    name = quantized(net)
+    if name is not None:
+        return f"; {name!r} is quantized, and has none (give the network before it was quantized)"
+    if any(isinstance(part, torch.jit.ScriptModule) for part in net.module.modules()):
+        return "; what is TorchScript may have none (give the module before `torch.jit.script`)"
+    return " (or a part that runs without gradients hides how)"
+
+
+class _Kept:
+    """Stands for the autograd function of checkpoints: runs what it is given."""
+
+    @staticmethod
+    def apply(function: Any, preserve: bool, *args: Any) -> Any:
+        del preserve
+        return function(*args)
+
+
+def _kept(*_: Any, **__: Any) -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def keeping() -> Iterator[None]:
+    """Gradient checkpoints keep what they would compute again on the way back.
+
+    What is computed again would be so outside of the rules and readers of a pass, and the older kind of checkpoint
+    gives no gradient for anything inside. Both look these two names up when a module calls them.
+    """
+    held = recomputation.CheckpointFunction, recomputation._checkpoint_without_reentrant_generator
+    recomputation.CheckpointFunction = _Kept  # type: ignore[misc, assignment]
+    recomputation._checkpoint_without_reentrant_generator = _kept
+    try:
+        yield
+    finally:
+        recomputation.CheckpointFunction, recomputation._checkpoint_without_reentrant_generator = held  # type: ignore[misc]

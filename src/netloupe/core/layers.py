@@ -9,12 +9,13 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from netloupe.core.errors import InputError, UnknownName, unknown
 from netloupe.core.layout import Layout, Tokens
 from netloupe.core.numbers import evenly
 from netloupe.core.receptive_field import Box, ReceptiveField
-from netloupe.core.taps import LOGITS, module_and_call
+from netloupe.core.taps import LOGITS, evaluating, module_and_call
 from netloupe.core.trace.origins import UNNAMED, Origin
 
 _RECTIFIERS = ("ReLU", "ReLU6", "LeakyReLU", "PReLU", "ELU", "SELU", "CELU", "GELU", "SiLU", "Mish", "Hardswish")
@@ -104,8 +105,20 @@ class Layer:
     @property
     def is_weighted(self) -> bool:
         """Whether the module bears, itself, weights of two dimensions or more: a kernel or a matrix."""
-        own = [*self.module.parameters(recurse=False), getattr(self.module, "weight", None)]
+        own: list[Tensor | None] = [*self.module.parameters(recurse=False)]
+        made = getattr(self.module, "parametrizations", {})  # reading what they make may change their buffers
+        own += [one for each in (made.values() if is_parametrized(self.module) else ()) for one in each.parameters()]
+        own += [self.weight()] if callable(getattr(type(self.module), "weight", None)) else []  # quantized
         return any(isinstance(weight, Tensor) and weight.ndim > 1 for weight in own)
+
+    def weight(self) -> Tensor | None:
+        """The module's weight as it is in use, without gradient: normalized, or unpacked. None where it has none."""
+        with torch.no_grad(), evaluating(self.module):
+            found = getattr(self.module, "weight", None)
+            found = found() if callable(found) and not isinstance(found, Tensor) else found  # of quantized modules
+        if not isinstance(found, Tensor):
+            return None
+        return found.dequantize() if found.is_quantized else found.detach().clone()
 
     @property
     def path(self) -> str:

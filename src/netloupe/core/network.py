@@ -48,7 +48,8 @@ class Network:
     labels: class names by index. head: what the network answers, as one of `HEADS` or a head; by default found in what
     it returns (see `Said.find`). layouts: by pattern of layers' names how their outputs lie, where following a pass
     does not tell, as {"blocks.*": "tokens:prefix=5,grid=16x16"}. name: for provenance and titles. origin: how
-    `zoo.load` can make it again; None for a module made in Python.
+    `zoo.load` can make it again; None for a module made in Python. call: how the module is called with normalized
+    images where it wants more than those, as in `lambda module, x: module(x, extra)`; by default `module(x)`.
     """
 
     def __init__(
@@ -61,18 +62,19 @@ class Network:
         head: Head | str | None = None,
         layouts: Mapping[str, Layout | str] | None = None,
         name: str | None = None,
+        call: Callable[[nn.Module, Tensor], Any] | None = None,
     ) -> None:
         if not isinstance(module, nn.Module):
             raise InputError(f"the network is a {type(module).__name__} (accepted: an nn.Module)")
         if any(is_lazy(p) for p in module.parameters()):
             raise InputError(f"{type(module).__name__} has parameters without a shape yet; run it once on an image")
-        self.module = module
+        self.module, self.call = _unwrapped(module), call
         self.inputs = inputs if inputs is not None else InputSpec()
         self._said = Said.of(head, labels, output)
         self._head: Head | None = None
         self.output = self._said.output
         self.layouts = {key: parse(one) if isinstance(one, str) else one for key, one in (layouts or {}).items()}
-        self.name = name if name is not None else type(module).__name__
+        self.name = name if name is not None else type(self.module).__name__
         self.origin: Mapping[str, Any] | None = None
 
     def __repr__(self) -> str:
@@ -171,7 +173,7 @@ class Network:
 
     def _forward(self, x: Tensor) -> Any:
         try:
-            return self.module(x)
+            return self.module(x) if self.call is None else self.call(self.module, x)
         except NetloupeError:
             raise
         except (Exception, SystemExit) as error:
@@ -363,7 +365,8 @@ class Network:
         stated = [] if self._said.word is None else [self._said.word]
         output = called(self.output) if callable(self.output) else self.output
         layouts = [{name: str(layout) for name, layout in self.layouts.items()}] if self.layouts else []
-        return fingerprint(self.module, self.inputs, output, *stated, *layouts)
+        call = [] if self.call is None else [getattr(self.call, "__qualname__", type(self.call).__name__)]
+        return fingerprint(self.module, self.inputs, output, *stated, *layouts, *call)
 
 
 def fingerprint(module: nn.Module, *more: Any) -> str:
@@ -379,6 +382,14 @@ def fingerprint(module: nn.Module, *more: Any) -> str:
         if raw.numel():
             digest.update(raw.view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """The module within what `torch.compile` and data parallelism put around one: its layers bear its own names."""
+    parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    while isinstance(module, parallel) or type(module).__name__ == "OptimizedModule":
+        module = module.module if isinstance(module, parallel) else module.get_submodule("_orig_mod")
+    return module
 
 
 def _both(first: Reader | None, second: Reader) -> Reader:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from netloupe.core.backward import keeping
+
 LOGITS = ""
 """The name under which the logits are read: the root module has the empty name."""
 
@@ -60,8 +62,8 @@ def placement(module: nn.Module) -> tuple[torch.device, torch.dtype]:
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Eval mode, with every submodule's own mode, its buffers and the random state given back at the end.
 
-    Attention takes no path that calls no submodules meanwhile. One thread at a time, since modes, hooks and the random
-    state belong to all.
+    Meanwhile gradient checkpoints keep what they would compute again, and attention takes no path that calls no
+    submodules. One thread at a time, since modes, hooks and the random state belong to all.
     """
     with _one_at_a_time:
         training = [m for m in module.modules() if getattr(m, "training", False)]
@@ -70,7 +72,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         values = [(buffer, _version(buffer), buffer.detach().clone()) for buffer in module.buffers()]
         devices = {p.device for p in module.parameters() if p.device.type == "cuda"}
         fused = torch.backends.mha.get_fastpath_enabled()
-        with torch.random.fork_rng(devices=list(devices)):
+        with torch.random.fork_rng(devices=list(devices)), keeping():
             try:
                 torch.backends.mha.set_fastpath_enabled(False)
                 for m in training:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from netloupe.core.backward import why_none
 from netloupe.core.device import fast_dtype
 from netloupe.core.errors import DeadUnit, InputError, NetloupeError, NetworkError
 from netloupe.core.network import Network
@@ -147,7 +148,7 @@ def run(task: Visualize, net: Network, inputs: Mapping[str, Any], watch: Watch) 
     if bool(found.dead.all()) and how.steps:
         raise DeadUnit(
             f"{', '.join(names[:4])}: no gradient in {net.name}, so there is nothing to climb "
-            "(a dead unit, one that does not depend on the image, or one behind a part that runs without gradients)"
+            f"(a dead unit, or one that does not depend on the image){why_none(net)}"
         )
     return Visualization(
         found.images.cpu().numpy(),

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from netloupe.analysis.correlation import normed
 from netloupe.core.backward import gradients
 from netloupe.core.errors import InputError
+from netloupe.core.layers import Layer
 from netloupe.core.network import Network
 from netloupe.core.perform import finished, function_of
 from netloupe.core.taps import LOGITS
@@ -82,13 +83,15 @@ def _measured(task: DiagnosisTask, net: Network, images: ImageSource | Tensor, w
         one = found[read_at[name]]
         silent = (one.high <= 0) & unread.get(read_at[name], np.zeros(len(one.high), dtype=bool))
         dead = silent | (one.low == one.high)
-        weights = _comparable(layer.module)
+        weights = _comparable(layer)
         by_weights = () if weights is None else _groups(weights, ~dead, task.threshold)
         diagnosed[name] = LayerDiagnosis(
             dead, by_weights, _groups(normed(one.values).T, ~dead, task.threshold), weights is not None
         )
     folds, transformed = _aliasing(net, images, watch)
-    filters = named[first].module.get_parameter("weight").detach().float().cpu().numpy()
+    weight = named[first].weight()
+    assert weight is not None
+    filters = weight.float().cpu().numpy()
     return Diagnosis(
         diagnosed,
         first,
@@ -130,13 +133,15 @@ def _without_gradient(net: Network, images: Tensor, layers: Sequence[str]) -> di
     }
 
 
-def _comparable(module: nn.Module) -> np.ndarray | None:
+def _comparable(layer: Layer) -> np.ndarray | None:
     """(C, groups * n) rows of length 1 whose products are the cosines of filters that read the same input.
 
     Filters of different groups read different channels, so theirs are 0. None where no two filters share an input.
     """
+    module, weight = layer.module, layer.weight()
     assert isinstance(module, nn.Conv2d)
-    weights = module.weight.detach().flatten(1).double().cpu().numpy()
+    assert weight is not None
+    weights = weight.flatten(1).double().cpu().numpy()
     each = len(weights) // module.groups
     if each < 2:
         return None

@@ -258,10 +258,10 @@ def _likeness(ranks: np.ndarray, final: np.ndarray) -> np.ndarray:
 
 def _filters(net: Network, layer: str) -> np.ndarray | None:
     """(C, ...) float64: the weights of each channel of a layer; None where it has none of its own."""
-    weight = getattr(net.layer(layer).module, "weight", None)
-    if not isinstance(weight, Tensor) or weight.ndim < 2 or len(weight) != net.layer(layer).channels:
+    weight = net.layer(layer).weight()
+    if weight is None or weight.ndim < 2 or len(weight) != net.layer(layer).channels:
         return None
-    return weight.detach().flatten(1).double().cpu().numpy()
+    return weight.flatten(1).double().cpu().numpy()
 
 
 def _cosines(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray | None:

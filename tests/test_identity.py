@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from netloupe.core.errors import StoreError
-from netloupe.core.identity import Identity
+from netloupe.core.identity import Identity, Stamped
 
 
 def test_facts_come_back_from_json_the_same() -> None:
@@ -41,3 +41,28 @@ def test_the_error_says_what_differs(tmp_path: Path) -> None:
     with pytest.raises(StoreError) as error:
         Identity(layers=[f"conv{i}" for i in range(99)]).check({"layers": []}, path, "sweep")
     assert len(str(error.value)) < len(str(path)) + 130
+
+
+@pytest.mark.parametrize(
+    ("names", "stamps", "told"),
+    [
+        ("abc", "xyz", None),
+        ("abc", "xuz", "b changed since"),
+        ("abc", "uyv", "a and 1 more changed since"),
+        ("ab", "xy", "its images.count: 2, now: 3"),
+        ("abd", "xyz", "the names of its images are others now"),
+    ],
+)
+def test_of_many_things_it_says_which_changed(tmp_path: Path, names: str, stamps: str, told: str | None) -> None:
+    saved = json.loads(json.dumps(Identity(images=Stamped(list(names), list(stamps)))))
+    now = Identity(images=Stamped(list("abc"), list("xyz")))
+    if told is None:
+        now.check(saved, tmp_path, "sweep")
+    else:
+        with pytest.raises(StoreError, match=f"is of another sweep, {told}; delete it to start anew"):
+            now.check(saved, tmp_path, "sweep")
+
+
+def test_a_saved_identity_grows_little_with_what_it_is_of() -> None:
+    many = Stamped([f"folder/photo-{i}.jpg" for i in range(1000)], [f"{i} 2026" for i in range(1000)])
+    assert len(json.dumps(Identity(images=many))) < 8 * 1000 + 100

@@ -87,7 +87,7 @@ def build(
         name=net.name,
         labels=net.labels,
         source=source.spec,
-        images=source.fingerprint(),
+        images=source.stamped(),
         layers=layers,
         k=k,
         project=project,

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from netloupe.core.errors import InputError, StoreError
 
+_SMALL = 1 << 16  # bytes of a file that is read to see whether it changed
+
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a whole file or none of it; the folder is made. Raises StoreError on a full or read-only disk."""
@@ -30,6 +32,15 @@ def portable(path: str | Path) -> str:
         return str(path)
     path = Path(path)
     return path.name if path.is_absolute() else path.as_posix()
+
+
+def file_stamp(path: str | Path) -> str:
+    """What is another once the contents of a file are: a hash of a small file; else its size and time of change."""
+    try:
+        found = os.stat(path)
+        return file_digest(path) if found.st_size <= _SMALL else f"{found.st_size} {found.st_mtime_ns}"
+    except (OSError, InputError):
+        return ""
 
 
 def file_digest(path: str | Path) -> str:

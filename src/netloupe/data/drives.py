@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Literal
 from urllib.parse import unquote, urlsplit
 
 from netloupe.core.errors import InputError, NetloupeError, StoreError, first_line, unknown
+from netloupe.core.files import file_stamp
 from netloupe.data.images import plain
 from netloupe.data.listing import files_under
 
@@ -103,11 +104,7 @@ class Local(Drive):
         return path
 
     def stamp(self, path: str) -> str:
-        try:
-            found = os.stat(path)
-        except OSError:
-            return ""
-        return f"{found.st_size} {found.st_mtime_ns}"
+        return file_stamp(path)
 
     def address(self, path: str) -> str:
         return plain(path)

@@ -148,7 +148,7 @@ class _Files:
         return self.drive.read(self._path(i))
 
     def stamp(self, i: int) -> str:
-        return self.drive.stamp(self._path(i))
+        return "" if self.slow else self.drive.stamp(self._path(i))  # each would be a request
 
     @property
     def slow(self) -> bool:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from netloupe.core.errors import InputError, unknown
 from netloupe.core.files import portable
+from netloupe.core.identity import Stamped
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.core.perform import Images
@@ -42,9 +43,9 @@ class ImageSource:
     `spec`: what it is, for people. `names`: where each lies (relative path, or "file.parquet#row"), always one line of
     valid Unicode. `labels`: class indices, None where unknown. `classes`: class names by index, where the source has
     them. `opener(id)` decodes one image or raises InputError; it may be called from several threads, and pickles for
-    all that `open_source` opens; where it has a method `content(id)`, that gives the bytes of the file, and
-    where it has `open(id, inputs)`, that opens the image for a network; `slow` is true where that waits for other
-    machines. `opened`: what
+    all that `open_source` opens; where it has a method `content(id)`, that gives the bytes of the file, `stamp(id)`
+    what is another once the file is, and `open(id, inputs)` opens the image for a network; `slow` is true where that
+    waits for other machines. `opened`: what
     `open_source` was given; None for a source made otherwise. `ids`: of a subset, the ids of its images in the whole,
     for which `opener` stays. `channels`: of what the images are, 3 or, if they are gray, 1; a network of either can be
     shown both. `inputs`: what the network takes that looks at them, where it was said by `read_for`. `photographs`: of
@@ -94,6 +95,16 @@ class ImageSource:
         for i, name in enumerate(self.names):
             digest.update(f"{name}\0{self.label(i)}\n".encode())
         return digest.hexdigest()[:16]
+
+    def stamped(self) -> Stamped:
+        """What a saved state is of: names, labels, and the files, each by its contents or by size and time of change.
+
+        For this machine alone: a copy of a file may have another time. Of images that lie in no file, and of single files
+        of other machines, it's the names.
+        """
+        stamp: Callable[[int], str] = getattr(self.opener, "stamp", lambda _: "")
+        own = range(len(self)) if self.ids is None else self.ids
+        return Stamped(self.names, [f"{self.label(i)} {stamp(place)}" for i, place in enumerate(own)])
 
     def record(self) -> dict[str, Any]:
         """What a manifest says of it: what was opened, never by an absolute path, and a hash of all its images."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from netloupe.core.identity import Stamped
 from netloupe.core.network import Network
 from netloupe.data.images import to_float
 from netloupe.data.sources import ImageSource, Skipped, data_of, read_batches
@@ -74,14 +75,14 @@ class DataSet:
     def name(self, image_id: int) -> str:
         return f"image {image_id}" if isinstance(self._images, Tensor) else self._images.names[image_id]
 
-    def fingerprint(self) -> str:
-        """Equal exactly when ids mean the same images."""
+    def stamped(self) -> Stamped:
+        """What a saved state is of: equal where ids mean the same images."""
         if isinstance(self._images, ImageSource):
-            return self._images.fingerprint()
-        digest = hashlib.sha256(str(tuple(self._images.shape)).encode())
-        for part in self._images.detach().split(256):
-            digest.update(part.float().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+            return self._images.stamped()
+        rows = (row.float().cpu().contiguous().numpy().tobytes() for row in self._images.detach())
+        shape = tuple(self._images.shape[1:])
+        stamps = [f"{shape} {hashlib.sha256(row).hexdigest()}" for row in rows]
+        return Stamped([self.name(i) for i in range(len(self))], stamps)
 
     def blocks(self, start: int, end: int, batch_size: int) -> Iterator[Block]:
         """The blocks of the ids from `start`, a multiple of `block`, to before `end`, another one or the last.

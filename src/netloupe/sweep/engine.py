@@ -82,7 +82,7 @@ def sweep(
     if state is not None:
         identity = {
             "network": net.fingerprint(),
-            "source": data.fingerprint(),
+            "source": data.stamped(),
             "layers": names,
             "accumulators": {name: accumulator.spec() for name, accumulator in accumulators.items()},
             "block size": data.block,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -214,7 +215,7 @@ def train(
     learner = Classifier(network, train_images, classes, recipe, device, dtype, teacher)
     _check(val_images, classes, "validation", recipe)
     val_images = val_images.to(learner.device)
-    facts = {"recipe": asdict(recipe), "steps": learner.steps, "data": train_images.fingerprint()}
+    facts: dict[str, Any] = {"recipe": asdict(recipe), "steps": learner.steps, "data": train_images.stamped()}
     if teacher is not None:
         facts["teacher"] = teacher.fingerprint()
     checkpoint = Checkpoint(out, learner, **facts)

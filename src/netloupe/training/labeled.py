@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from netloupe.core.errors import InputError
+from netloupe.core.identity import Stamped
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.bands import eight_bits
 from netloupe.data.labels import required
@@ -23,16 +24,18 @@ from netloupe.data.sources import ImageSource, read_batches
 class Images:
     """A labeled set in memory: pixels (N, C, H, W) uint8, labels (N,) int64.
 
-    left_out: how many images of the source are not in it, for being broken or without a label.
+    left_out: how many images of the source are not in it, for being broken or without a label. names: of each, where
+    they have any.
     """
 
     pixels: Tensor
     labels: Tensor
     left_out: int = 0
+    names: Sequence[str] = ()
 
     def to(self, device: torch.device) -> Images:
         """The same set on a device."""
-        return Images(self.pixels.to(device), self.labels.to(device), self.left_out)
+        return Images(self.pixels.to(device), self.labels.to(device), self.left_out, self.names)
 
     def some(self, most: int) -> Images:
         """At most `most` of them, evenly apart."""
@@ -48,11 +51,11 @@ class Images:
         if low < 0 or high >= classes:
             raise InputError(f"{what} labels from {low} to {high} (accepted: 0 to {classes - 1})")
 
-    def fingerprint(self) -> str:
-        """A hash of the labels and of each image's sum of pixels, in order."""
-        sums = self.pixels.flatten(1).sum(1, dtype=torch.int64)
-        numbers = torch.stack([self.labels, sums]).cpu().numpy()
-        return hashlib.sha256(numbers.tobytes()).hexdigest()[:16]
+    def stamped(self) -> Stamped:
+        """What a saved state is of: the labels and pixels."""
+        labels, pixels = self.labels.tolist(), self.pixels.cpu().contiguous().numpy()
+        stamps = [f"{label} {zlib.crc32(image)}" for label, image in zip(labels, pixels, strict=True)]
+        return Stamped(self.names or [f"image {i}" for i in range(len(labels))], stamps)
 
 
 def read_labeled(source: ImageSource, size: int, watch: Watch = SILENT, *, channels: int = 3) -> Images:
@@ -63,6 +66,7 @@ def read_labeled(source: ImageSource, size: int, watch: Watch = SILENT, *, chann
     required(source, "training")
     pixels = torch.empty((len(source), channels, size, size), dtype=torch.uint8)
     labels: list[int] = []
+    names: list[str] = []
     part = watch.part("reading images", len(source))
     for batch in read_batches(source, size, channels, workers=max(2, os.cpu_count() or 2)):
         for i, image in zip(batch.ids.tolist(), batch.pixels, strict=True):
@@ -70,9 +74,10 @@ def read_labeled(source: ImageSource, size: int, watch: Watch = SILENT, *, chann
             if label is not None:
                 pixels[len(labels)] = torch.from_numpy(eight_bits(image)).permute(2, 0, 1)
                 labels.append(label)
+                names.append(source.names[i])
         part.advance(len(batch.ids) + len(batch.skipped))
     count = len(labels)
-    return Images(pixels[:count], torch.tensor(labels, dtype=torch.int64), len(source) - count)
+    return Images(pixels[:count], torch.tensor(labels, dtype=torch.int64), len(source) - count, names)
 
 
 def random_crops(pixels: Tensor, side: int, smallest: float, generator: torch.Generator) -> Tensor:

@@ -145,7 +145,7 @@ def train(
         learner,
         recipe=asdict(judge.recipe),
         judge=judge.net.fingerprint(),
-        photos=photos.fingerprint(),
+        photos=photos.stamped(),
         styles=sums if about is None else dict(about),
         first=first,
     )

@@ -179,9 +179,10 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"of another training, its recipe\.rate: 0\.05, now: 0\.01; delete it"):
         run(tmp_path, replace(RECIPE, rate=0.01))
     other = Images(colored(96).pixels.flip(0), colored(96).labels)
-    for network, images, key in ((small(classes=4), colored(96), r"shapes\.6\.weight"), (small(), other, "data")):
+    shapes = r"its shapes\.6\.weight: .*, now: "
+    for network, images, told in ((small(classes=4), colored(96), shapes), (small(), other, "image 0 and 95 more")):
         classes = network[-1].out_features  # type: ignore[index,union-attr]
-        with pytest.raises(StoreError, match=f"of another training, its {key}: .*, now: "):
+        with pytest.raises(StoreError, match=f"of another training, {told}"):
             train(network, images, colored(30), classes, tmp_path, recipe=RECIPE)  # type: ignore[arg-type]
 
 

@@ -45,7 +45,8 @@ class Pages:
         return {layer["name"]: i for i, layer in enumerate(layers)}
 
     @cached_property
-    def _version(self) -> str | None:
+    def version(self) -> str | None:
+        """Of the atlas: another has another."""
         return None if self.store is None else version(self.store)
 
     def resource(self, path: str) -> tuple[bytes, str] | None:
@@ -66,7 +67,7 @@ class Pages:
         """Whether what is at this address will never be another: the address names the version of what it gives."""
         if path.startswith("static/"):
             return path.startswith(f"static/{_page_version()}/")
-        return path not in ("", "index.html", "data/network.json") and query == f"v={self._version}"
+        return path not in ("", "index.html", "data/network.json") and query == f"v={self.version}"
 
     def _content(self, path: str) -> Any:
         for resource, pattern in zip(self._resources, self._patterns, strict=True):

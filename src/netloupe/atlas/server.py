@@ -9,6 +9,7 @@ import hashlib
 import socket
 from collections.abc import Callable, Collection
 from pathlib import Path
+from types import FrameType
 
 import h11
 import uvicorn
@@ -17,7 +18,8 @@ from fastapi.responses import PlainTextResponse, Response
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from netloupe.atlas.guard import HEADERS, Guard, Hosts
-from netloupe.atlas.pages import PACKED, Pages
+from netloupe.atlas.pages import PACKED
+from netloupe.atlas.served import Late, Replaced, Served
 from netloupe.atlas.store import Store
 from netloupe.core.errors import InputError, NetloupeError
 
@@ -26,13 +28,13 @@ _WORTH = 1000  # bytes: smaller answers are not compressed
 _YEAR = 31_536_000  # s
 
 
-def application(store: Store | None, hosts: Hosts | None = None, studio: APIRouter | None = None) -> FastAPI:
+def application(atlas: Store | Served | None, hosts: Hosts | None = None, studio: APIRouter | None = None) -> FastAPI:
     """The web application: every GET is a resource of `Pages` or a 404, and all answers go through `Guard`.
 
     studio: what answers the page's live part, with an atlas or without one.
     """
-    pages = Pages(store, studio is not None)
     app = FastAPI(title="Netloupe", docs_url=None, redoc_url=None, openapi_url=None)
+    served = atlas if isinstance(atlas, Served) else Served(atlas, studio=studio is not None)
     app.add_middleware(Guard, hosts=Hosts() if hosts is None else hosts)
 
     if studio is not None:
@@ -43,18 +45,21 @@ def application(store: Store | None, hosts: Hosts | None = None, studio: APIRout
         # the path as it was sent: a layer's name may hold an encoded slash
         raw = request.scope["raw_path"].split(b"?")[0].decode("ascii", "replace").lstrip("/")
         try:
-            found = pages.resource(raw)
-            lasting = found is not None and pages.lasting(raw, request.scope["query_string"].decode("ascii", "replace"))
+            found = served.answer(raw, request.scope["query_string"].decode("ascii", "replace"))
+        except Replaced as error:
+            return PlainTextResponse(str(error), status_code=409)
+        except Late as error:
+            return PlainTextResponse(str(error), status_code=503)
         except NetloupeError as error:
             return PlainTextResponse(str(error), status_code=500)
         if found is None:
             return PlainTextResponse(f"no {path!r} here", status_code=404)
-        return _answer(request, *found, lasting=lasting)
+        return _answer(request, *found)
 
     return app
 
 
-def _answer(request: Request, content: bytes, kind: str, *, lasting: bool) -> Response:
+def _answer(request: Request, content: bytes, kind: str, lasting: bool) -> Response:
     """What was asked for; lasting: it is never another at this address."""
     tag = f'W/"{hashlib.sha256(content).hexdigest()[:16]}"'
     kept = f"public, max-age={_YEAR}, immutable" if lasting else "no-cache"
@@ -108,6 +113,18 @@ def configured(app: FastAPI) -> uvicorn.Config:
     return uvicorn.Config(app, log_level="warning", http=_Prompt, ws="none", port=0, timeout_graceful_shutdown=1)
 
 
+class _Server(uvicorn.Server):
+    """Ends at once: who waits for an atlas that does not answer is told so."""
+
+    def __init__(self, config: uvicorn.Config, served: Served) -> None:
+        super().__init__(config)
+        self._served = served
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._served.close()
+        super().handle_exit(sig, frame)
+
+
 def serve(
     store: str | Path | None,
     host: str = "127.0.0.1",
@@ -127,7 +144,8 @@ def serve(
     opened = None if store is None else Store.open(store)
     if opened is not None:
         opened.network  # noqa: B018 reads in the library behind the tables, so that the first page need not wait for it
-    app = application(opened, Hosts(host, allowed), studio)
+    served = Served(opened, studio=studio is not None)
+    app = application(served, Hosts(host, allowed), studio)
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -141,4 +159,4 @@ def serve(
         if ready is not None:
             name = f"[{host}]" if ":" in host else host
             ready(f"http://{name}:{listener.getsockname()[1]}/")
-        uvicorn.Server(configured(app)).run(sockets=[listener])
+        _Server(configured(app), served).run(sockets=[listener])

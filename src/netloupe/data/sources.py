@@ -99,8 +99,8 @@ class ImageSource:
     def stamped(self) -> Stamped:
         """What a saved state is of: names, labels, and the files, each by its contents or by size and time of change.
 
-        For this machine alone: a copy of a file may have another time. Of images that lie in no file, and of single files
-        of other machines, it's the names.
+        For this machine alone: a copy of a file may have another time. Of images that lie in no file, and of single
+        files of other machines, it's the names.
         """
         stamp: Callable[[int], str] = getattr(self.opener, "stamp", lambda _: "")
         own = range(len(self)) if self.ids is None else self.ids

@@ -34,6 +34,7 @@ async function read(path, form, parse) {
   } catch {
     throw new FetchError(`${path} could not be fetched: the server does not answer.`);
   }
+  if (response.status === 409) location.reload(); // another atlas lies there by now
   if (!response.ok) throw new FetchError(`${path} could not be fetched: the server answered ${response.status}.`);
   try {
     return await parse(response);

@@ -295,7 +295,7 @@ def test_a_full_disk_is_one_line() -> None:
 @pytest.mark.parametrize(
     ("error", "status", "message"),
     [
-        (KeyboardInterrupt(), 130, ""),
+        (KeyboardInterrupt(), 130, "netloupe: stopped; nothing of it is kept; begin anew with: netloupe layers\n"),
         (OSError(errno.ENOSPC, "No space left on device", "x.png"), 2, "netloupe: x.png: No space left on device\n"),
         (MemoryError(), 2, "netloupe: out of memory; a smaller --batch-size or --size may help\n"),
     ],

@@ -228,6 +228,12 @@ def _replaceable(path: Path) -> bool:
     return not path.exists() or _read(path / _MARK) is not None or (path.is_dir() and not any(path.iterdir()))
 
 
+def kept_of(path: Path) -> str | None:
+    """What is kept of a build into `path` that was stopped, in words."""
+    made = beside(path, "partial")
+    return f"what was made is kept in {made}" if (made / _JOURNAL).exists() else None
+
+
 def any_of(column: str, values: Sequence[int]) -> str:
     """The SQL condition that a column holds one of the values."""
     return f"{column} IN ({', '.join(map(str, values))})"

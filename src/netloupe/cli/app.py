@@ -1,6 +1,7 @@
 """`netloupe VERB`: the verbs together, and how each run ends.
 
-Exit codes: 0 done, 2 a user's mistake (one line on stderr), 130 stopped, 1 our own fault (a traceback).
+Exit codes: 0 done, 2 a user's mistake (one line on stderr), 130 stopped by Ctrl-C, 143 by SIGTERM (one line
+too), 1 our own fault (a traceback).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from netloupe.cli import (
     train,
 )
 from netloupe.cli.command import command
+from netloupe.cli.stop import Stopped, terminable
 from netloupe.core.errors import (
     LESS,
     Cancelled,
@@ -57,6 +59,12 @@ class Verbs(TyperGroup):
         if args and not args[0].startswith("-") and args[0] not in verbs:
             raise unknown("verb", args[0], verbs, shown=len(verbs))
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, Cancelled) as stop:
+            raise Stopped(stop) from None
 
 
 app = typer.Typer(
@@ -113,15 +121,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        with _saying():
+        with terminable(), _saying():
             status = app(arguments or ["--help"], prog_name="netloupe", standalone_mode=False)
-        sys.stdout.flush()
+            sys.stdout.flush()
     except NetloupeError as error:
         return _fail(str(error))
     except _UsageError as error:
         return _fail(_usage(error))
-    except (KeyboardInterrupt, typer.Abort, Cancelled):
-        return 130
+    except Stopped as stop:
+        _say(stop.line(arguments))
+        return stop.status
+    except (KeyboardInterrupt, typer.Abort) as stop:  # before there was a verb
+        return Stopped(stop).status
     except BrokenPipeError:
         _drop_output()
         return 1
@@ -163,8 +174,12 @@ def _foreign(error: Exception | SystemExit) -> str:
 
 
 def _fail(message: str) -> int:
-    typer.echo(f"netloupe: {' '.join(message.splitlines())}", err=True)
+    _say(message)
     return 2
+
+
+def _say(message: str) -> None:
+    typer.echo(f"netloupe: {' '.join(message.splitlines())}", err=True)
 
 
 def _drop_output() -> None:

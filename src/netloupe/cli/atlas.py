@@ -11,6 +11,7 @@ import typer
 
 from netloupe.cli.options import Data, Json, Layers, NetworkOptions, grouped, writable
 from netloupe.cli.output import show
+from netloupe.cli.stop import Terminated, keeping
 from netloupe.core.errors import InputError
 
 Folder = Annotated[Path, typer.Argument(metavar="ATLAS", help="The folder that `netloupe atlas build` wrote.")]
@@ -60,19 +61,20 @@ def build(
     """
     from netloupe.analysis.unproject import named_rule
     from netloupe.atlas.build import build
+    from netloupe.atlas.store import kept_of
     from netloupe.atlas.synthesis import Synthesis
     from netloupe.cli.watch import Bars
     from netloupe.data.open import open_source
 
     rule = None if project == "none" else named_rule(project, "none")
-    net, source = network.load(), open_source(data).first(first)
-    chosen = list(images.synthesize or ())
-    if not chosen and images != SynthesisOptions(images.synthesize):
-        raise InputError("--facets, --preset or --steps without --synthesize (accepted: with --synthesize LAYER)")
-    if chosen == ["all"]:
-        chosen = list(layer or net.layers.distinct())
-    how = Synthesis(tuple(chosen), images.facets, images.preset, images.steps)
-    with Bars() as watch:
+    with keeping(lambda: kept_of(out)), Bars() as watch:
+        net, source = network.load(), open_source(data).first(first)
+        chosen = list(images.synthesize or ())
+        if not chosen and images != SynthesisOptions(images.synthesize):
+            raise InputError("--facets, --preset or --steps without --synthesize (accepted: with --synthesize LAYER)")
+        if chosen == ["all"]:
+            chosen = list(layer or net.layers.distinct())
+        how = Synthesis(tuple(chosen), images.facets, images.preset, images.steps)
         report = build(
             net,
             source,
@@ -120,6 +122,8 @@ def serve(
 
     try:
         serve(store, host, port, allowed=allow_host or (), ready=ready)
+    except Terminated:
+        raise typer.Exit(143) from None
     except KeyboardInterrupt:
         raise typer.Exit from None
 

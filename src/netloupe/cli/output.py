@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from netloupe.cli.stop import keeping
+
 if TYPE_CHECKING:
     from netloupe.render.result import Result
 
@@ -21,6 +23,7 @@ def show(value: Any, as_json: bool, text: Callable[[Any], str]) -> None:
 def deliver(result: Result, out: Path | None, as_json: bool, text: Callable[[dict[str, Any]], str]) -> None:
     """Save a result where `out` says so, then print its summary."""
     files = [str(path) for path in result.save(out)] if out is not None else []
-    show(result.summary() | ({"files": files} if files else {}), as_json, text)
+    with keeping(lambda: f"all {len(files)} files are in {out}" if files else None, goes_on=False):
+        show(result.summary() | ({"files": files} if files else {}), as_json, text)
     if files and not as_json:
         typer.echo(f"{len(files)} files in {out}", err=True)

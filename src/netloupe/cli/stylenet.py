@@ -11,6 +11,7 @@ import typer
 from netloupe.cli.command import settled
 from netloupe.cli.options import Device, Json, grouped, writable
 from netloupe.cli.output import show
+from netloupe.cli.stop import checkpoint_in, keeping
 from netloupe.core.errors import InputError
 from netloupe.core.table import table
 from netloupe.core.task import Task
@@ -59,7 +60,7 @@ def train(
     for option, value in (("extend", extend), ("start", start)):
         if value is not None and kept:
             raise InputError(f"--{kept[0]} was given with --{option} (accepted: without; the network keeps its own)")
-    with Bars() as watch:
+    with keeping(checkpoint_in(out)), Bars() as watch:
         path = train_styles(
             styles,
             images,
@@ -96,7 +97,8 @@ def apply(kind: type[Task], options: StyleOptions, given: dict[str, Any]) -> Non
         raise InputError("no folder to write to (accepted: --out FOLDER)")
     assert isinstance(task, Apply)
     model = load_styles(options.weights, options.device)
-    with Bars() as watch:
+    painted = lambda: f"what was painted lies in {out}" if out.exists() else None  # noqa: E731
+    with keeping(painted, goes_on=False), Bars() as watch:
         done = apply_task(task, model, inputs, out, seconds=options.seconds, watch=watch, on_skip=_say_skipped)
     for name, reason in done.silent:
         typer.echo(f"{name}: its sound is left out, {reason}", err=True)

@@ -10,6 +10,7 @@ import typer
 
 from netloupe.cli.options import Device, Json, grouped, writable
 from netloupe.cli.output import show
+from netloupe.cli.stop import checkpoint_in, keeping
 from netloupe.training.recipes import ClassifierRecipe
 
 
@@ -54,7 +55,7 @@ def train(
     from netloupe.training.recorder import EPOCHS
     from netloupe.zoo.state import read_state
 
-    with Bars() as watch:
+    with keeping(checkpoint_in(out)), Bars() as watch:
         path = train_model(
             architecture,
             data,

@@ -18,12 +18,14 @@ def write_atomically(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(content)
         os.replace(partial, path)
-    except OSError as error:
+    except BaseException as error:
         try:
             partial.unlink(missing_ok=True)
         except OSError:
             pass
-        raise StoreError(f"{path}: can't be written ({error.strerror or error})") from None
+        if isinstance(error, OSError):
+            raise StoreError(f"{path}: can't be written ({error.strerror or error})") from None
+        raise
 
 
 def portable(path: str | Path) -> str:

@@ -105,11 +105,11 @@ def write_files(folder: str | Path, files: Iterable[tuple[str, bytes]]) -> list[
             raise StoreError(f"{folder / taken}: can't be written (a folder)")
         (coming / _LAST).write_text(names[-1] if names else "")
         coming.rename(folder / _COME)
-        finish_files(folder)
     except OSError as error:
         raise StoreError(f"{folder}: can't be written ({error.strerror or error})") from None
     finally:
         shutil.rmtree(coming, ignore_errors=True)
+        finish_files(folder)  # of a run that is stopped while they are moved
     return [folder / name for name in names]
 
 

@@ -133,7 +133,8 @@ def test_what_never_changes_is_asked_for_once(port: int) -> None:
     assert network.headers["cache-control"] == "no-cache"
     version = json.loads(network.body)["version"]
     assert "immutable" in get(port, f"/img/0.webp?v={version}").headers["cache-control"]
-    for path in ("/img/0.webp", "/img/0.webp?v=other", f"/data/network.json?v={version}", f"/?v={version}"):
+    assert get(port, "/img/0.webp?v=other").status == 409
+    for path in ("/img/0.webp", f"/data/network.json?v={version}", f"/?v={version}"):
         assert get(port, path).headers["cache-control"] == "no-cache", path
 
 

@@ -20,6 +20,7 @@ from netloupe.atlas.store import Store
 from netloupe.core.errors import StoreError
 
 _MOST = 8  # threads that are waited for in vain
+_ALWAYS = ("", "index.html", "data/network.json")  # begin a visit, whatever lies there
 
 
 class Replaced(StoreError):
@@ -54,7 +55,7 @@ class _Lying:
 
     def answer(self, path: str, query: str) -> Answer | None:
         meant = parse_qs(query).get("v", [self.pages.version])[0]
-        if meant != self.pages.version and not path.startswith("static/"):
+        if meant != self.pages.version and not path.startswith("static/") and path not in _ALWAYS:
             raise Replaced("another atlas lies here by now; load the page again")
         found = self.pages.resource(path)
         return None if found is None else Answer(*found, self.pages.lasting(path, query))

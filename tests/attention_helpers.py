@@ -129,3 +129,74 @@ def weights_by_hand(module: ViT, image: Tensor) -> list[Tensor]:
         found.append(weights)
         x = block(x)
     return found
+
+
+def pass_by_hand(module: ViT, image: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """(weights (heads, T, T) of each block, its output (T, C), logits) of one image, written out, head by head."""
+    x = torch.cat([module.prefix[0], module.patch(image[None])[0].flatten(1).T]) + module.position[0]
+    size = WIDTH // HEADS
+    weights, outputs = [], []
+    for block in module.blocks:
+        assert isinstance(block, Block)
+        q, k, v = block.attn.qkv(block.norm1(x)).split(WIDTH, dim=-1)
+        scores = [q[:, h * size : (h + 1) * size] @ k[:, h * size : (h + 1) * size].T / size**0.5 for h in range(HEADS)]
+        weights.append(torch.stack([torch.exp(s) / torch.exp(s).sum(1, keepdim=True) for s in scores]))
+        mixed = torch.cat([weights[-1][h] @ v[:, h * size : (h + 1) * size] for h in range(HEADS)], 1)
+        x = x + block.attn.proj(mixed)
+        x = x + block.mlp(block.norm2(x))
+        outputs.append(x)
+    read = x[:1] if module.prefix.shape[1] else x
+    return weights, outputs, module.head(module.norm(read).mean(0))
+
+
+def read_by_hand(module: ViT) -> list[int]:
+    """The tokens that the head reads."""
+    return [0] if module.prefix.shape[1] else list(range((SIDE // PATCH) ** 2))
+
+
+def rollout_by_hand(module: ViT, image: Tensor) -> list[float]:
+    """A share for each patch."""
+    weights = weights_by_hand(module, image)
+    count = weights[0].shape[-1]
+    rolled = [[float(i == j) for j in range(count)] for i in range(count)]
+    for one in weights:
+        step = [
+            [0.5 * sum(float(one[h, i, j]) for h in range(HEADS)) / HEADS + 0.5 * (i == j) for j in range(count)]
+            for i in range(count)
+        ]
+        step = [[value / sum(row) for value in row] for row in step]
+        rolled = [[sum(step[i][m] * rolled[m][j] for m in range(count)) for j in range(count)] for i in range(count)]
+    read = read_by_hand(module)
+    return [sum(rolled[i][j] for i in read) / len(read) for j in range(module.prefix.shape[1], count)]
+
+
+def relevance_by_hand(module: ViT, image: Tensor, index: int) -> list[float]:
+    weights, _, logits = pass_by_hand(module, image)
+    slopes = torch.autograd.grad(logits[index], weights)
+    count = weights[0].shape[-1]
+    found = torch.eye(count, dtype=torch.float64)
+    for one, slope in zip(weights, slopes, strict=True):
+        mean = torch.zeros(count, count, dtype=torch.float64)
+        for h in range(HEADS):
+            for i in range(count):
+                for j in range(count):
+                    mean[i, j] += max(0.0, float(slope[h, i, j]) * float(one[h, i, j].detach())) / HEADS
+        found = found + mean @ found
+    read = read_by_hand(module)
+    rows = [found[i] - torch.eye(count, dtype=torch.float64)[i] for i in read]
+    mean = torch.stack(rows).mean(0)
+    return [float(value) for value in mean[module.prefix.shape[1] :]]
+
+
+def legrad_by_hand(module: ViT, image: Tensor, index: int) -> list[float]:
+    weights, outputs, _ = pass_by_hand(module, image)
+    count = weights[0].shape[-1]
+    total = [0.0] * count
+    for one, output in zip(weights, outputs, strict=True):
+        score = module.head(module.norm(output.mean(0)))[index]
+        slope = torch.autograd.grad(score, one, retain_graph=True)[0].tolist()
+        for h in range(HEADS):
+            for i in range(count):
+                for j in range(count):
+                    total[j] += max(0.0, slope[h][i][j]) / (HEADS * count)
+    return total[module.prefix.shape[1] :]

@@ -56,7 +56,7 @@ def differentiate(
         with backward_rule(rule) as rectifiers:
             reading = net.reading(pixels, dict.fromkeys([*objective.layers, *([] if layer is None else [layer])]))
         scores = objective.score(reading)
-        _check_finite(net, objective, scores)
+        check_scores(net, objective, scores)
         if given.loose:
             _check_highest(net, objective, scores)
         if rectifiers is not None and rectifiers.count == 0:
@@ -75,7 +75,8 @@ def differentiate(
     return Differentiated(scores.detach(), at.detach(), found)
 
 
-def _check_finite(net: Network, objective: Objective, scores: Tensor) -> None:
+def check_scores(net: Network, objective: Objective, scores: Tensor) -> None:
+    """Raise NetworkError unless all scores (N,) are finite."""
     bad = (~scores.detach().isfinite()).nonzero().flatten().tolist()
     if bad:
         value = float(scores.detach()[bad[0]])

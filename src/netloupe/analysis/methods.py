@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from netloupe.analysis.attention.relevance import last_attention, legrad, relevance, rollout
 from netloupe.analysis.gradients import grad_cam, gradient, guided_grad_cam, integrated_gradients, smooth_grad
 from netloupe.analysis.occlusion import occlusion
 from netloupe.core.errors import unknown
@@ -81,6 +82,10 @@ METHODS = {
         Method("grad_cam", "Grad-CAM", "Selvaraju et al. 2017", False, grad_cam),
         Method("guided_grad_cam", "Guided Grad-CAM", "Selvaraju et al. 2017", False, guided_grad_cam),
         Method("occlusion", "Occlusion", "Zeiler & Fergus 2013", True, _occlusion, 200),
+        Method("last_attention", "Attention of the last block", "Caron et al. 2021", False, last_attention),
+        Method("rollout", "Attention rollout", "Abnar & Zuidema 2020", False, rollout),
+        Method("relevance", "Gradient-weighted relevance", "Chefer et al. 2021", False, relevance),
+        Method("legrad", "LeGrad", "Bousselham et al. 2024", False, legrad, 12),
     )
 }
 

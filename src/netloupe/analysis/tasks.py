@@ -20,8 +20,20 @@ METHODS = (
     "grad_cam",
     "guided_grad_cam",
     "occlusion",
+    "last_attention",
+    "rollout",
+    "relevance",
+    "legrad",
 )
 """The names of the attribution methods; `analysis.methods` has what they do."""
+
+
+def left_out(skipped: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(names, reason) of methods that can't explain a network, those of one reason together."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in skipped.items():
+        by_reason.setdefault(reason, []).append(name)
+    return [(", ".join(names), reason) for reason, names in by_reason.items()]
 
 
 RULES: tuple[Literal["deconvnet"], Literal["guided"]] = ("deconvnet", "guided")

@@ -7,6 +7,7 @@ import numpy as np
 from netloupe.analysis.explain.evidence import Curves, ExplainedBy
 from netloupe.analysis.explain.record import Explanation
 from netloupe.analysis.explain.words import NOTES, likeness, on_curves, on_random, on_rival, score
+from netloupe.analysis.tasks import left_out
 from netloupe.render.answers import over_regions, with_boxes
 from netloupe.render.colors import SOFT, diverging, enlarged, heat, overlay, palette, relief
 from netloupe.render.pictures import Color, Picture, beside, fitted, resized, stacked
@@ -60,7 +61,7 @@ def _sheet(e: Explanation) -> Picture:
     """The photo with its object, the predictions, and each method: its map, the overlay, its colors, its figures."""
     cells = [_cell(e, one) for one in e.maps.values()]
     rows = [beside(cells[i : i + 2], gap=4 * _GAP) for i in range(0, len(cells), 2)]
-    notes = [*NOTES, *(f"Left out: {name}. {reason}" for name, reason in e.skipped.items())]
+    notes = [*NOTES, *(f"Left out: {name}. {reason}" for name, reason in left_out(e.skipped))]
     sheet = Sheet("", _WIDTH, gap=3 * _GAP).add(_head(e))
     for row in rows:
         sheet.add(row)

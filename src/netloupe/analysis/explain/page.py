@@ -8,6 +8,7 @@ from netloupe.analysis.explain.evidence import ExplainedBy
 from netloupe.analysis.explain.figure import areas_of, bar_colors, color_picture, map_picture, overlay_picture, seen
 from netloupe.analysis.explain.record import Explanation
 from netloupe.analysis.explain.words import NOTES, likeness, on_curves, on_random, on_rival, score
+from netloupe.analysis.tasks import left_out
 from netloupe.render.page import filled
 from netloupe.render.pictures import Picture
 from netloupe.render.sheet import color_bar
@@ -17,7 +18,7 @@ _ON_CURVES = "The curves show the score by the share of pixels that gave way, or
 
 def write(e: Explanation) -> dict[str, str]:
     """The HTML: the predictions, each method's maps with their figures of trust, and all the figures in one table."""
-    left_out = (f"Left out: {name}. {why}" for name, why in e.skipped.items())
+    missing = (f"Left out: {name}. {why}" for name, why in left_out(e.skipped))
     page = filled(
         "explain.html",
         title=f"{e.target.title}: explained",
@@ -30,7 +31,7 @@ def write(e: Explanation) -> dict[str, str]:
         methods=[_method(e, one) for one in e.maps.values()],
         header=_header(e),
         rows=_rows(e),
-        said=[*NOTES, _ON_CURVES, *left_out],
+        said=[*NOTES, _ON_CURVES, *missing],
     )
     return {"explain.html": page}
 

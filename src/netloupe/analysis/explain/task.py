@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from netloupe.analysis.tasks import METHODS
+from netloupe.analysis.tasks import METHODS, left_out
 from netloupe.core.errors import InputError
 from netloupe.core.settings import OBJECTIVE, random_seed, setting
 from netloupe.core.table import table
@@ -52,8 +52,8 @@ class Explain(Task):
         header = ("method", "peak", f"like {found['rival'] or 'a rival'}", "like random", "deletion", "insertion")
         rows = [_row(name, one) for name, one in found["methods"].items()]
         rows.append(_row("random order", found["by_chance"]))
-        left_out = [f"left out: {name}. {why}" for name, why in found["skipped"].items()]
-        return "\n".join([*lines, table(header, rows), *left_out])
+        missing = [f"left out: {name}. {why}" for name, why in left_out(found["skipped"])]
+        return "\n".join([*lines, table(header, rows), *missing])
 
 
 def _row(name: str, one: Mapping[str, Any]) -> tuple[object, ...]:

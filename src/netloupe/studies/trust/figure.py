@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from netloupe.analysis.tasks import left_out
 from netloupe.render.chart import LEFT, Axis, Line, axis, fits, line_chart, text_table
 from netloupe.render.colors import COLORS, GRAY, SOFT, diverging, heat, strength
 from netloupe.render.pictures import Picture, beside, fitted, from_pixels, grid, resized, stacked
@@ -46,7 +47,7 @@ def _sheet(t: Trust) -> Picture:
     summary = t.summary()
     kinds = {"rank correlation": t.ranks, "structural similarity": t.structures}
     verdicts = [f"{row['title']}: {row['verdict']}" for row in summary["methods"].values()]
-    verdicts += [f"Left out: {name}: {reason}" for name, reason in t.skipped.items()]
+    verdicts += [f"Left out: {name}: {reason}" for name, reason in left_out(t.skipped)]
     sheet = Sheet(f"{t.provenance['network']['name']}, {summary['images']} images", WIDTH, gap=20)
     sheet.add(*(_cascade_chart(t, title, values) for title, values in kinds.items()))
     sheet.add(*(_curve_chart(t, summary, way) for way in ("deletion", "insertion")))

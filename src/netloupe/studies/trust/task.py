@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from netloupe.analysis.tasks import left_out
 from netloupe.core.settings import NAMED, first_images, random_seed, setting
 from netloupe.core.table import table
 from netloupe.core.task import PHOTOS, Input, Task
@@ -45,5 +46,5 @@ class TrustTask(Task):
         ]
         columns = len(header) if found["boxes"] else len(header) - 1
         verdicts = [f"{row['title']}: {row['verdict']}" for row in found["methods"].values()]
-        verdicts += [f"left out: {name}: {reason}" for name, reason in found["skipped"].items()]
+        verdicts += [f"left out: {name}: {reason}" for name, reason in left_out(found["skipped"])]
         return "\n".join([table(header[:columns], [row[:columns] for row in rows]), "", *verdicts])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Literal
 
@@ -82,7 +83,7 @@ class ViT(nn.Module):
         return logits
 
 
-def vit(spelling: Spelling = "fused", prefix: int = 1, depth: int = 3, seed: int = 0) -> Network:
+def fresh(spelling: Spelling = "fused", prefix: int = 1, depth: int = 3, seed: int = 0) -> Network:
     """In float64, the same weights whatever the spelling, drawn large so that heads differ."""
     torch.manual_seed(seed)
     module = ViT("fused", prefix, depth)
@@ -96,6 +97,10 @@ def vit(spelling: Spelling = "fused", prefix: int = 1, depth: int = 3, seed: int
             weights = {_of_module(name): value for name, value in weights.items()}
         module.load_state_dict(weights)
     return Network(module.double().eval(), InputSpec(size=(SIDE, SIDE)))
+
+
+vit = functools.cache(fresh)
+"""The same for all tests, which leave it as it is."""
 
 
 def _of_module(name: str) -> str:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import netloupe
-from attention_helpers import HEADS, SPELLINGS, Attention, Spelling, ViT, images, vit, weights_by_hand
+from attention_helpers import HEADS, SPELLINGS, Attention, Spelling, ViT, fresh, images, vit, weights_by_hand
 from core_helpers import Fn
 from netloupe.core.attention import attending, weights_of
 from netloupe.core.errors import InputError, NetworkError, UnknownName
@@ -78,7 +78,7 @@ def test_scores_can_be_differentiated_by_the_weights(spelling: Spelling) -> None
     gradients = dict(zip(held, torch.autograd.grad(score, list(held.values())), strict=True))
     assert all(one.abs().max() > 1e-3 for one in gradients.values())
     gradient, step = gradients["blocks.1.attn"], 1e-6
-    fused = vit()
+    fused = fresh()
     assert isinstance(fused.module, ViT)
     attn = fused.module.blocks[1].attn  # type: ignore[union-attr]
     assert isinstance(attn, Attention)
@@ -146,7 +146,7 @@ def test_rows_alone(spelling: Spelling) -> None:
 
 
 def test_one_pass_goes_no_deeper_than_asked_and_hands_on_in_order() -> None:
-    net, reached = vit(), []
+    net, reached = fresh(), []
     assert list(net.attentions) == NAMES
     for i, block in enumerate(net.module.blocks):  # type: ignore[arg-type, union-attr]
         block.register_forward_hook(lambda *_, i=i: reached.append(i))

@@ -16,6 +16,7 @@ from attention_helpers import (
     SPELLINGS,
     Spelling,
     ViT,
+    fresh,
     images,
     legrad_by_hand,
     pass_by_hand,
@@ -107,7 +108,7 @@ def test_the_network_and_its_gradients_stay(way: str) -> None:
 
 def test_only_what_lies_before_the_objective_counts() -> None:
     """Of the first two blocks: as of the same network that ends there."""
-    short, net = vit(depth=2), vit(depth=3)
+    short, net = fresh(depth=2), fresh(depth=3)
     net.module.load_state_dict(short.module.state_dict(), strict=False)
 
     def ends(network: Network) -> Network:
@@ -196,7 +197,7 @@ def test_attention_that_pools() -> None:
 
 def test_they_stand_beside_the_others() -> None:
     names = ["last_attention", "rollout", "relevance", "legrad"]
-    net = vit()
+    net = fresh()
     net.module.float()
     x = images().float()
     found = netloupe.explain(net, x[0], steps=4)

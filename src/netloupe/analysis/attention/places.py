@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from os.path import commonprefix
 
 from torch import Tensor
 
@@ -26,15 +25,14 @@ class Places:
 
 
 def places(net: Network, layer: str, keys: int) -> Places:
-    """Where the keys of an attention stand, as they do in the layer of as many tokens nearest to it.
+    """Where the keys of an attention stand, as they do in a layer of as many tokens.
 
     Of keys that no layer gives as tokens, such as a map laid out as a sequence, as on a map of as many positions.
     Raises InputError where there is none.
     """
-    around = [one for one in net.layers.values() if isinstance(one.layout, Tokens) and one.layout.count == keys]
-    near = max(around, key=lambda one: len(commonprefix([one.name, layer])), default=None)
-    if near is not None and isinstance(near.layout, Tokens):
-        return Places(near.layout.prefix, near.layout.grid)
+    for one in net.layers.values():
+        if isinstance(one.layout, Tokens) and one.layout.count == keys:
+            return Places(one.layout.prefix, one.layout.grid)
     for one in net.layers.maps().values():
         if one.size[0] * one.size[1] == keys:
             return Places(0, one.size)

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from netloupe.core.errors import InputError
+from netloupe.core.head import Detections
 from netloupe.core.network import Network, readable
 from netloupe.core.objectives import Reading
 from netloupe.core.receptive_field import Box, Span
+from netloupe.core.taps import LOGITS
 from netloupe.core.trace.mode import CantTell
 from netloupe.core.trace.windows import Incremental
 from netloupe.core.watch import SILENT, Watch
@@ -102,7 +104,9 @@ class Sliding:
         self.reason: str | None = None if incremental else "asked for"
         self._incremental: Incremental | None = None
         self._exact: Incremental | None = None
-        if incremental:
+        if incremental and LOGITS in self.layers and isinstance(net.head, Detections):
+            self.reason = "which boxes there are depends on the image"
+        elif incremental:
             try:
                 self._incremental = self._prepared(growth, bfloat16, trusted)
             except CantTell as trouble:

@@ -21,6 +21,7 @@ from netloupe.atlas.parts import PARTS
 from netloupe.atlas.store import FORMAT, Store
 from netloupe.atlas.synthesis import Synthesis
 from netloupe.core.errors import InputError, unknown
+from netloupe.core.head import Classes
 from netloupe.core.identity import Identity
 from netloupe.core.lock import holding
 from netloupe.core.network import Network
@@ -76,7 +77,8 @@ def build(
     if project is not None:
         named_rule(project)
     _check_method(map_by)
-    net.head.classes("an atlas", 2)
+    if isinstance(net.head, Classes):
+        net.head.classes("an atlas", 2)
     features = _features(net, layers)
     layers = list(net.layers.distinct()) if layers is None else net.layers.each(layers)
     how = (synthesize if synthesize is not None else Synthesis()).checked(net)

@@ -12,6 +12,7 @@ from netloupe.atlas.pictures import Photographs, Pictures
 from netloupe.atlas.sheets import PER_PHOTOGRAPH
 from netloupe.atlas.store import Store
 from netloupe.atlas.synthesis import Synthesis
+from netloupe.core.head import Classes
 from netloupe.core.network import Network
 from netloupe.core.rules import Rule
 from netloupe.core.watch import SILENT, Watch
@@ -98,11 +99,12 @@ class Making:
 
         Raises InputError where no image can be read.
         """
-        patches, peaks, classes = Strongest(max(self.k, self.synthesis.ranked)), Peaks(), ClassMeans()
+        patches, peaks = Strongest(max(self.k, self.synthesis.ranked)), Peaks()
+        classes = ClassMeans(isinstance(self.net.head, Classes))
         pieces = self.source.photographs is not None
         varied = {"varied": Strongest(self.k, per_photograph=PER_PHOTOGRAPH)} if pieces else {}
         features = Features(self.feature_layer)
-        pictures = Pictures(self.store, self.source, self._photographs, self.map_layers)
+        pictures = Pictures(self.store, self.source, self._photographs, self.map_layers, self.net)
         seen = replace(self.source, opener=self._photographs.open, ids=None)
         report = sweep(
             self.net,

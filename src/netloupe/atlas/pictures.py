@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import final
@@ -12,15 +13,19 @@ from torch import Tensor
 
 from netloupe.atlas.sheets import MAP_COLUMNS, MAP_STEPS, QUALITY, THUMB, map_size
 from netloupe.atlas.store import Store
+from netloupe.core.head import Classes, NoHead, Prediction, Vector
+from netloupe.core.head import Maps as MapsOfClasses
+from netloupe.core.network import Network
 from netloupe.core.taps import LOGITS
 from netloupe.data.bands import Bands, Opened, eight_bits
 from netloupe.data.images import as_seen, fit, to_float
 from netloupe.data.sources import ImageSource, pixel_reader
-from netloupe.render.colors import heat
-from netloupe.render.pictures import Picture, encode, resized, stacked
+from netloupe.render.answers import over_regions, with_boxes
+from netloupe.render.colors import heat, palette
+from netloupe.render.pictures import Picture, decode, encode, resized, stacked
 from netloupe.sweep.accumulator import Sink
 from netloupe.sweep.maps import Maps
-from netloupe.sweep.vectors import most_probable
+from netloupe.sweep.vectors import TOP, most_probable
 
 _TOGETHER = 200  # rows written at once
 _LARGEST = 4 << 30  # bytes of pixels kept on disk; images beyond are decoded again where they are needed again
@@ -65,23 +70,37 @@ class Photographs:
 
 @final
 class Pictures(Sink):
-    """Writes the rows of table `images`; `layers` are the rows of the sheets of maps."""
+    """Writes the rows of tables `images` and `answers`; `layers` are the rows of the sheets of maps."""
 
-    def __init__(self, store: Store, source: ImageSource, photographs: Photographs, layers: Sequence[str]) -> None:
+    def __init__(
+        self, store: Store, source: ImageSource, photographs: Photographs, layers: Sequence[str], net: Network
+    ) -> None:
         self._store, self._source = store, source
+        self._head, self._size = net.head, net.inputs.size
         self._photographs, self._layers = photographs, layers
         there = store.arrow("images", columns=["id"])["id"].to_pylist() if store.count("images") else []
         self._next = max(there, default=-1) + 1
         self._rows: list[dict[str, object]] = []
+        self._answers: list[dict[str, object]] = []
+        self._predicted: tuple[np.ndarray, np.ndarray] | None = None
+        self._said: list[list[Prediction]] = []
+        self._regions: np.ndarray | None = None
         self._strongest: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 
     def reads(self, layers: Sequence[str], labeled: bool) -> Sequence[str]:
-        return [*self._layers, LOGITS]
+        read = [*self._layers] if isinstance(self._head, NoHead | Vector) else [*self._layers, LOGITS]
+        return read or layers[:1]
 
     def update(self, layer: str, maps: Maps) -> None:
+        self._ids = maps.ids
         if layer == LOGITS:
-            self._ids, self._predicted = maps.ids, most_probable(maps.peak)
-        else:
+            if isinstance(self._head, Classes):
+                self._predicted = most_probable(maps.peak, self._head.kind)
+            else:
+                self._said = self._head.says(maps.answer, TOP)
+                masks = isinstance(self._head, MapsOfClasses)
+                self._regions = maps.answer.argmax(1).cpu().numpy() if masks else None
+        elif layer in self._layers:
             channels = np.argsort(-maps.peak, axis=1, kind="stable")[:, :MAP_COLUMNS]
             self._strongest[layer] = channels, np.take_along_axis(maps.peak, channels, 1), maps.of(channels)
 
@@ -90,14 +109,31 @@ class Pictures(Sink):
             shown, thumb = self._photographs.take(i)
             if i >= self._next:
                 self._rows.append(self._row(row, i, shown, thumb))
+                self._answers.append(self._answer(row, i, shown))
         if len(self._rows) >= _TOGETHER:
             self.flush()
 
     def flush(self) -> None:
         if self._rows:
-            self._store.put({"images": self._rows})
+            self._store.put({"images": self._rows, "answers": self._answers})
             self._next = int(str(self._rows[-1]["id"])) + 1
-            self._rows = []
+            self._rows, self._answers = [], []
+
+    def _answer(self, row: int, image_id: int, shown: bytes) -> dict[str, object]:
+        """What a network says that gives no classes of whole images, and the photograph with it drawn over."""
+        said = self._said[row] if self._said else []
+        colors = palette(len(said))
+        photo, drawn = decode(shown), None
+        if self._regions is not None:
+            drawn = over_regions(photo, self._regions[row])
+        elif boxes := [(one.box, one.label) for one in said if one.box is not None]:
+            drawn = with_boxes(photo, boxes, self._size)
+        told = [
+            {"label": one.label, "what": one.what, "number": one.number, "color": "#{:02x}{:02x}{:02x}".format(*color)}
+            for one, color in zip(said, colors, strict=True)
+        ]
+        picture = b"" if drawn is None else encode(drawn, "WEBP", QUALITY)
+        return {"id": image_id, "said": json.dumps(told), "drawn": drawn is not None, "picture": picture}
 
     def _row(self, row: int, image_id: int, shown: bytes, thumb: bytes) -> dict[str, object]:
         sheet, chosen, peaks, tops = self._sheet(row)
@@ -105,8 +141,8 @@ class Pictures(Sink):
             "id": image_id,
             "name": self._source.names[image_id],
             "label": self._source.label(image_id),
-            "classes": self._predicted[0][row].tolist(),
-            "probabilities": self._predicted[1][row].tolist(),
+            "classes": [] if self._predicted is None else self._predicted[0][row].tolist(),
+            "probabilities": [] if self._predicted is None else self._predicted[1][row].tolist(),
             "picture": shown,
             "thumb": thumb,
             "maps": sheet,

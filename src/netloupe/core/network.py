@@ -20,6 +20,7 @@ from netloupe.core.errors import (
     InputError,
     NetloupeError,
     NetworkError,
+    UnknownName,
     failure,
     first_line,
     lacks_memory,
@@ -314,14 +315,17 @@ class Network:
         """Every addressable layer in the order of execution, at the input size of `inputs`."""
 
         def forward(x: Tensor) -> Any:
+            """The answer, picked while the pass is followed, or what the module returns where it is not there."""
             result = self._forward(x)
-            head = self._learn(result)
-            return head.pick(result, self.inputs.size) if isinstance(head, Vector) else result
+            try:
+                return self._learn(result).pick(result, self.inputs.size)
+            except (NetworkError, UnknownName):
+                return result
 
-        def pick(result: Any) -> Tensor:
-            if isinstance(self._head, Vector):
-                raise NetworkError("a vector is its own features")
-            return self._learn(result).pick(result, self.inputs.size)
+        def pick(answer: Any) -> Tensor:
+            if isinstance(self._head, Vector | NoHead) or not isinstance(answer, Tensor):
+                raise NetworkError("nothing but features")
+            return answer
 
         return list_layers(self.name, self.module, self.inputs, forward, pick, self.layouts)
 

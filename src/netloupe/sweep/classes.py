@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 import torch
@@ -29,10 +29,12 @@ class ClassMeans(Accumulator):
     """The mean peak of each channel over the images of each class.
 
     Classes are the images' own labels where the data set has labels (an image without one is left out), otherwise
-    the network's predictions. Sums are float64 in the order of images: another order may change their last bits.
+    the network's predictions; predicted: whether it gives classes, otherwise there are none at all.
+    Sums are float64 in the order of images: another order may change their last bits.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, predicted: bool = True) -> None:
+        self.predicted = predicted
         self._columns = Columns()
         self._classes = 0  # at least so many
         self._labels: np.ndarray | None = None  # of the current batch
@@ -40,8 +42,11 @@ class ClassMeans(Accumulator):
         self._sums: dict[int, np.ndarray] = {}  # class -> (width,)
         self._counts: dict[int, int] = {}
 
+    def settings(self) -> dict[str, Any]:
+        return {"predicted": self.predicted}
+
     def reads(self, layers: Sequence[str], labeled: bool) -> Sequence[str]:
-        return layers if labeled else [*layers, LOGITS]
+        return [*layers, LOGITS] if self.predicted and not labeled else layers
 
     def update(self, layer: str, maps: Maps) -> None:
         if layer != LOGITS:

@@ -187,7 +187,8 @@ class _Pass:
     def _check_finite(self, layer: str, maps: Maps) -> None:
         if np.isfinite(maps.peak).all():
             return
-        row, channel = (int(i) for i in np.argwhere(~np.isfinite(maps.peak))[0])
-        where = f"layer {layer!r}, channel {channel}" if layer != LOGITS else f"the logits, class {channel}"
+        numbers = maps.peak.reshape(len(maps.peak), -1)
+        row, channel = (int(i) for i in np.argwhere(~np.isfinite(numbers))[0])
+        where = f"layer {layer!r}, channel {channel}" if layer != LOGITS else f"the answer, number {channel}"
         image = self._data.name(int(maps.ids[row]))
-        raise NetworkError(f"{self._net.name}: activation {maps.peak[row, channel]} in {where}, for {image}")
+        raise NetworkError(f"{self._net.name}: activation {numbers[row, channel]} in {where}, for {image}")

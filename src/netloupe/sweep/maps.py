@@ -35,6 +35,11 @@ class Maps:
         self.photographs = ids if photographs is None else photographs
         self._rows = rows
 
+    @property
+    def answer(self) -> Tensor:
+        """(n, ...): what the network answers to the images, as its head picks it."""
+        return self.output if self._rows is None else self.output[torch.from_numpy(self._rows).to(self.output.device)]
+
     def _over_positions(self, summary: Callable[[Tensor], Tensor]) -> np.ndarray:
         """(n, C), or more columns: a summary of the maps (b, C, H, W); without positions the values themselves."""
         found = summary(self.output) if self.output.ndim == 4 else self.output.clone()

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple, Self, final
 import numpy as np
 from torch import Tensor
 
+from netloupe.core.head import Kind
 from netloupe.core.taps import LOGITS
 from netloupe.sweep.accumulator import Accumulator, State, to_arrays, to_state
 from netloupe.sweep.maps import Maps
@@ -81,11 +82,17 @@ class Features(Rows):
         return FeatureVectors(*rows) if rows else FeatureVectors(np.zeros(0, np.int64), np.zeros((0, 0), np.float32))
 
 
-def most_probable(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The five most probable classes (n, up to 5) int64 of logits (n, classes), and their probabilities, float32."""
+def most_probable(logits: np.ndarray, kind: Kind = "softmax") -> tuple[np.ndarray, np.ndarray]:
+    """The five most probable classes (n, up to 5) int64 of logits (n, classes), and their probabilities, float32.
+
+    kind: of the classes, see `core.head.Classes`.
+    """
     wide = logits.astype(np.float64)
-    exponentials = np.exp(wide - wide.max(1, keepdims=True))
-    probabilities = exponentials / exponentials.sum(1, keepdims=True)
+    if kind == "softmax":
+        exponentials = np.exp(wide - wide.max(1, keepdims=True))
+        probabilities = exponentials / exponentials.sum(1, keepdims=True)
+    else:
+        probabilities = np.exp(wide if kind == "probabilities" else -np.logaddexp(0, -wide))
     best = np.argsort(-wide, axis=1, kind="stable")[:, :TOP]
     return best, np.take_along_axis(probabilities, best, 1).astype(np.float32)
 
@@ -104,11 +111,18 @@ class Predictions(Rows):
 
     names = ("ids", "classes", "probabilities")
 
+    def __init__(self, kind: Kind = "softmax") -> None:
+        super().__init__()
+        self.kind = kind
+
+    def settings(self) -> dict[str, Any]:
+        return {"kind": self.kind}
+
     def reads(self, layers: Sequence[str], labeled: bool) -> Sequence[str]:
         return [LOGITS]
 
     def update(self, layer: str, maps: Maps) -> None:
-        self.add(maps.ids, *most_probable(maps.peak))
+        self.add(maps.ids, *most_probable(maps.peak, self.kind))
 
     def result(self) -> PredictedClasses:
         rows = self.joined()

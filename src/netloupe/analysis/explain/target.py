@@ -112,7 +112,7 @@ def _pixels_target(net: Network, image: Tensor, objective: RegionClass | PixelCl
     place = f" at {found.y}, {found.x}" if isinstance(found, PixelClass) else ""
     region = "" if place else (" where it is predicted" if objective.loose else " in a region")
     title = f"{head.label(index)}{place}{region}"
-    return Target(found, title, found, replace(found, name=rival), f"{head.label(rival)} there")
+    return Target(found, title, found, replace(found, name=rival), head.label(rival))
 
 
 def _class_target(net: Network, logits: Tensor, objective: Logit | Probability) -> Target:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -28,6 +29,7 @@ class Images(Part):
     tables: ClassVar = {
         "images": "id int64, name string, label int32, classes int32[], probabilities float32[], picture binary, "
         "thumb binary, maps binary, map_channels int32[], map_peaks float32[], map_tops int32[]",
+        "answers": "id int64, said string, drawn bool, picture binary",  # but for classes of whole images
         "features": "id int64, vector float32[]",  # of an image; all vectors are of one length
         "neighbors": "id int64, space string, ids int64[], distances float32[]",  # of an image in one space
     }
@@ -98,8 +100,15 @@ class Images(Part):
             Resource("data/images/BLOCK.json", self._block, lambda: [(i,) for i in range(self._blocks())]),
             Resource("data/image/ID.json", self._image, lambda: self.keys("images", "id")),
             self.stored("img/ID.webp", "images", "picture"),
+            Resource("answers/ID.webp", self._answer, self._drawn),
             self.stored("maps/ID.webp", "images", "maps"),
         ]
+
+    def _drawn(self) -> list[tuple[int, ...]]:
+        return sorted((row["id"],) for row in self.store.rows("answers", "drawn", ["id"]))
+
+    def _answer(self, image: int) -> bytes | None:
+        return self.one("answers", f"id = {image}", "picture") or None
 
     def _blocks(self) -> int:
         """Ids run over all images of the source, skipped ones included."""
@@ -118,9 +127,9 @@ class Images(Part):
                     "id": r["id"],
                     "name": r["name"],
                     "label": self.label(r["label"]),
-                    "prediction": self.predicted(r["classes"][0]),
-                    "index": r["classes"][0],
-                    "probability": r["probabilities"][0],
+                    "prediction": self.predicted(r["classes"][0]) if r["classes"] else None,
+                    "index": next(iter(r["classes"]), None),
+                    "probability": next(iter(r["probabilities"]), None),
                 }
                 for r in sorted(rows, key=lambda r: r["id"])
             ]
@@ -149,6 +158,8 @@ class Images(Part):
                 {"label": self.predicted(c), "index": c, "probability": p}
                 for c, p in zip(row["classes"], row["probabilities"], strict=True)
             ],
+            "said": json.loads(self.one("answers", f"id = {image}", "said") or "[]"),
+            "drawn": bool(self.one("answers", f"id = {image}", "drawn")),
             "maps": maps,
             "neighbors": {
                 space: [

@@ -145,8 +145,8 @@ class Layout(Part):
         table = self.store.arrow("images", columns=["id", "label", "classes", "probabilities"])
         place = np.argsort(table["id"].to_numpy(), kind="stable")[np.searchsorted(np.sort(table["id"].to_numpy()), ids)]
         labels = table["label"].fill_null(NONE).to_numpy()[place]
-        first = [column.to_numpy()[offsets][place] for column, offsets in (_firsts(table, c) for c in _BY_RANK)]
-        columns = [labels, first[0], np.rint(first[1].astype(np.float64) * 65535)]
+        classes, probabilities = (_firsts(table, column, none)[place] for column, none in _BY_RANK)
+        columns = [labels, classes, np.rint(probabilities.astype(np.float64) * 65535)]
         for known, points in self.laid_out():
             columns += [*in_grid(points)[np.searchsorted(known, ids)].T]
         return b"".join([ids.astype("<u4").tobytes(), *(column.astype("<u2").tobytes() for column in columns)])
@@ -160,13 +160,17 @@ class Layout(Part):
         return quantized(vectors[np.searchsorted(known, ids)], self._ranges).tobytes()
 
 
-_BY_RANK = ("classes", "probabilities")
+_BY_RANK = (("classes", NONE), ("probabilities", 0))
 
 
-def _firsts(table: Any, column: str) -> tuple[Any, np.ndarray]:
-    """The values of a column of lists in one array, and where each list begins."""
+def _firsts(table: Any, column: str, none: int) -> np.ndarray:
+    """The first value of each list of a column, `none` of an empty one."""
     lists = table[column].combine_chunks()
-    return lists.values, lists.offsets.to_numpy()[:-1]
+    values, offsets = lists.values.to_numpy(), lists.offsets.to_numpy()
+    found = np.full(len(lists), none, dtype=values.dtype)
+    filled = offsets[1:] > offsets[:-1]
+    found[filled] = values[offsets[:-1][filled]]
+    return found
 
 
 def embedded(vectors: np.ndarray, method: str, watch: Watch) -> dict[str, Any]:

@@ -52,6 +52,7 @@ export const projectionsUrl = (layer, channel) => lasting(`projections/${slug(la
 export const synthesisUrl = (layer, sheet) => lasting(`synthesis/${slug(layer)}/${sheet}.jpg`);
 export const synthesizedUrl = (layer, channel) => lasting(`synthesized/${slug(layer)}/${channel}.jpg`);
 export const mapsUrl = (id) => lasting(`maps/${id}.webp`);
+export const answerUrl = (id) => lasting(`answers/${id}.webp`);
 export const imageUrl = (id) => lasting(`img/${id}.webp`);
 
 let prepared = null;

@@ -1,10 +1,12 @@
 // An image: what the network took it for, what it looks like inside, and the images nearest to it.
 
-import { NotFound, getImage, getRowsOf, mapsUrl } from "./api.js";
+import { NotFound, getImage, answerUrl, getRowsOf, mapsUrl } from "./api.js";
 import { facts, h } from "./dom.js";
 import { count, imageHash, layerHash, number, percent, unitHash } from "./format.js";
 import { pageOf } from "./images.js";
 import { bars, called, classHref, cut, isRight, outputHref, pager, photo, thumbnail } from "./pieces.js";
+
+const ANSWERS = { share: "What it sees where, by share of the area", score: "What it finds, by score", value: "The number it gives" };
 
 export async function imageView({ name: text, network }) {
   const id = /^\d+$/.test(text) ? Number(text) : network.ids;
@@ -33,9 +35,9 @@ export async function imageView({ name: text, network }) {
         ])),
       h("div", { class: "pair portrait" },
         photo(network, id, { alt: image.label ?? image.name, lazy: false }),
-        h("section", { "aria-labelledby": "predictions-title" },
-          h("h2", { id: "predictions-title" }, "What the network takes it for"),
-          h("div", { id: "predictions" }, predictions(network, image)))),
+        image.top.length + image.said.length > 0 && h("section", { "aria-labelledby": "predictions-title" },
+          h("h2", { id: "predictions-title" }, ANSWERS[image.said[0]?.what] ?? "What the network takes it for"),
+          h("div", { id: "predictions" }, image.said.length > 0 ? said(id, image) : predictions(network, image)))),
       rows.size > 0 && h("section", { "aria-labelledby": "neighbors-title", id: "neighbors" },
         h("h2", { id: "neighbors-title" }, "Nearest images"),
         nearest(network, "features", "In the network’s features", features, rows),
@@ -60,6 +62,14 @@ function predictions(network, image) {
     name: guess.label, href: outputHref(network, guess.index) ?? (network.comparable ? classHref(network, guess.index) : null),
     value: guess.probability, text: percent(guess.probability),
     mark: isRight(network, { label: image.label, prediction: guess.label }) ? " ✓ correct" : null })), 1);
+}
+
+/** What a network says that gives no classes of whole images, and the photograph with it drawn over. */
+function said(id, image) {
+  if (image.said[0].what === "value") return h("p", { class: "answer" }, number(image.said[0].number));
+  return [
+    image.drawn && h("img", { class: "answer", src: answerUrl(id), alt: `${image.name}, with what the network says` }),
+    bars(image.said.map(({ label, number: share, color }) => ({ name: label, href: null, value: share, text: percent(share), color })), 1)];
 }
 
 function nearest(network, key, title, neighbors, rows) {

@@ -63,6 +63,7 @@ class MapView {
     const refused = {};
     if (!map.labels.some((label) => label !== NONE)) refused.label = refused.error = "the images bear no labels";
     else if (!network.comparable) refused.error = "the labels are not the network’s classes";
+    if (!map.predictions.some((guess) => guess !== NONE)) refused.prediction = refused.error = "the network gives no classes";
     return refused;
   }
 
@@ -311,7 +312,7 @@ class MapView {
     this.card.replaceChildren(
       h("a", { href: imageHash(map.ids[place]), tabindex: -1 }, photo(network, map.ids[place], { lazy: false })),
       h("p", {}, label === NONE ? null : h("span", { class: "label" }, network.classes[label] ?? label),
-        h("span", { class: "value" }, right === true ? `✓ ${chance}` : `${right === false ? "✗ " : ""}taken for ${(network.labels ?? [])[guess] ?? guess}, ${chance}`),
+        guess !== NONE && h("span", { class: "value" }, right === true ? `✓ ${chance}` : `${right === false ? "✗ " : ""}taken for ${(network.labels ?? [])[guess] ?? guess}, ${chance}`),
         h("span", { class: "value" }, `image ${map.ids[place]}`)));
   }
 

@@ -133,11 +133,11 @@ export function thumbnail(network, image, note = null) {
 
 /** Rows of {name, href, value, text, note, noteHref, mark}, each with a bar as long as its value; the longest stands for `full`. */
 export function bars(rows, full) {
-  return h("ul", { class: "bars" }, rows.map(({ name, href, value, text, note, noteHref, mark }) =>
+  return h("ul", { class: "bars" }, rows.map(({ name, href, value, text, note, noteHref, mark, color }) =>
     h("li", {},
       h("span", { class: "name" }, href === null ? name : h("a", { href }, name), mark && h("em", {}, mark)),
       h("span", { class: "track" },
-        h("span", { class: "bar", style: { width: `${full > 0 ? (100 * Math.max(0, value)) / full : 0}%` } })),
+        h("span", { class: "bar", style: { width: `${full > 0 ? (100 * Math.max(0, value)) / full : 0}%`, ...(color && { background: color }) } })),
       h("span", { class: "amount" }, text),
       note && h("small", {}, noteHref ? h("a", { href: noteHref }, note) : note))));
 }

@@ -73,7 +73,7 @@ def gather(task: AuditTask, net: Network, source: ImageSource, watch: Watch) -> 
     if not len(chosen):
         raise InputError(f"no image of {source.spec!r} has a label (accepted: labels, or predictions: --predicted)")
     part = source.subset(chosen.tolist())
-    predictions, features = Predictions(), _features(net)
+    predictions, features = Predictions(net.head.classes("an audit", 2).kind), _features(net)
     readers: dict[str, Accumulator] = {"predictions": predictions}
     report = sweep(
         net,

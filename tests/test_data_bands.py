@@ -294,3 +294,53 @@ def test_tensors_beyond_the_range_are_refused_or_said() -> None:
         net(image - 0.4)
     with pytest.warns(NetloupeWarning, match=r"pixels from -0.05 to 0.95, not in \[0, 1\]"):
         net(image - 0.05)
+
+
+class Spectral(torch.nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv, self.fc = torch.nn.Conv2d(channels, 6, (3, 1), padding=(1, 0)), torch.nn.Linear(6, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.fc(self.conv(x).relu().mean((2, 3)))
+        return logits
+
+
+@pytest.mark.parametrize(("channels", "size"), [(2, (16, 16)), (4, (16, 16)), (11, (60, 1))])
+def test_networks_of_many_channels(channels: int, size: tuple[int, int], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    picture = (3, 2, 1) if channels > 3 else None
+    net = netloupe.Network(Spectral(channels), InputSpec(size, channels=channels, picture=picture))
+    images = torch.rand(3, channels, *size)
+    for i, image in enumerate(images):
+        np.save(tmp_path / f"{i}.npy", image.numpy())
+    source = open_source(tmp_path)
+    window = min(2, *size)
+    results = (
+        netloupe.explain(net, images[0], methods=["gradient", "grad_cam"]),
+        netloupe.top_patches(net, source, layers=["conv"], k=1),
+        netloupe.visualize(net, "class:1", steps=1),
+        netloupe.fool(net, images[:1], 2, steps=1),
+        netloupe.activation_maps(net, images, ["conv"]),
+        netloupe.occlude(net, images[:1], "class:1", windows=[window], stride=[window]),
+    )
+    for i, result in enumerate(results):
+        written = result.save(tmp_path / f"out-{i}")
+        modes = {Image.open(path).mode for path in written if path.suffix == ".png"}
+        assert modes == {"RGB"}, type(result)
+    right = netloupe.occlusion(net, images[:1], "class:1", window=window, stride=window)
+    assert right.scores.std() > 0
+    made = results[2].pictures()
+    first = np.asarray(results[2].images[0])
+    shown = first[[3, 2, 1]] if picture else np.repeat(first[:1], 3, 0)
+    expected = (shown.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)
+    assert any(np.array_equal(one, expected) for one in made.values())
+
+
+def test_what_a_manifest_says_of_values_and_pictures(tmp_path: Path, eleven: np.ndarray) -> None:
+    spec = InputSpec((9, 7), channels=11, values=(0, 2), picture=(3, 2, 1))
+    net = netloupe.Network(Spectral(11), spec)
+    told = netloupe.activation_maps(net, torch.from_numpy(eleven)[None], ["conv"]).provenance["input"]
+    assert (told["values"], told["picture"]) == ([0.0, 2.0], [3, 2, 1])
+    plain = netloupe.Network(Spectral(11), InputSpec((9, 7), channels=11))
+    assert "values" not in netloupe.activation_maps(plain, torch.rand(1, 11, 9, 7), ["conv"]).provenance["input"]

@@ -55,7 +55,8 @@ class NetworkOptions:
     """Which network to look at, and on which device. `size` to `layout` replace what its makers say of it."""
 
     model: Annotated[
-        str, typer.Option(metavar="NAME", help="lenslet, zfnet, torchvision:NAME, timm:NAME or FILE.py:FACTORY.")
+        str,
+        typer.Option(metavar="NAME", help="lenslet, zfnet, torchvision:NAME, timm:NAME, hf:FOLDER or FILE.py:FACTORY."),
     ] = "lenslet"
     weights: Annotated[
         str | None,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -128,8 +130,22 @@ def _picture(given: Any, channels: int) -> tuple[int, ...]:
     return chosen
 
 
+_SHOWN: ContextVar[tuple[int, ...] | None] = ContextVar("shown", default=None)
+
+
+@contextmanager
+def showing(picture: Sequence[int] | None) -> Iterator[None]:
+    """Pictures of many channels are made of these meanwhile; see `InputSpec.picture`."""
+    token = _SHOWN.set(None if picture is None else tuple(picture))
+    try:
+        yield
+    finally:
+        _SHOWN.reset(token)
+
+
 def shown_channels(count: int, picture: Sequence[int] | None = None) -> tuple[int, ...]:
     """Which of `count` channels make a picture for eyes: those that are stated, else the first three, or the first."""
-    if picture is not None:
-        return tuple(picture)
+    stated = _SHOWN.get() if picture is None else tuple(picture)
+    if stated is not None and max(stated) < count:
+        return stated
     return (0, 1, 2) if count >= 3 else (0,)

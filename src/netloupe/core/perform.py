@@ -17,7 +17,7 @@ from torch import Tensor
 
 from netloupe.core.errors import InputError
 from netloupe.core.files import file_digest, portable
-from netloupe.core.inputs import InputSpec
+from netloupe.core.inputs import InputSpec, showing
 from netloupe.core.network import Network
 from netloupe.core.task import Task
 from netloupe.core.watch import SILENT, Watch
@@ -163,7 +163,8 @@ def perform(task: Task, net: Loaded, inputs: Mapping[str, Any], watch: Watch = S
     given = taken(inputs, net.inputs)
     images = {name: value for name, value in given.items() if isinstance(value, Images)}
     records = _records(images)  # before the run: files may change or go while it lasts
-    result = task.run(net, given, watch)
+    with showing(net.inputs.picture):
+        result = task.run(net, given, watch)
     others = _records({name: value for name, value in given.items() if name not in images})
     return _told(result, task, net, {name: (records | others)[name] for name in given})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from netloupe.core.inputs import shown_channels
 from netloupe.render.pictures import Color, Picture
 
 INK: Color = (31, 28, 24)
@@ -81,7 +82,11 @@ def diverging(values: np.ndarray, high: float | None = None) -> Picture:
 
 
 def relief(values: np.ndarray, high: float | None = None) -> Picture:
-    """(C, H, W) signed, one or three colors -> (H, W, 3): gray at 0, each color up to `high`, by default `strength`."""
+    """(C, H, W) signed -> (H, W, 3): gray at 0, each color up to `high`, by default `strength`.
+
+    Of many channels those that make a picture, see `InputSpec.picture`.
+    """
+    values = values[list(shown_channels(len(values)))]
     pixels = (127.5 + 127.5 * _share(values, high)).round().astype(np.uint8).transpose(1, 2, 0)
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
 

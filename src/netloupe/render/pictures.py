@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
 from netloupe.core.errors import InputError
+from netloupe.core.inputs import shown_channels
 
 Picture = np.ndarray
 Color = tuple[int, int, int]
@@ -105,7 +106,8 @@ def captioned(picture: Picture, text: str, *, height: int = 18) -> Picture:
 
 
 def from_pixels(images: np.ndarray) -> Picture:
-    """(C, H, W) float in [0, 1], one or three channels -> (H, W, 3)."""
+    """(C, H, W) float in [0, 1] -> (H, W, 3); of many channels those that make a picture, see `InputSpec.picture`."""
+    images = images[list(shown_channels(len(images)))]
     pixels = (np.clip(images, 0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
 

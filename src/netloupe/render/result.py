@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 from abc import ABC, abstractmethod
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from netloupe.core.folders import write_files
+from netloupe.core.inputs import showing
 from netloupe.core.lock import held
 from netloupe.core.perform import Provenance
 from netloupe.core.task import Task
@@ -27,6 +29,13 @@ class Result(ABC):
     """
 
     provenance: Provenance = field(default_factory=Provenance, kw_only=True, repr=False, compare=False)
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        """What a kind of result draws shows the channels that its network's input spec states."""
+        super().__init_subclass__(**more)
+        for name in ("pictures", "animations", "documents"):
+            if name in vars(cls):
+                setattr(cls, name, _showing(vars(cls)[name]))
 
     @property
     def task(self) -> Task | None:
@@ -89,6 +98,15 @@ class Result(ABC):
 
     def _repr_png_(self) -> bytes:
         return encode(next(iter(self.pictures().values())), about=self.provenance)
+
+
+def _showing(draw: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    @functools.wraps(draw)
+    def drawn(result: Result) -> Any:
+        with showing(result.provenance.get("input", {}).get("picture")):
+            return draw(result)
+
+    return drawn
 
 
 def nothing(_: Any) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def build_torchvision(name: str, weights: str | None, classes: int | None) -> Bu
     weights: the name of one of its pretrained weights ("IMAGENET1K_V2"), "" for its default ones, None for random
     ones. Raises UnknownName, NetworkError if the library is missing or the weights can't be had.
     """
-    models = _library("torchvision", "models")
+    models = library("torchvision", "models")
     names = models.list_models(module=models)  # without its detectors, segmenters and video networks
     if name not in names:
         raise unknown("classifier in torchvision", name, names)
@@ -66,7 +66,7 @@ def build_timm(name: str, pretrained: bool, classes: int | None) -> Built:
 
     Raises UnknownName, NetworkError if the library is missing or the weights can't be had.
     """
-    timm = _library("timm")
+    timm = library("timm")
     if not timm.is_model(name):
         raise unknown("network in timm", name, timm.list_models())
     if pretrained and not any(tagged.partition(".")[0] == name.partition(".")[0] for tagged in timm.list_pretrained()):
@@ -87,7 +87,8 @@ def _timm_labels(timm: Any, module: Any) -> Sequence[str] | None:
     return names if names is not None and len(names) == module.num_classes else None
 
 
-def _library(name: str, part: str | None = None) -> Any:
+def library(name: str, part: str | None = None) -> Any:
+    """A library, or a part of it. Raises NetworkError where it is missing or broken."""
     try:
         return importlib.import_module(f"{name}.{part}" if part is not None else name)
     except ModuleNotFoundError as error:

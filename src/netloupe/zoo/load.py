@@ -20,6 +20,7 @@ from netloupe.core.returned import Output
 from netloupe.core.settings import NAMELESS
 from netloupe.zoo.architectures import Lenslet, zfnet
 from netloupe.zoo.files import build_from_file
+from netloupe.zoo.folders import build_from_folder
 from netloupe.zoo.labels import read_labels
 from netloupe.zoo.libraries import Built, build_timm, build_torchvision
 from netloupe.zoo.patchlet import Patchlet
@@ -29,7 +30,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 EMBEDDED = {"lenslet": "lenslet", "lenslet-robust": "lenslet", "patchlet": "patchlet"}
 """Networks that ship with their weights, and the architecture of each."""
 RANDOM = "random"
-FORMS = (*EMBEDDED, "zfnet", "torchvision:NAME", "timm:NAME", "path/to/file.py:FACTORY")
+FORMS = (*EMBEDDED, "zfnet", "torchvision:NAME", "timm:NAME", "hf:FOLDER", "path/to/file.py:FACTORY")
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -53,8 +54,8 @@ def load(
     """A network by name, which knows in its `origin` how it was loaded.
 
     model: "lenslet", "lenslet-robust" or "patchlet", the embedded networks; "zfnet", the architecture of Zeiler &
-    Fergus (2013); "torchvision:NAME" or "timm:NAME"; or "path/to/file.py:factory", a function without arguments that
-    returns an `nn.Module`.
+    Fergus (2013); "torchvision:NAME" or "timm:NAME"; "hf:path/to/folder", what transformers saved there; or
+    "path/to/file.py:factory", a function without arguments that returns an `nn.Module`.
     weights: a file of safetensors or of `torch.save` (.pt, .pth, .ckpt, .bin) that holds a state_dict, under whatever
     key and prefix; "FILE#KEY" of several that fit, as EMA beside the others; "random" for random weights (drawn from
     PyTorch's global generator). Without it, embedded networks have their own, the libraries' networks their pretrained
@@ -111,6 +112,8 @@ def load(
 def _portable(model: str) -> dict[str, str] | str:
     """The name of a model; of a Python file with a factory how it is called, and its digest."""
     path, _, factory = model.rpartition(":")
+    if path == "hf":
+        return f"hf:{portable(factory)}"
     if not path.endswith(".py"):
         return model
     return {"name": f"{portable(path)}:{factory}", "sha256": file_digest(path)}
@@ -154,6 +157,10 @@ def _build(
         built = build_torchvision(name, kept, classes)
     elif library == "timm" and name:
         built = build_timm(name, weights is None, classes)
+    elif library == "hf" and name:
+        if classes is not None:
+            raise InputError(f"{classes} classes (accepted for hf: as many as the folder says)")
+        built = build_from_folder(Path(name), weights is None)
     else:
         path, factory = _file_and_factory(model)
         built = Built(build_from_file(path, factory, classes))
@@ -216,4 +223,6 @@ def _file_and_factory(model: str) -> tuple[Path, str]:
 def _name(model: str) -> str:
     """How the network is called in titles and provenance: files without their folder."""
     path, mark, factory = model.rpartition(":")
-    return f"{Path(path).name}:{factory}" if mark and path.endswith(".py") else model
+    if mark and path.endswith(".py"):
+        return f"{Path(path).name}:{factory}"
+    return f"hf:{Path(factory).name}" if path == "hf" else model

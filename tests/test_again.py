@@ -153,6 +153,20 @@ def test_as_many_threads_as_then(place: Path) -> None:
     assert torch.get_num_threads() == before
 
 
+def test_what_two_threads_made_is_made_again_where_there_is_one(run: Run, place: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        one = made(run, place, "visualize", "conv3:17", "--steps", "2")
+        torch.set_num_threads(1)
+        assert run("again", one, "-o", place / "two")[0] == 0
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+    assert json.loads((one / "manifest.json").read_text())["provenance"]["threads"] == 2
+    assert contents(one) == contents(place / "two")
+
+
 def test_what_was_made_in_python(place: Path) -> None:
     net = netloupe.load()
     image = netloupe.load_image(place / "a.png", size=64)[None]

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
+import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
@@ -82,6 +83,7 @@ def test_the_network_page_tells_what_is_there(pages: Pages) -> None:
     assert conv1["shape"] == [6, 24, 32]
     assert conv1["receptive_field"] == {"size": [5, 5], "stride": [1, 1], "exact": True, "whole": False}
     assert conv1["dead"] == 1
+    assert network["provenance"]["threads"] == torch.get_num_threads()
     assert 2 not in conv1["typical"]
 
 

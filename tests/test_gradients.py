@@ -224,8 +224,8 @@ BROKEN = Network(Fn(lambda x: x.mean((2, 3)) * torch.tensor([1.0, torch.nan, 1.0
         (lambda: netloupe.gradient(smooth(), IMAGES, 3), "the objective is a int"),
         (lambda: netloupe.gradient(smooth(), IMAGES * 255, obj.logit(1)), "normalization happens inside"),
         (lambda: netloupe.gradient(smooth(), IMAGES[:, :1], obj.logit(1)), "accepted: \\(N, 3, H, W\\)"),
-        (lambda: netloupe.smooth_grad(smooth(), IMAGES, obj.logit(1), samples=0), "0 samples"),
-        (lambda: netloupe.integrated_gradients(smooth(), IMAGES, obj.logit(1), steps=0), "0 steps"),
+        (lambda: netloupe.smooth_grad(smooth(), IMAGES, obj.logit(1), samples=0), "samples 0 "),
+        (lambda: netloupe.integrated_gradients(smooth(), IMAGES, obj.logit(1), steps=0), "steps 0 "),
         (lambda: netloupe.integrated_gradients(smooth(), IMAGES, obj.logit(1), "maen"), "no baseline 'maen'"),
         (
             lambda: netloupe.integrated_gradients(smooth(), IMAGES, obj.logit(1), [0.0, 1.0]),

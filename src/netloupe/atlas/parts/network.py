@@ -75,4 +75,7 @@ def _provenance(making: Making) -> dict[str, Any]:
         "map": making.map_by,
         "fingerprint": making.source.fingerprint(),
     }
-    return {"technique": "atlas", "parameters": parameters, **of_network(making.net)}
+    import torch
+
+    threads = torch.get_num_threads()
+    return {"technique": "atlas", "parameters": parameters, **of_network(making.net), "threads": threads}

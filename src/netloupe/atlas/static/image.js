@@ -2,7 +2,7 @@
 
 import { NotFound, getImage, answerUrl, getRowsOf, mapsUrl } from "./api.js";
 import { facts, h } from "./dom.js";
-import { count, imageHash, layerHash, number, percent, unitHash } from "./format.js";
+import { count, counted, imageHash, layerHash, number, percent, unitHash } from "./format.js";
 import { pageOf } from "./images.js";
 import { bars, called, classHref, cut, isRight, outputHref, pager, photo, thumbnail } from "./pieces.js";
 
@@ -45,7 +45,7 @@ export async function imageView({ name: text, network }) {
       image.maps.length > 0 && h("section", { "aria-labelledby": "maps-title" },
         h("h2", { id: "maps-title" }, "Activation maps"),
         h("p", { class: "note" }, "The channels that this image drove most, layer by layer, with their peaks. Bright is high."),
-        h("div", { id: "maps" }, image.maps.map((row, place) => maps(network, id, row, place)))),
+        ...mapRows(network, id, image.maps)),
     ],
   };
 }
@@ -55,6 +55,15 @@ function beside(network, id, step) {
   let other = id + step;
   while (network.gaps.has(other)) other += step;
   return other < 0 || other >= network.ids ? null : { href: imageHash(other), text: String(other) };
+}
+
+/** The rows of maps; those of layers that repeat the one before, folded. */
+function mapRows(network, id, rows) {
+  const all = rows.map((row, place) => ({ row: maps(network, id, row, place), repeats: network.byName.get(row.layer)?.repeats ?? null }));
+  const again = all.filter(({ repeats }) => repeats !== null).map(({ row }) => row);
+  return [h("div", { id: "maps" }, all.filter(({ repeats }) => repeats === null).map(({ row }) => row)),
+    again.length > 0 && h("details", { class: "more", id: "maps-again" },
+      h("summary", {}, `${counted(again.length, "layer")} more, with the best images of the layers before`), again)];
 }
 
 function predictions(network, image) {

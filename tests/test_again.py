@@ -309,6 +309,10 @@ def test_differences_name_settings_and_the_rest() -> None:
 
 VERBS: Mapping[str, tuple[str, ...]] = {
     "activations": ("a.png", "{place}/b.png", "-l", "conv3", "--top", "2"),
+    "attention": (
+        *("{place}/a.png", "--model", "patchlet", "--weights", "random", "--data", "{place}/images"),
+        *("--from", "1,2", "--first", "2"),
+    ),
     "tokens": ("a.png", "{place}/b.png", "-l", "conv3", "--foreground", "above", "--at", "1,2"),
     "patches": ("--data", "{place}/images", "-l", "conv1", "-k", "2"),
     "patches --unit conv3:17": ("--data", "{place}/images", "--project", "deconvnet", "-k", "1"),

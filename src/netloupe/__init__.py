@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from netloupe.analysis.activations import activation_maps
+    from netloupe.analysis.attention.measure import attention_maps
     from netloupe.analysis.attention.weights import attention
     from netloupe.analysis.explain.measure import explain
     from netloupe.analysis.filters import filters
@@ -63,6 +64,7 @@ __all__ = [
     "activation_maps",
     "again",
     "attention",
+    "attention_maps",
     "audit",
     "dense_probe",
     "dream",
@@ -105,6 +107,7 @@ _MODULES = {
     "again": "remake",
     "activation_maps": "analysis.activations",
     "attention": "analysis.attention.weights",
+    "attention_maps": "analysis.attention.measure",
     "audit": "studies.audit.measure",
     "dense_probe": "studies.probe.measure",
     "dream": "synthesis.dream",

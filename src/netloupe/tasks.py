@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from netloupe.analysis.attention.task import AttentionTask
 from netloupe.analysis.explain.task import Explain
 from netloupe.analysis.layout.task import Layout
 from netloupe.analysis.tasks import Activations, FiltersTask, NeighborsTask, Occlude, Patches, TokensTask
@@ -28,6 +29,7 @@ TASKS: tuple[type[Task], ...] = (
     NeighborsTask,
     Layout,
     Explain,
+    AttentionTask,
     Occlude,
     Visualize,
     FacetsTask,

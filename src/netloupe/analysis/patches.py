@@ -102,10 +102,13 @@ class TopPatches(Result, Mapping[str, LayerPatches]):
         return len(self.found)
 
     def box(self, layer: str, channel: int, rank: int) -> Box:
-        """What the neuron behind a patch sees: (top, left, bottom, right) in px of the network's input."""
+        """What the neuron behind a patch sees, or where it stands if that is the whole image (see `Layer.patch`).
+
+        (top, left, bottom, right) in px of the network's input.
+        """
         entry = self.found[layer]
         y, x = (int(v) for v in entry.positions[channel - entry.first, rank])
-        return self.layers[layer].receptive_field.box(y, x, self.size)
+        return self.layers[layer].patch(y, x, self.size)
 
     def patch(self, layer: str, channel: int, rank: int, side: int = PATCH_SIDE) -> Picture:
         """One patch, cut from its photograph in the photograph's own resolution."""
@@ -182,6 +185,7 @@ class TopPatches(Result, Mapping[str, LayerPatches]):
                     "k": entry.values.shape[1],
                     "highest": finite(entry.values[:, 0].nan_to_num(-math.inf).max()),
                     "dead": int((entry.values[:, 0] <= 0).sum()),
+                    "shown": "place" if self.layers[layer].sees_all else "receptive field",
                 }
                 for layer, entry in self.found.items()
             }

@@ -50,16 +50,35 @@ class Layer:
         """What its neurons see of the input; where that could not be followed, measured when it is asked for."""
         return self.sees()
 
-    def place(self, y: int, x: int) -> Box:
+    def place(self, y: int, x: int, around: int = 0) -> Box:
         """Where neuron (y, x) stands: the box (top, left, bottom, right) of its cell in the input, in px.
 
         What it sees is the receptive field; after attention that is the whole image. Without positions both are.
+        around: cells on each side that are taken in too; at a border more on the other one.
         """
         edges = []
         for position, count, side in zip((y, x), self.size, self.image, strict=True):
-            edges.append((position * side // count, -(-(position + 1) * side // count)))
+            wide = min(2 * around + 1, count)
+            first = min(max(position - around, 0), count - wide)
+            edges.append((first * side // count, -(-(first + wide) * side // count)))
         (top, bottom), (left, right) = edges
         return top, left, bottom, right
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether it is a map of which every neuron sees the whole image, so that patches show where one stands."""
+        return self.is_map and self.receptive_field.whole
+
+    def patch(self, y: int, x: int, image: tuple[int, int]) -> Box:
+        """What is shown of an image (height, width) for neuron (y, x), in px: what it sees; its place if that is all.
+
+        The place with one cell around, so that there is something to be recognized.
+        """
+        if not self.sees_all:
+            return self.receptive_field.box(y, x, image)
+        top, left, bottom, right = self.place(y, x, around=1)
+        (height, width), (down, across) = image, self.image
+        return top * height // down, left * width // across, -(-bottom * height // down), -(-right * width // across)
 
     def token(self, name: str) -> Layer:
         """One of its tokens that stand nowhere on the map, as `cls` or `reg0`, as a layer. Raises UnknownName."""

@@ -292,11 +292,11 @@ def centered(images: Tensor, boxes: Sequence[Box]) -> Tensor:
 
 
 def _boxes(net: Network, unit: Unit, positions: np.ndarray) -> list[Box]:
-    """What the unit sees, at each of its positions; a class sees all of the image."""
+    """What is shown for the unit at each of its positions (see `Layer.patch`); a class sees all of the image."""
     if unit.class_name is not None:
         return [(0, 0, *net.inputs.size)] * len(positions)
-    field = net.layer(unit.layer).receptive_field
-    return [field.box(int(y), int(x), net.inputs.size) for y, x in positions]
+    layer = net.layer(unit.layer)
+    return [layer.patch(int(y), int(x), net.inputs.size) for y, x in positions]
 
 
 def features_of(net: Network, images: Tensor, unit: Unit, positions: np.ndarray | None = None) -> np.ndarray:

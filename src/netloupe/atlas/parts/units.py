@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,7 +29,7 @@ from netloupe.render.pictures import Picture, cropped, decode, encode
 
 if TYPE_CHECKING:
     from netloupe.atlas.making import Making
-    from netloupe.core.receptive_field import ReceptiveField
+    from netloupe.core.receptive_field import Box
 
 CLASSES_KEPT = 8
 LEAST = 5  # images of a class that a channel is said to prefer; fewer say nothing of the class
@@ -61,11 +61,16 @@ class Units(Part):
 
     def _layer(self, making: Making, i: int, name: str, photographs: Photographs) -> Rows:
         net, statistics = making.net, making.found.peaks[name]
-        field = net.layers[name].receptive_field
         strict, varied = making.found.patches[name], making.found.varied
         rankings = [strict] if varied is None else [varied[name], strict]
         shown, *rest = (
-            patch_rows(i, field, [t.numpy()[:, : making.k] for t in found], statistics.minimum, net.inputs.size)
+            patch_rows(
+                i,
+                net.layers[name].patch,
+                [t.numpy()[:, : making.k] for t in found],
+                statistics.minimum,
+                net.inputs.size,
+            )
             for found in rankings
         )
         means, counts = (a.numpy() for a in making.found.classes[name])
@@ -288,13 +293,14 @@ def unit_rows(layer: int, peaks: Any, class_means: np.ndarray, class_counts: np.
 
 def patch_rows(
     layer: int,
-    field: ReceptiveField,
+    shown: Callable[[int, int, tuple[int, int]], Box],
     found: Sequence[np.ndarray],
     floor: np.ndarray,
     size: tuple[int, int],
 ) -> list[dict[str, Any]]:
     """The rows of table `patches` for one layer.
 
+    shown: what is shown of an image of that size for neuron (y, x).
     found: values (C, k), image ids (C, k), positions (C, k, 2). floor: (C,) each channel's weakest peak over all
     images; a response that is no stronger says nothing about the channel and is left out.
     """
@@ -302,7 +308,7 @@ def patch_rows(
     rows = []
     for channel, rank in np.argwhere((images >= 0) & (values > floor[:, None])).tolist():
         y, x = (int(v) for v in positions[channel, rank])
-        top, left, bottom, right = field.box(y, x, size)
+        top, left, bottom, right = shown(y, x, size)
         row = {"layer": layer, "channel": channel, "rank": rank, "image": int(images[channel, rank]), "y": y, "x": x}
         box = {"top": top, "left": left, "bottom": bottom, "right": right}
         rows.append({**row, "value": float(values[channel, rank]), **box})

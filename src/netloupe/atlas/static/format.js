@@ -32,10 +32,10 @@ export function percent(share) {
 /** "32 × 64 × 64" (channels, height, width), or "200 channels" for a layer without height and width. */
 export const shape = (sizes) => (sizes.length === 1 ? counted(sizes[0], "channel") : sizes.map(count).join(" × "));
 
-/** What one position of a layer sees of the input. */
-export function receptiveField(field) {
+/** What one position of a layer sees of the input. sizes: the layer's shape, where it shall be said what patches show. */
+export function receptiveField(field, sizes = []) {
   if (field === null || field === undefined) return null;
-  if (field.whole) return "the whole image";
+  if (field.whole) return Math.max(...sizes.slice(1), 1) > 1 ? "the whole image; patches show where it stands" : "the whole image";
   return `${field.size.map(count).join(" × ")}${field.exact ? "" : ", measured"}`;
 }
 

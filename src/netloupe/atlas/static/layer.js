@@ -75,7 +75,7 @@ export async function layerView({ name, query, network, setQuery }) {
         facts([
           ["Kind", layer.kind],
           [layer.shape.length === 1 ? "Shape" : "Channels × height × width", shape(layer.shape)],
-          ["Each position sees", receptiveField(layer.receptive_field)],
+          ["Each position sees", receptiveField(layer.receptive_field, layer.shape)],
           ["Parameters", layer.parameters > 0 ? count(layer.parameters) : null],
           ["Dead channels", `${count(layer.dead)} of ${count(layer.shape[0])}`],
         ]),

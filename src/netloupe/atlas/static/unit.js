@@ -40,7 +40,7 @@ export async function unitView({ name: address, query, network }) {
           ["Sparsity", percent(columns.sparsity[channel])],
           ["Selectivity", columns.selectivity[channel] === null ? null : number(columns.selectivity[channel])],
           ...preference(network, layer, columns, channel),
-          ["Each position sees", receptiveField(layer.receptive_field)],
+          ["Each position sees", receptiveField(layer.receptive_field, layer.shape)],
         ])),
       varied && choice(network, layer, query, channel, strict),
       patches(network, layer, unit, rows, columns.dead[channel], !strict),

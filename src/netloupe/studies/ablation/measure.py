@@ -183,4 +183,4 @@ class _Layer:
 
     def _box(self, y: int, x: int) -> Box:
         height, width = self._parts[0].shape[2:]
-        return self._net.layers[self._name].receptive_field.box(y, x, (height, width))
+        return self._net.layers[self._name].patch(y, x, (height, width))

@@ -203,7 +203,7 @@ class _Study:
         """The strongest response of each channel shown, to the pixels."""
         self._projections[epoch] = {}
         for layer, channels in shown.items():
-            top, field = self._tops[epoch][layer], net.layer(layer).receptive_field
+            top, crop = self._tops[epoch][layer], net.layer(layer).patch
             at = [tuple(int(v) for v in top.positions[c, 0]) for c in channels]
             found = np.zeros((len(channels), net.inputs.channels, *self.size), dtype=np.float32)
             for part in _parts([k for k, c in enumerate(channels) if float(top.values[c, 0]) > 0]):
@@ -211,7 +211,7 @@ class _Study:
                 which, places = [channels[k] for k in part], [at[k] for k in part]
                 done = project(net, pixels, layer, which, places, self.task.rule)  # type: ignore[arg-type]
                 found[part] = done.cpu().numpy()
-            boxes = tuple(field.box(y, x, self.size) for y, x in at)
+            boxes = tuple(crop(y, x, self.size) for y, x in at)
             self._projections[epoch][layer] = found, boxes
 
     def result(self, layer: str, channels: Sequence[int], epochs: Sequence[int]) -> LayerEvolution:

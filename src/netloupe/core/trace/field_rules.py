@@ -144,7 +144,9 @@ def product(call: Call) -> Marks:
         moved.append(mark.collapse([operand.ndim - (1 if operand is first else 2)]))
     if first is second and len(moved) > 1:
         raise CantTell("a product with itself")
-    return union(moved, even=True)
+    if len(moved) > 1 and len({frozenset(mark.dims) for mark in moved if mark.dims}) > 1:
+        moved = [mark.collapse(mark.dims) for mark in moved]  # scores of queries and keys: what all of them see
+    return union(moved, even=True).settled()
 
 
 def attention(call: Call) -> Marks:
@@ -154,7 +156,9 @@ def attention(call: Call) -> Marks:
     if not all(any(operand is tensor for tensor, _ in reads) for operand in call.operands):
         raise CantTell("what is masked depends on the image")
     marks = list(zip(call.operands, call.marks, strict=True))
-    return union([mark.collapse(dims) for tensor, dims in reads for operand, mark in marks if operand is tensor])
+    return union(
+        [mark.collapse(dims) for tensor, dims in reads for operand, mark in marks if operand is tensor]
+    ).settled()
 
 
 # --- what only moves values
@@ -172,6 +176,8 @@ def moving(call: Call) -> Marks:
         raise CantTell("what is moved depends on the image")
     if "dtype" in call.arguments and call.shape == call.out:
         return call.mark
+    if len(sources) == 1 and call.mark.even and not call.mark.dims:
+        return [call.mark] * len(call.outputs)
     if "dtype" in call.arguments or not all(output.numel() for output in call.outputs):
         raise CantTell("numbers are read as others, or there are none")
 

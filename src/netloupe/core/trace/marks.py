@@ -134,6 +134,11 @@ class Mark:
         y, x = (axis.collapse() if axis.dim in within else axis for axis in self.axes)
         return self.change(y, x)
 
+    def settled(self) -> Mark:
+        """Along axes where every position sees the same, as after attention, nothing walks any more."""
+        y, x = (Axis(None, a.spans[:1], None) if not a.constant and len(set(a.spans)) == 1 else a for a in self.axes)
+        return self.change(y, x)
+
     def moved(self, to: dict[int, int | None]) -> Mark:
         """The dimensions renumbered."""
         y, x = (axis if axis.dim is None else axis.at(to[axis.dim]) for axis in self.axes)

@@ -15,6 +15,7 @@ import netloupe
 from core_helpers import Fn, run_to
 from netloupe import InputSpec, Network
 from netloupe import objectives as obj
+from netloupe.analysis.gradients import cam_layer
 from netloupe.core.errors import InputError, NetloupeError, UnknownName
 from netloupe.core.layout import CHANNELS_LAST, MAPS, VECTORS, Tokens, parse, stated
 from netloupe.core.trace.after import Rest
@@ -231,26 +232,57 @@ def test_a_layout_can_be_stated() -> None:
             Network(module, InputSpec(SIDE), head="none", layouts=layouts).layers  # noqa: B018
 
 
+class Encoder(nn.Module):
+    """Patches with a class token through PyTorch's own encoder layers; the class token is classified."""
+
+    def __init__(self, depth: int = 1) -> None:
+        super().__init__()
+        self.patch, self.cls = nn.Conv2d(3, 16, 8, 8), nn.Parameter(torch.randn(1, 1, 16))
+        blocks = [nn.TransformerEncoderLayer(16, 4, 32, batch_first=True, norm_first=True) for _ in range(depth)]
+        self.blocks, self.head = nn.Sequential(*blocks), nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.patch(x).flatten(2).transpose(1, 2)
+        head: Tensor = self.head(self.blocks(torch.cat([self.cls.expand(len(y), -1, -1), y], 1))[:, 0])
+        return head
+
+
 def test_encoders_of_torch_show_their_inner_layers() -> None:
-    class Encoder(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.patch, self.cls = nn.Conv2d(3, 16, 8, 8), nn.Parameter(torch.randn(1, 1, 16))
-            self.block, self.head = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), nn.Linear(16, 5)
-
-        def forward(self, x: Tensor) -> Tensor:
-            y = self.patch(x).flatten(2).transpose(1, 2)
-            head: Tensor = self.head(self.block(torch.cat([self.cls.expand(len(y), -1, -1), y], 1))[:, 0])
-            return head
-
     net = Network(Encoder(), InputSpec(SIDE))
     enabled = torch.backends.mha.get_fastpath_enabled()
     inner = ["self_attn", "norm1", "linear1", "dropout", "linear2", "norm2"]
-    for name in [*(f"block.{one}" for one in inner), "block"]:
+    for name in [*(f"blocks.0.{one}" for one in inner), "blocks.0", "blocks"]:
         assert str(net.layers[name].layout) == "tokens:prefix=1,grid=3x3"
-    assert net.layers["block.linear1"].shape == (32, 3, 3)
-    assert net.layers["block.self_attn"].receptive_field.whole
-    assert net.layers.features().name == "block@cls"
-    assert np.isfinite(net.activations(IMAGES, ["block.self_attn"])["block.self_attn"].numpy()).all()
-    torch.testing.assert_close(net.module.head(net.activations(IMAGES, ["block@cls"])["block@cls"]), net(IMAGES))  # type: ignore[operator]
+    assert net.layers["blocks.0.linear1"].shape == (32, 3, 3)
+    assert net.layers["blocks.0.self_attn"].receptive_field.whole
+    assert net.layers.features().name == "blocks@cls"
+    assert np.isfinite(net.activations(IMAGES, ["blocks.0.self_attn"])["blocks.0.self_attn"].numpy()).all()
+    features = net.activations(IMAGES, ["blocks@cls"])["blocks@cls"]
+    torch.testing.assert_close(net.module.head(features), net(IMAGES))  # type: ignore[operator]
     assert torch.backends.mha.get_fastpath_enabled() == enabled
+
+
+def test_maps_of_classes_are_of_what_the_last_attention_reads() -> None:
+    """Behind it only the class token is on the way to the head, so the map of the others has no gradient."""
+    net = Network(Encoder(2), InputSpec(SIDE))
+    assert cam_layer(net, obj.logit(1)) == "blocks.1.norm1"
+    assert netloupe.grad_cam(net, IMAGES, obj.logit(1)).max() > 0
+    assert not netloupe.grad_cam(net, IMAGES, obj.logit(1), layer="blocks.1").any()
+    assert cam_layer(OTHERS["last"], obj.logit(1)) == cam_layer(OTHERS["tokens"], obj.logit(1)) == "sum"
+
+
+def test_patches_of_what_sees_all_show_where_it_stands() -> None:
+    net = Network(Encoder(2), InputSpec(64), head="none")
+    layer = net.layers["blocks.1.norm1"]
+    assert layer.sees_all
+    assert (layer.place(0, 3), layer.place(2, 2, around=1)) == ((0, 24, 8, 32), (8, 8, 32, 32))
+    images = torch.rand(6, 3, 64, 64)
+    top = netloupe.top_patches(net, images, layers=["patch", layer.name], k=2)
+    for name in top:
+        y, x = (int(n) for n in top[name].positions[3, 0])
+        maps = net.activations(images[int(top[name].images[3, 0])][None], [name])[name]
+        assert int(maps[0, 3].argmax()) == y * 8 + x
+        wide = (min(max(y - 1, 0), 5) * 8, min(max(x - 1, 0), 5) * 8)
+        box = (y * 8, x * 8, y * 8 + 8, x * 8 + 8) if name == "patch" else (*wide, wide[0] + 24, wide[1] + 24)
+        assert top.box(name, 3, 0) == box
+    assert [one["shown"] for one in top.summary()["layers"].values()] == ["receptive field", "place"]

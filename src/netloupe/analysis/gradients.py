@@ -19,6 +19,8 @@ from netloupe.analysis.baselines import Baseline, baseline_images
 from netloupe.core.backward import gradients, quantized, why_none
 from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.head import Maps
+from netloupe.core.layers import Layer, Layers
+from netloupe.core.layout import Tokens
 from netloupe.core.network import Network
 from netloupe.core.numbers import SEEDS, whole
 from netloupe.core.objectives import Objective, as_objective
@@ -213,7 +215,11 @@ def guided_grad_cam(net: Network, images: Tensor, objective: Objective | str, la
 
 
 def cam_layer(net: Network, objective: Objective | str) -> str:
-    """`Layers.convolved` before what the objective reads. Raises InputError if there is no map."""
+    """`Layers.convolved` before what the objective reads. Raises InputError if there is no map.
+
+    Of tokens the last that the objective depends on by more than its class token: in a vision transformer whose head
+    reads that alone, what the last attention reads.
+    """
     objective = as_objective(objective)
     before = net.layers.before(objective)
     end = net.layers.classifier() if LOGITS in objective.layers else None
@@ -221,4 +227,21 @@ def cam_layer(net: Network, objective: Objective | str) -> str:
         before = before.before(end.name)
     if not before.maps():
         raise InputError(f"{net.name} has no layer with positions before {objective!r}; Grad-CAM needs one")
-    return before.convolved().name
+    found = before.convolved()
+    return found.name if not isinstance(found.layout, Tokens) else _last_reached(net, objective, before, found)
+
+
+def _last_reached(net: Network, objective: Objective, before: Layers, last: Layer) -> str:
+    """The last map like `last`, and not weights' own, with a gradient of the objective; `last` where none has one."""
+    like = before.maps().where(
+        lambda layer: layer.shape == last.shape and (layer.is_convolution or not layer.is_weighted)
+    )
+    names = [layer.name for layer in like.through(last.name).distinct().values()]
+    image = torch.rand(1, net.inputs.channels, *net.inputs.size, generator=torch.Generator().manual_seed(0))
+    with torch.enable_grad():
+        reading = net.reading(image.requires_grad_(), dict.fromkeys([*names, *objective.layers]))
+        score = net.fixed(objective, image.detach()).score(reading).sum()
+        maps = [reading.layer(name) for name in names]
+        slopes = torch.autograd.grad(score, maps, allow_unused=True) if score.requires_grad else [None] * len(names)
+    reached = [name for name, slope in zip(names, slopes, strict=True) if slope is not None and bool(slope.any())]
+    return (reached or [last.name])[-1]

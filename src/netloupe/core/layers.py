@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from netloupe.core.errors import InputError, UnknownName, unknown
-from netloupe.core.layout import Layout, Tokens
+from netloupe.core.layout import MAPS, Layout, Tokens
 from netloupe.core.numbers import evenly
 from netloupe.core.receptive_field import Box, ReceptiveField
 from netloupe.core.taps import LOGITS, evaluating, module_and_call
@@ -374,10 +374,11 @@ class Layers(Mapping[str, Layer]):
         """The last convolution that gives a map, with the normalization and rectifier that follow it.
 
         That is the last layer whose map is as large as that convolution's; the last map where none is a convolution.
-        There must be a map.
+        Weights over channels of tokens or with the channels last count as such too. There must be a map.
         """
         maps = self.maps()
-        size = (maps.convolutions() or maps).last.size
+        weighted = maps.where(lambda layer: layer.is_convolution or (layer.layout != MAPS and layer.is_weighted))
+        size = (weighted or maps).last.size
         return maps.where(lambda layer: layer.size == size).last
 
     # Within

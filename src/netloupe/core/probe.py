@@ -20,7 +20,7 @@ from netloupe.core.receptive_field import ReceptiveField
 from netloupe.core.taps import evaluating, given, placement
 from netloupe.core.trace.fields import Tracker
 from netloupe.core.trace.measuring import Measuring
-from netloupe.core.trace.mode import following, tensors
+from netloupe.core.trace.mode import following, tensors, unfollowed
 from netloupe.core.trace.origins import Origin, Origins
 from netloupe.core.trace.standing import Standing
 
@@ -70,8 +70,9 @@ def list_layers(
                 others[address] = f"it gives a {type(result).__name__}, no tensor"
                 return
             origins.name(address, output)
-            layout = stated.of(address, output) or standing.layout(output)
-            field = None if layout is None else tracker.field(output, layout)
+            with unfollowed():
+                layout = stated.of(address, output) or standing.layout(output)
+                field = None if layout is None else tracker.field(output, layout)
             seen.append(_Seen(address, called, output, output._version, layout, field))
 
         return hook

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_flatten
 
 from netloupe.core.errors import first_line
@@ -96,6 +96,13 @@ def following(*followers: Follow) -> Iterator[None]:
             raise
     if mode.fault is not None:
         raise mode.fault
+
+
+@contextmanager
+def unfollowed() -> Iterator[None]:
+    """What is computed inside, of a pass that is followed, is handed to nobody."""
+    with _disable_current_modes():
+        yield
 
 
 class _Mode(TorchDispatchMode):

@@ -10,19 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from netloupe.core.layout import CHANNELS_LAST, MAPS, VECTORS, Layout, Order, Tokens
 from netloupe.core.trace.geometry import SLIDING, dimensions
-from netloupe.core.trace.mode import CantTell, Follow, Memory, Operation, repeated, tensors
+from netloupe.core.trace.mode import CantTell, Follow, Memory, Operation, repeated, tensors, unfollowed
 
 _ORDERS: dict[int, Order] = {0: "tnc", 1: "ntc", 2: "nct"}
 _FAR = -(2**30)  # of padding, which stands nowhere
-
-Places = np.ndarray
-"""Rows or columns of a tensor's elements, broadcast to it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,24 +29,23 @@ class Stand:
     second.
     """
 
-    rows: Places | None
-    columns: Places | None
+    rows: Tensor | None
+    columns: Tensor | None
 
     @property
-    def axes(self) -> tuple[Places | None, Places | None]:
+    def axes(self) -> tuple[Tensor | None, Tensor | None]:
         return self.rows, self.columns
 
     @property
     def token(self) -> int | None:
         """The number in its sequence of the one token, standing nowhere, that all elements are of."""
-        known = [axis for axis in self.axes if axis is not None and axis.size == 1]
-        number = int(known[0].item()) if len(known) == 2 else 0
-        return -1 - number if _FAR < number < 0 else None
+        known = [axis for axis in self.axes if axis is not None and axis.numel() == 1]
+        return -1 - int(known[0]) if len(known) == 2 and _FAR < int(known[0]) < 0 else None
 
     def same(self, other: Stand) -> bool:
         return all(_equal(*pair) for pair in zip(self.axes, other.axes, strict=True))
 
-    def each(self, change: Callable[[Places], Places | None]) -> Stand | None:
+    def each(self, change: Callable[[Tensor], Tensor | None]) -> Stand | None:
         return _stand(*(None if axis is None else change(axis) for axis in self.axes))
 
     def contracted(self, *dims: int) -> Stand | None:
@@ -60,44 +55,42 @@ class Stand:
 
 def fresh(shape: Sequence[int]) -> Stand:
     """Of a map (N, C, H, W)."""
-    return Stand(np.arange(shape[2]).reshape(1, 1, -1, 1), np.arange(shape[3]).reshape(1, 1, 1, -1))
+    return Stand(torch.arange(shape[2]).view(1, 1, -1, 1), torch.arange(shape[3]).view(1, 1, 1, -1))
 
 
-def _stand(rows: Places | None, columns: Places | None) -> Stand | None:
+def _stand(rows: Tensor | None, columns: Tensor | None) -> Stand | None:
     return None if rows is None and columns is None else Stand(rows, columns)
 
 
-def _equal(one: Places | None, other: Places | None) -> bool:
-    return one is other or (one is not None and other is not None and np.array_equal(one, other))
+def _equal(one: Tensor | None, other: Tensor | None) -> bool:
+    return one is other or (one is not None and other is not None and torch.equal(one, other))
 
 
-def _contracted(axis: Places, dims: Sequence[int]) -> Places | None:
+def _contracted(axis: Tensor, dims: Sequence[int]) -> Tensor | None:
     """Elements made of several places stand where the first of them did, if no two share some; else nowhere."""
-    over = tuple(dim for dim in dims if axis.shape[dim] > 1)
+    over = [dim for dim in dims if axis.shape[dim] > 1]
     if not over:
         return axis
-    first, last = axis.min(over, keepdims=True), axis.max(over, keepdims=True)
-    spans = np.unique(np.stack([first.ravel(), last.ravel()], 1), axis=0)
-    apart = len(spans) > 1 and bool((spans[1:, 0] > spans[:-1, 1]).all())
-    return np.asarray(first) if apart else None
+    first, last = axis.amin(over, keepdim=True), axis.amax(over, keepdim=True)
+    spans = torch.stack([first.flatten(), last.flatten()], 1).unique(dim=0)
+    return first if len(spans) > 1 and bool((spans[1:, 0] > spans[:-1, 1]).all()) else None
 
 
-def _ranked(axis: Places) -> Places:
+def _ranked(axis: Tensor) -> Tensor:
     """Places counted without gaps."""
     there = axis >= 0
-    found = axis.copy()
-    found[there] = np.unique(axis[there], return_inverse=True)[1]
+    found = axis.clone()
+    found[there] = axis[there].unique(return_inverse=True)[1]
     return found
 
 
-def _compact(numbers: Tensor) -> Places:
+def _compact(numbers: Tensor) -> Tensor:
     """Without what is the same all along a dimension."""
     for dim in reversed(range(numbers.ndim)):
         first = numbers.narrow(dim, 0, 1)
         if numbers.shape[dim] > 1 and (numbers.stride(dim) == 0 or bool((numbers == first).all())):
             numbers = first
-    found: Places = numbers.contiguous().cpu().numpy()
-    return found
+    return numbers.contiguous()
 
 
 # --- how an output lies
@@ -122,9 +115,9 @@ def _lies(stand: Stand, shape: Sequence[int], channels: int, places: tuple[int, 
     """Whether rows and columns go along these two dimensions, in whatever order."""
     for axis, dim in zip(stand.axes, places, strict=True):
         found = None if axis is None else _contracted(axis, (channels,))
-        if shape[dim] > 1 and (found is None or found.size != shape[dim] or found.shape[dim] != shape[dim]):
+        if shape[dim] > 1 and (found is None or found.numel() != shape[dim] or found.shape[dim] != shape[dim]):
             return False
-        if found is not None and found.size != found.shape[dim]:
+        if found is not None and found.numel() != found.shape[dim]:
             return False
     return True
 
@@ -137,10 +130,10 @@ def _sequence(stand: Stand, shape: Sequence[int]) -> Tokens | None:
         if found is None or shape[batch] != 1:
             continue
         count = shape[dim]
-        if any(axis is not None and axis.size not in (1, axis.shape[dim]) for axis in found.axes):
+        if any(axis is not None and axis.numel() not in (1, axis.shape[dim]) for axis in found.axes):
             continue
         rows, columns = (_along(axis, count) for axis in found.axes)
-        there = np.flatnonzero((rows >= 0) & (columns >= 0))
+        there = ((rows >= 0) & (columns >= 0)).nonzero().flatten()
         if not len(there) or (len(there) == 1 and count == 1):
             continue
         start, end = int(there[0]), int(there[-1]) + 1
@@ -151,18 +144,18 @@ def _sequence(stand: Stand, shape: Sequence[int]) -> Tokens | None:
     return None
 
 
-def _along(axis: Places | None, count: int) -> Places:
-    return np.zeros(count, dtype=np.int64) if axis is None else np.broadcast_to(axis.ravel(), (count,))
+def _along(axis: Tensor | None, count: int) -> Tensor:
+    return torch.zeros(count, dtype=torch.long) if axis is None else axis.flatten().expand(count)
 
 
-def _row_by_row(y: Places, x: Places, grid: tuple[int, int]) -> bool:
-    return np.array_equal(y * grid[1] + x, np.arange(len(y)))
+def _row_by_row(y: Tensor, x: Tensor, grid: tuple[int, int]) -> bool:
+    return torch.equal(y * grid[1] + x, torch.arange(len(y)).to(y))
 
 
-def _numbered(places: Places, start: int, end: int) -> bool:
+def _numbered(places: Tensor, start: int, end: int) -> bool:
     """Whether the tokens around the grid were joined to it, and are no padding."""
-    numbers = -1 - np.arange(len(places))
-    return np.array_equal(places[:start], numbers[:start]) and np.array_equal(places[end:], numbers[end:])
+    numbers = -1 - torch.arange(len(places)).to(places)
+    return torch.equal(places[:start], numbers[:start]) and torch.equal(places[end:], numbers[end:])
 
 
 # --- following a pass
@@ -188,7 +181,8 @@ class Standing:
 
     def layout(self, tensor: Tensor) -> Layout | None:
         """How a tensor of one image lies; None where that is not known."""
-        return layout_of(self._known.get(tensor), tensor.shape)
+        with unfollowed():
+            return layout_of(self._known.get(tensor), tensor.shape)
 
     def token(self, tensor: Tensor) -> int | None:
         """The number of the one token, standing nowhere on a map, that a tensor is made of."""
@@ -292,10 +286,10 @@ def _joined(stands: Sequence[Stand | None], count: int) -> Stand | None:
     return _stand(*(_one([one.axes[i] for one in known], count) for i in (0, 1)))
 
 
-def _one(axes: Sequence[Places | None], count: int) -> Places | None:
+def _one(axes: Sequence[Tensor | None], count: int) -> Tensor | None:
     """The one that all agree on who walk; None where they don't."""
     aligned = [axis[(None,) * (count - axis.ndim)] for axis in axes if axis is not None and axis.ndim <= count]
-    walking = [axis for axis in aligned if axis.size > 1] or aligned
+    walking = [axis for axis in aligned if axis.numel() > 1] or aligned
     if not walking or all(_equal(walking[0], axis) for axis in walking[1:]):
         return walking[0] if walking else None
     ranked = [_ranked(axis) for axis in walking]
@@ -324,10 +318,11 @@ def _mapping(call: _Call) -> Found:
     return None if stand is None else stand.each(lambda axis: _sampled(axis, call.out))
 
 
-def _sampled(axis: Places, out: Sequence[int]) -> Places:
+def _sampled(axis: Tensor, out: Sequence[int]) -> Tensor:
     for dim in (2, 3):
         if axis.shape[dim] > 1:
-            axis = axis.take(np.arange(out[dim]) * axis.shape[dim] // out[dim], dim)
+            places = torch.arange(out[dim]) * axis.shape[dim] // out[dim]
+            axis = axis.index_select(dim, places)
     return axis
 
 
@@ -343,15 +338,13 @@ def _normalizing(call: _Call) -> Found:
 def _padding(call: _Call) -> Found:
     amounts = call.arguments["pad"]
 
-    def change(axis: Places) -> Places:
+    def change(axis: Tensor) -> Tensor:
         for i in range(len(amounts) // 2):
             dim = axis.ndim - 1 - i
             before, after = amounts[2 * i : 2 * i + 2]
             if axis.shape[dim] > 1:
-                widths = [(max(before, 0), max(after, 0)) if d == dim else (0, 0) for d in range(axis.ndim)]
-                padded = np.pad(axis, widths, constant_values=_FAR)
-                first = max(-before, 0)
-                axis = padded.take(range(first, padded.shape[dim] - max(-after, 0)), dim)
+                pads = [0, 0] * i + [before, after]
+                axis = torch.nn.functional.pad(axis, pads, value=_FAR)
         return axis
 
     stand = call.of(call.first)
@@ -368,7 +361,7 @@ def _reduction(call: _Call) -> Found:
     over = tuple(dim % max(1, count) for dim in given)
     stand = call.of(call.first)
     found = None if stand is None else stand.contracted(*over)
-    return found if found is None or a.get("keepdim") else found.each(lambda axis: np.squeeze(axis, over))
+    return found if found is None or a.get("keepdim") else found.each(lambda axis: axis.squeeze(over))
 
 
 _FACTORS = {"linear": ("input", "weight"), "mm": ("self", "mat2"), "addmm": ("mat1", "mat2"), "bmm": ("self", "mat2")}
@@ -395,7 +388,7 @@ def _attention(call: _Call) -> Found:
 
 def _embedding(call: _Call) -> Found:
     stand = call.of(call.arguments["indices"])
-    return None if stand is None else stand.each(lambda axis: axis[..., None])
+    return None if stand is None else stand.each(lambda axis: axis.unsqueeze(-1))
 
 
 def _unfolding(call: _Call) -> Found:
@@ -407,7 +400,7 @@ def _unfolding(call: _Call) -> Found:
     )
     if height * width != call.out[-1] or len(call.out) != 3 or call.out[0] != 1:
         return None
-    places = np.arange(height * width).reshape(1, 1, -1)
+    places = torch.arange(height * width).view(1, 1, -1)
     return Stand(places // width, places % width)
 
 
@@ -427,31 +420,31 @@ def _moving(call: _Call) -> Found:
 
 
 def _moved(
-    call: _Call, name: str, sources: list[Tensor], axes: list[Places | None], joins: bool
-) -> list[Places | None]:
+    call: _Call, name: str, sources: list[Tensor], axes: list[Tensor | None], joins: bool
+) -> list[Tensor | None]:
     if all(axis is None for axis in axes):
         return [None] * len(call.outputs)
     dim, device = int(call.arguments.get("dim", 0)) if joins else 0, sources[0].device
     if call.name == "stack":
         dim %= len(call.out)
-        return [_one([None if axis is None else np.expand_dims(axis, dim) for axis in axes], len(call.out))]
+        return [_one([None if axis is None else axis.unsqueeze(dim) for axis in axes], len(call.out))]
     if joins and not any(axis is not None and axis.shape[dim] > 1 for axis in axes):
         return [_one(axes, len(call.out))]
 
-    def numbers(source: Tensor, axis: Places | None) -> Tensor:
-        found = torch.full((1,) * source.ndim, _FAR) if axis is None else torch.from_numpy(np.ascontiguousarray(axis))
+    def numbers(source: Tensor, axis: Tensor | None) -> Tensor:
+        found = torch.full((1,) * source.ndim, _FAR) if axis is None else axis
         return found.to(device).expand(source.shape)
 
     given: Any = [numbers(*pair) for pair in zip(sources, axes, strict=True)]
     results = tensors(repeated(call.operation.function, {**call.arguments, name: given if joins else given[0]}))
-    found = [_compact(one) if one.numel() else None for one in results]
+    found = [_compact(one).cpu() if one.numel() else None for one in results]
     return [one if one is None else _renumbered(one, dim % one.ndim) for one in found] if joins else found
 
 
-def _renumbered(axis: Places, dim: int) -> Places:
+def _renumbered(axis: Tensor, dim: int) -> Tensor:
     """What stands nowhere by its number in the sequence that is joined."""
     shape = [-1 if d == dim else 1 for d in range(axis.ndim)]
-    return np.where(axis < 0, -1 - np.arange(axis.shape[dim]).reshape(shape), axis)
+    return torch.where(axis < 0, -1 - torch.arange(axis.shape[dim]).view(shape), axis)
 
 
 def _table(*rows: tuple[Rule, str]) -> dict[str, Rule]:

@@ -25,7 +25,12 @@ needs_chromium = pytest.mark.skipif(
 
 def serving(atlas: Path, wrapped: Callable[[Any], Any] = lambda app: app) -> Iterator[str]:
     """The address of a server of an atlas, which ends with the iterator. wrapped: puts something before it."""
-    server = uvicorn.Server(configured(wrapped(application(Store.open(atlas)))))
+    yield from serving_app(wrapped(application(Store.open(atlas))))
+
+
+def serving_app(app: Any) -> Iterator[str]:
+    """The address of a server of an application, which ends with the iterator."""
+    server = uvicorn.Server(configured(app))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     until(lambda: server.started)
@@ -34,7 +39,7 @@ def serving(atlas: Path, wrapped: Callable[[Any], Any] = lambda app: app) -> Ite
     thread.join(timeout=10)
 
 
-def chromium(profile: Path, downloads: Path | None = None) -> Iterator[Any]:
+def chromium(profile: Path, downloads: Path | None = None, flags: tuple[str, ...] = ()) -> Iterator[Any]:
     """A driver of Chromium with a fresh profile, which ends with the iterator."""
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
@@ -42,6 +47,8 @@ def chromium(profile: Path, downloads: Path | None = None) -> Iterator[Any]:
         "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync",
         "--disable-component-update", "--no-first-run", "--window-size=1280,1000", f"--user-data-dir={profile}",
     ):  # fmt: skip
+        options.add_argument(flag)
+    for flag in flags:
         options.add_argument(flag)
     if downloads is not None:
         options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})

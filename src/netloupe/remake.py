@@ -256,6 +256,20 @@ class _Networks:
             raise InputError(f"{error} (the network of {record.path})") from None
 
 
+def network_told(told: Mapping[str, Any], path: Path, device: str = "auto") -> Network:
+    """The network that a document at `path` tells of, as an atlas does of its own.
+
+    Raises InputError where it can't be loaded by what is told, or is another now.
+    """
+    reachable = isinstance(told.get("network"), Mapping) and _sound_origin(told["network"].get("model"))
+    if not reachable or not isinstance(told.get("input"), Mapping):
+        raise InputError(f"{path}: what it says of its network can't be read")
+    net = _Networks(Record(path, told), None, None, None, device).load()
+    if net.fingerprint() != told["network"].get("hash"):
+        raise InputError(f"{path}: {net.name} is another network now")
+    return net
+
+
 def _spec(told: Mapping[str, Any]) -> InputSpec:
     low, high = told["range"]
     size, mean, std = (tuple(told[name]) for name in ("size", "mean", "std"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,10 @@ from netloupe.cli.options import Data, Json, Layers, NetworkOptions, grouped, wr
 from netloupe.cli.output import show
 from netloupe.cli.stop import Terminated, keeping
 from netloupe.core.errors import InputError
+
+if TYPE_CHECKING:
+    from netloupe.studio.live import Live
+    from netloupe.studio.studio import Studio
 
 Folder = Annotated[Path, typer.Argument(metavar="ATLAS", help="The folder that `netloupe atlas build` wrote.")]
 
@@ -109,10 +113,14 @@ def serve(
         typer.Option(metavar="NAME", help="Answer by this name too, as a proxy's; may be given several times."),
     ] = None,
 ) -> None:
-    """Serve an atlas to the browser until interrupted."""
+    """Serve an atlas to the browser until interrupted.
+
+    On this machine with the studio, where its network looks at your own photos.
+    """
     from netloupe.atlas.guard import Hosts
     from netloupe.atlas.server import serve
 
+    live = _studio(store) if Hosts(host).local else None
     if not Hosts(host).local:
         typer.echo(f"{host}: whoever reaches this machine can see the atlas and its photographs", err=True)
 
@@ -121,11 +129,35 @@ def serve(
         sys.stdout.flush()
 
     try:
-        serve(store, host, port, allowed=allow_host or (), ready=ready)
+        serve(store, host, port, allowed=allow_host or (), studio=None if live is None else live.router, ready=ready)
     except Terminated:
         raise typer.Exit(143) from None
     except KeyboardInterrupt:
         raise typer.Exit from None
+    finally:
+        if live is not None:
+            live.close()
+
+
+def _studio(store: Path) -> Live | None:
+    """The studio of an atlas's own network; None, with a line that says why, where that can't be loaded by its name."""
+    from netloupe.atlas.store import Store
+    from netloupe.studio.live import Live
+
+    told = Store.open(store).network["provenance"]
+    model = (told["network"].get("model") or {}).get("model")
+    if not isinstance(model, str) or ".py" in model:
+        name = told["network"]["name"]
+        typer.echo(f"without the studio: {name} can't be loaded by its name (see netloupe studio --model)", err=True)
+        return None
+
+    def load() -> Studio:
+        from netloupe.remake import network_told
+        from netloupe.studio.studio import Studio
+
+        return Studio(network_told(told, store))
+
+    return Live(load)
 
 
 def export(

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from netloupe.cli.options import NetworkOptions, grouped
+from netloupe.cli.stop import Terminated
 
 
 @grouped
@@ -25,23 +26,26 @@ def studio(
 ) -> None:
     """Look at photos through a network, live in the browser, on this machine only."""
     from netloupe.atlas.server import serve
-    from netloupe.studio.live import Studio, live
+    from netloupe.studio.live import Live
     from netloupe.studio.photos import Photo, opened
+    from netloupe.studio.studio import Studio
 
     first = None if photo is None else Photo("first", opened(_bytes(photo)))
-    net = network.load()
-    made = Studio(lambda: net, first)
+    made = Studio(network.load(), first)
+    live = Live(lambda: made)
 
     def ready(address: str) -> None:
         typer.echo(f"{address}#/try (Ctrl-C ends)")
         sys.stdout.flush()
 
     try:
-        serve(None, port=port, allowed=allow_host or (), studio=live(made), ready=ready)
+        serve(None, port=port, allowed=allow_host or (), studio=live.router, ready=ready)
+    except Terminated:
+        raise typer.Exit(143) from None
     except KeyboardInterrupt:
         raise typer.Exit from None
     finally:
-        made.desk.close()
+        live.close()
 
 
 def _bytes(photo: Path) -> bytes:

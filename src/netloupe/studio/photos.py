@@ -8,6 +8,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -17,8 +18,8 @@ from netloupe.core.errors import InputError
 from netloupe.core.inputs import InputSpec
 from netloupe.data.images import as_seen, fit, open_image, to_float
 from netloupe.render.pictures import Picture, encode
+from netloupe.studio.refusal import Refused
 
-BYTES = 20 << 20
 PIXELS = 40_000_000
 KEPT = 16  # photos at most; the one that was asked for longest ago goes first
 
@@ -27,20 +28,16 @@ _LONGEST = 1600  # px of the longer side, as a photo is kept
 _LEAST = 4  # px of a crop's sides
 
 
-class Refused(InputError):
-    """What a browser sent is not accepted. status: of the answer."""
-
-    def __init__(self, message: str, status: int = 400) -> None:
-        super().__init__(message)
-        self.status = status
-
-
 @dataclass(frozen=True, eq=False)
 class Photo:
     """A photo as it is kept: upright, in colors."""
 
     id: str
     image: Image.Image
+
+    def document(self) -> dict[str, Any]:
+        """What the page is told of it."""
+        return {"id": self.id, "size": [self.image.height, self.image.width]}
 
     @cached_property
     def shown(self) -> bytes:

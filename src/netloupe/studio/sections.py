@@ -21,7 +21,8 @@ from netloupe.core.objectives import Objective, as_objective
 from netloupe.core.task import Task
 from netloupe.render.colors import enlarged, heat, overlay
 from netloupe.studio.desk import Job, uri
-from netloupe.studio.photos import Refused, Seen
+from netloupe.studio.photos import Seen
+from netloupe.studio.refusal import Refused
 
 CHANNELS = 8  # of a layer
 _LAYERS = 12  # at most, spread evenly over the network

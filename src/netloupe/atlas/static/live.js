@@ -65,6 +65,16 @@ export function latest(ask, hear) {
   return call;
 }
 
+const page = crypto.getRandomValues(new Uint32Array(2)).join("-"); // so that two pages don't end each other's jobs
+const posted = new Map(); // section -> its last post, which a later one waits for, so that the studio gets them in order
+
+function post(section, asked, wanted) {
+  const before = posted.get(section) ?? Promise.resolve();
+  const mine = before.then(() => (wanted() ? send("live/jobs", { section, page, ...asked }) : null));
+  posted.set(section, mine.catch(() => {}));
+  return mine;
+}
+
 /** Starts a job of a section; `hear(kind, data)` gets its events until the last, which is "done", "failed" or "cancelled".
  *  Returns what stops it. */
 export function start(section, asked, hear) {
@@ -79,10 +89,11 @@ export function start(section, asked, hear) {
   };
   const fail = (message) => { if (!over) { end(); hear("failed", { message }); } };
 
-  send("live/jobs", { section, ...asked }).then(({ job }) => {
-    number = job;
-    if (over) { answer(`live/jobs/${job}`, { method: "DELETE" }).catch(() => {}); return; }
-    source = new EventSource(`live/jobs/${job}/events`);
+  post(section, asked, () => !over).then((found) => {
+    if (found === null) return;
+    number = found.job;
+    if (over) { answer(`live/jobs/${number}`, { method: "DELETE" }).catch(() => {}); return; }
+    source = new EventSource(`live/jobs/${number}/events`);
     for (const kind of KINDS) {
       source.addEventListener(kind, (event) => {
         if (over) return;

@@ -89,6 +89,7 @@ function staged(studio, state, { fail, say }) {
   const summary = h("p", { class: "quiet", role: "status" });
   let parts = [];
   let timer = null;
+  let turn = 0; // counts moves, so that a slow answer does not follow a later one
   let best = null;
 
   const asked = () => ({ photo: state.photo.id, crop: state.crop });
@@ -102,9 +103,11 @@ function staged(studio, state, { fail, say }) {
 
   function settle() {
     clearTimeout(timer);
+    const mine = ++turn;
     timer = setTimeout(async () => {
       try {
         const found = await look({ ...asked(), seen: true });
+        if (mine !== turn) return;
         small.src = found.seen;
         best = found.top[0] ?? null;
         predictions.replaceChildren(taken(found.top));
@@ -130,6 +133,6 @@ function staged(studio, state, { fail, say }) {
     overlay: crop.overlay,
     about: choice.choose,
     follow: (made) => { parts = made; },
-    leave: () => { clearTimeout(timer); ask.leave(); crop.leave(); for (const part of parts) part.leave(); },
+    leave: () => { clearTimeout(timer); turn += 1; ask.leave(); crop.leave(); for (const part of parts) part.leave(); },
   };
 }

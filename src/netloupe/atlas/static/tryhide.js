@@ -16,7 +16,8 @@ export function hideSection(studio) {
   const under = h("img", { class: "beneath", alt: "" });
   const map = h("div", { class: "lay", id: "try-heat", tabindex: 0, role: "group",
     "aria-label": "What hiding each part costs. Arrows move the window." }, under, heat);
-  const hidden = h("span", { class: "window", hidden: true });
+  const [red, green, blue] = [...studio.cover, ...studio.cover, ...studio.cover]; // of one color where the network sees gray
+  const hidden = h("span", { class: "window", hidden: true, style: { "background-color": `rgb(${red}, ${green}, ${blue})` } });
   const photo = h("img", { class: "beneath", alt: "The photo with a part hidden" });
   const then = h("div", { id: "try-then" });
   const node = h("section", { "aria-labelledby": "try-hide-title" },

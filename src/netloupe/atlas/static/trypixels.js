@@ -14,7 +14,7 @@ export function pixelsSection(studio) {
   const node = h("section", { "aria-labelledby": "try-pixels-title" },
     h("div", { class: "bar-line" }, h("h2", { id: "try-pixels-title" }, "Which pixels matter"),
       h("label", { class: "filter" }, h("span", {}, "Map"), strength), trust),
-    h("p", { class: "note" }, "Eight ways to say which pixels the score depends on: red to yellow where they matter; in those with a sign, red speaks for it and blue against. "
+    h("p", { class: "note" }, "Several ways to say which pixels the score depends on: red to yellow where they matter; in those with a sign, red speaks for it and blue against. "
       + "They answer different questions and often disagree. None says that the network would do without the rest."),
     subject, status, grid);
   let stop = () => {};

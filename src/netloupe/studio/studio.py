@@ -1,0 +1,99 @@
+"""A network with the photos that it is shown: what is known of it, quick looks, and jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache, partial
+from typing import Any
+
+import torch
+
+from netloupe.core.errors import unknown
+from netloupe.core.head import Classes, NoHead
+from netloupe.core.network import Network
+from netloupe.data.photos import credits, photos
+from netloupe.render.pictures import from_pixels
+from netloupe.studio.desk import Desk, uri
+from netloupe.studio.photos import Photo, Photos, Seen
+from netloupe.studio.refusal import Refused
+from netloupe.studio.sections import SECTIONS, about, masked, methods, shown_layers
+
+_SAMPLES = ("cat", "coffee", "motorcycle", "rocket", "china", "flower", "astronaut", "coins")
+_TOP = 5
+
+
+class Studio:
+    """A network, its photos, and its desk. first: the photo to begin with."""
+
+    def __init__(self, net: Network, first: Photo | None = None) -> None:
+        self.net, self.first = net, first
+        self.photos, self.desk = Photos(), Desk()
+
+    def document(self) -> dict[str, Any]:
+        """What the page needs to know before anything is done."""
+        net = self.net
+        return {
+            "name": net.name,
+            "input": {"size": list(net.inputs.size), "channels": net.inputs.channels},
+            "cover": [round(255 * value) for value in net.inputs.mean_color().tolist()],
+            "labels": list(net.head.labels) if isinstance(net.head, Classes) else [],
+            "layers": {name: list(net.layers[name].shape) for name in shown_layers(net)},
+            "methods": methods(),
+            "samples": [{"id": f"sample-{name}", "title": title} for name, title in _samples()],
+            "photo": None if self.first is None else self.first.document(),
+            "sections": {name: section.task.schema() for name, section in SECTIONS.items()},
+        }
+
+    def photo(self, wanted: object) -> Photo:
+        """A photo that was sent, the first, or a sample. Raises Refused."""
+        if self.first is not None and wanted == self.first.id:
+            return self.first
+        if isinstance(wanted, str) and wanted.startswith("sample-"):
+            return _sample(wanted.removeprefix("sample-"))
+        return self.photos.get(wanted)
+
+    def look(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """What the network says of a part of a photo, and where it is wanted what it sees."""
+        net, seen = self.net, self._seen(asked)
+        if asked.get("hidden") is not None:
+            seen = masked(net, seen, asked["hidden"] if isinstance(asked["hidden"], list) else [])
+        wanted = about(net, asked)
+        with torch.no_grad():
+            said = [] if isinstance(net.head, NoHead) else net.said(net(seen.pixels), _TOP)[0]
+            value = None if wanted is None else float(net.read(seen.pixels, wanted)[0])
+        shown = uri(from_pixels(seen.pixels[0].numpy())) if asked.get("seen") is True else None
+        return {"top": [one.document() | {"said": str(one)} for one in said], "seen": shown, "about": value}
+
+    def post(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """A new job."""
+        name, settings = asked.get("section"), asked.get("settings") or {}
+        if not isinstance(name, str) or name not in SECTIONS:
+            raise unknown("section", str(name)[:40], SECTIONS)
+        if not isinstance(settings, Mapping):
+            raise Refused("settings are no object (accepted: names with values)")
+        about(self.net, settings)
+        section, seen = SECTIONS[name], self._seen(asked)
+        until = None if settings.get("whole") is True else section.until
+        page = str(asked.get("page"))[:40]
+        job = self.desk.post(f"{page} {name}", partial(section.run, self.net, seen, settings), until)
+        return {"job": job.number}
+
+    def _seen(self, asked: Mapping[str, Any]) -> Seen:
+        photo, crop = self.photo(asked.get("photo")), asked.get("crop")
+        if not isinstance(crop, list) or len(crop) != 4:
+            raise Refused(f"crop {crop!r} (accepted: [top, left, bottom, right] px)")
+        return photo.seen(crop, self.net.inputs)
+
+
+def _samples() -> list[tuple[str, str]]:
+    titles = {name: title for name, title, _ in credits()}
+    return [(name, titles[name]) for name in _SAMPLES]
+
+
+@cache
+def _sample(name: str) -> Photo:
+    source = photos()
+    if f"{name}/full" not in source.names or "/" in name:
+        raise Refused("that photo is not there", 404)
+    image = source.open(list(source.names).index(f"{name}/full")).convert("RGB")
+    return Photo(f"sample-{name}", image)

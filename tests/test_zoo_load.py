@@ -402,3 +402,8 @@ def test_a_real_network_is_right_about_real_photographs() -> None:
     assert right > 0.7
     assert net.labels is not None
     assert net.labels[1] == "goldfish"
+
+
+def test_a_network_that_ships_is_its_own_folded_form() -> None:
+    plain = load().module
+    assert plain.folded() is plain

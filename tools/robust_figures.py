@@ -26,7 +26,7 @@ CLASSES = (
     "goldfish", "black stork", "koala", "Persian cat", "monarch", "lion", "orange", "teapot", "sombrero",
     "king penguin",
 )  # fmt: skip
-PHOTOS = ("cat/full", "coffee/full", "astronaut/full", "rocket/full")
+PHOTOS = ("cat", "coffee", "astronaut", "rocket")
 STEP = 0.5 / (3 * 64 * 64) ** 0.5  # root mean square of a step of Euclidean length 0.5
 SIDE = 128  # px of a picture on the sheets
 
@@ -35,7 +35,7 @@ Nets = dict[str, Network]
 
 def photos(net: Network) -> Tensor:
     source = netloupe.open_source("photos")
-    chosen = [source.open(source.names.index(name)) for name in PHOTOS]
+    chosen = [source.open(source.names.index(f"{name}/full")) for name in PHOTOS]
     side = net.inputs.size[0]
     squares = [np.asarray(image.convert("RGB").resize((side, side))) for image in chosen]
     return to_float(np.stack(squares))

@@ -76,7 +76,9 @@ class Lenslet(nn.Module):
 
     @torch.no_grad()
     def folded(self) -> Lenslet:
-        """The same function without batch norm: w' = w / sigma, b' = beta - mu / sigma."""
+        """The same function without batch norm: w' = w / sigma, b' = beta - mu / sigma; itself where there is none."""
+        if not self.batch_norm:
+            return self
         plain = Lenslet(self.classes, channels=self.channels)
         state = self.state_dict()
         folded = {name: value for name, value in state.items() if name.startswith("fc.")}

@@ -185,6 +185,7 @@ def _write_image(folder: Path, row: dict, rows: list[dict], layers: list[dict]) 
         return [{"id": index, "distance": distance} for index, distance in zip(ids, distances, strict=True)]
 
     data = {"id": row["id"], "name": row["name"], "label": row["label"], "size": list(INPUT), "top": top, "maps": maps}
+    data |= {"said": [], "drawn": False}
     _write(
         folder / "data" / "image" / f"{row['id']}.json",
         {**data, "neighbors": {"features": near(1), "pixels": near(30)}},

@@ -1,4 +1,4 @@
-"""Atlases, maps and neighbors of networks that give no classes."""
+"""Atlases, maps, neighbors and studies of networks that give no classes."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from netloupe.core.network import Network
 from netloupe.data.images import load_images
 from netloupe.data.open import open_source
 from netloupe.render.pictures import decode
+from netloupe.studies.invariance.measure import invariance
 from test_heads import Detector, Embedder, Labels, Regressor, Segmenter
 
 HEADS: dict[str, tuple[type, dict[str, Any]]] = {
@@ -39,7 +40,7 @@ def network(name: str) -> Network:
 @pytest.mark.parametrize("name", HEADS)
 def test_an_atlas_shows_what_the_network_says(name: str, tmp_path: Path) -> None:
     net, source = network(name), open_source(str(write_photos(tmp_path / "photos", 6)))
-    build(net, source, tmp_path / "atlas", layers=["conv"], map_by="pca", project=None)
+    build(net, source, tmp_path / "atlas", layers=[*net.layers], map_by="pca", project=None)
     pages = Pages(Store.open(tmp_path / "atlas"))
     found = {path: pages.resource(path) for path in pages.paths()}
     assert all(one is not None for one in found.values())
@@ -58,7 +59,9 @@ def test_an_atlas_shows_what_the_network_says(name: str, tmp_path: Path) -> None
     assert len(answers) == (6 if drawn else 0)
     assert {(row["prediction"] is None) for row in rows} == {name != "sigmoid"}
     assert all(unit["classes"] == [] for unit in units) == (name != "sigmoid")
-    assert document("data/network.json")["accuracy"] is None
+    told = document("data/network.json")
+    assert told["accuracy"] is None
+    assert bool(told["labels"]) == any(layer["classes"] for layer in told["layers"]) == (name == "sigmoid")
     if name == "sigmoid":
         expected = net.predict(images)[3]
         assert [guess["probability"] for guess in image["top"]] == pytest.approx([p for _, p in expected], abs=1e-5)
@@ -86,3 +89,18 @@ def test_maps_and_neighbors_need_no_classes(name: str, tmp_path: Path) -> None:
     photos = load_images(sorted((tmp_path / "photos").iterdir())[:2], size=(16, 16))
     near = netloupe.neighbors(net, photos, source, layer="conv", k=2)
     assert near.summary()["layer"] == "conv"
+
+
+@pytest.mark.parametrize("name", ["none", "maps", "sigmoid"])
+def test_invariance_of_features_needs_no_classes(name: str, tmp_path: Path) -> None:
+    net, source = network(name), open_source(str(write_photos(tmp_path / "photos", 3)))
+    found = invariance(net, source, ["conv"], steps=2)
+    same = invariance(network("sigmoid"), source, ["conv"], steps=2)
+    np.testing.assert_array_equal(found.distances["shift"] > 0, same.distances["shift"] > 0)
+    without = name != "sigmoid"
+    assert (found.probabilities is None) == without
+    assert (found.summary()["motions"]["scale"]["probability"] is None) == without
+    assert any("answer" in one["claim"] for one in found.summary()["claims"]) != without
+    assert ("probability of" in found.task.words(found.summary())) != without
+    assert found.pictures()["invariance"].ndim == 3
+    assert ("shift-probabilities" in found.arrays()) != without

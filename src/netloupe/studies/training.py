@@ -128,9 +128,9 @@ def fitted(
     watch: Watch = SILENT,
 ) -> nn.Module:
     """`fit` for the architecture of `net`, on its device: `module` returns the logits where that of `net` does."""
-    if net.output is None:
+    if net.head.output is None:
         return fit(module, images, classes, recipe, device=net.device, watch=watch)
-    picked = _Picked(module, Classes(count=classes, output=net.output))
+    picked = _Picked(module, Classes(count=classes, output=net.head.output))
     fit(picked, images, classes, recipe, device=net.device, watch=watch)
     return module
 

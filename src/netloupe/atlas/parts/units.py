@@ -94,7 +94,7 @@ class Units(Part):
 
     def about(self, making: Making) -> About:
         layers = []
-        answers = making.net.layers.answers()
+        answers = making.net.layers.answers() if making.net.head.choices else ()
         repeats = self._repeats(making)
         for i, name in enumerate(making.layers):
             rows = self.store.rows("units", f"layer = {i}", ["channel", "strength", "dead"])

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from netloupe.analysis.correlation import normed
 from netloupe.core.backward import gradients
 from netloupe.core.errors import InputError
+from netloupe.core.head import NoHead
 from netloupe.core.layers import Layer
 from netloupe.core.network import Network
 from netloupe.core.perform import finished, function_of
@@ -115,8 +116,11 @@ def _read_at(net: Network, layer: str) -> str:
 
 
 def _without_gradient(net: Network, images: Tensor, layers: Sequence[str]) -> dict[str, np.ndarray]:
-    """{layer: (C,) whether nothing of the logits depends on a channel's present values, for any of the images}."""
-    if not layers:
+    """{layer: (C,) whether nothing of the answer depends on a channel's present values, for any of the images}.
+
+    Nothing of a network whose answer is not known.
+    """
+    if not layers or isinstance(net.head, NoHead):
         return {}
     with torch.inference_mode(False), torch.enable_grad():
         pixels = images.to(net.device).clone().requires_grad_()

@@ -46,8 +46,10 @@ def _row(found: Invariance, motion: str) -> Picture:
     for i, layer in enumerate(found.layers):
         y = axis("distance, different images = 1", 0, _top(found, distances[:, i]))
         charts.append(_chart(f"{_TITLES[motion]}: {layer}", found, values, distances[:, i], x, y))
-    y = Axis("probability", 0, 1, [(i / 5, f"{i / 5:g}") for i in range(6)])
-    charts.append(_chart(f"{_TITLES[motion]}: probability", found, values, found.probabilities[motion], x, y))
+    answer = found.probability(motion)
+    if answer is not None:
+        y = Axis("probability", 0, 1, [(i / 5, f"{i / 5:g}") for i in range(6)])
+        charts.append(_chart(f"{_TITLES[motion]}: probability", found, values, answer, x, y))
     strips = [_strip(found, motion)] if found.examples else []
     return beside([*strips, *charts], gap=14)
 
@@ -115,11 +117,12 @@ def _table(summary: dict[str, Any]) -> Picture:
             amounts = amount(motion, row["smallest"]), amount(motion, one["half"])
             numbers = f"{one['highest']:.3f}", _number(one["linearity"])
             rows.append([f"{_TITLES[motion]}, {layer}", amounts[0], f"{one['small']:.3f}", amounts[1], *numbers])
-        p = row["probability"]
+        if (p := row["probability"]) is None:
+            continue
         shares = (f"{share:.0%}" for share in (p["kept"], p["stable"], row["filled"]))
         answers.append([_TITLES[motion], amount(motion, p["half"]), *shares])
     tables = (header, rows, [210, 150, 100, 150, 100, 100]), (heads, answers, [210, 150, 100, 150, 100])
-    return stacked([text_table(*one) for one in tables], gap=16)
+    return stacked([text_table(*one) for one in tables if one[1]], gap=16)
 
 
 def _number(value: float | None) -> str:
@@ -129,10 +132,11 @@ def _number(value: float | None) -> str:
 def _notes(found: Invariance, summary: dict[str, Any]) -> list[str]:
     fill = found.provenance["parameters"]["fill"]
     beyond = {"reflection": "its reflection", "mean": "the data set's mean color"}[fill]
-    names = [f"{one['name']} ({one['class']})" for one in summary["examples"]]
+    names = [one["name"] if one["class"] is None else f"{one['name']} ({one['class']})" for one in summary["examples"]]
+    whose = "" if summary["class"] is None else f" The probability is of {summary['class']}."
     return [
         f"Colored: {', '.join(names)}. Black: the mean of all images. Shaded: the middle half of them.",
         "Distances are Euclidean, of the layer's whole output, and divided by the root mean square distance between "
-        f"different untouched images. The probability is of {summary['class']}. Beyond the photograph's edges stands "
+        f"different untouched images.{whose} Beyond the photograph's edges stands "
         f"{beyond}.",
     ]

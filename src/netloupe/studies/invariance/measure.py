@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from netloupe.core.errors import InputError, NetworkError
+from netloupe.core.head import Classes
 from netloupe.core.network import Network
 from netloupe.core.perform import function_of, perform
 from netloupe.core.taps import LOGITS
@@ -54,9 +55,9 @@ def invariance(
 
     Below a `window` of 1 there is more of the photograph around it to move into view.
     The probability is of an image's label where the source is labeled with the network's classes, else of the most
-    probable class of the untouched image. An image that can't be read is left out and named. Raises UnknownName for a
-    layer that is not there, InputError for ranges, images or examples that can't be used, and for images that are all
-    alike; NetworkError for features that are not finite.
+    probable class of the untouched image; without classes there is none. An image that can't be read is left out and
+    named. Raises UnknownName for a layer that is not there, InputError for ranges, images or examples that can't be
+    used, and for images that are all alike; NetworkError for features that are not finite.
     """
     given = source.first(first)
     task = InvarianceTask.of({"layers": layers, "first": len(given), **settings})
@@ -66,11 +67,10 @@ def invariance(
 
 def run(task: InvarianceTask, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Invariance:
     source: ImageSource = inputs["data"]
-    classes = net.head.classes("a study of invariance", 2)
     usual = () if task.layers else (net.layers.first_features().name, net.layers.features().name)
     names = tuple(net.layers.each(task.layers or usual))
     given = motions(task)
-    labeled = of_network(source, classes.labels)
+    labeled = of_network(source, net.head.choices)
     wanted = list(range(min(EXAMPLES, len(source)))) if task.examples is None else list(dict.fromkeys(task.examples))
     for i in wanted:
         if i >= len(source):
@@ -95,12 +95,12 @@ def run(task: InvarianceTask, net: Network, inputs: Mapping[str, Any], watch: Wa
         draw=figure.draw,
         layers=names,
         names=tuple(source.names[i] for i in ids),
-        classes=tuple(classes.label(row.index) for row in found),
+        classes=tuple(net.head.label(row.index) for row in found if row.index is not None),
         labeled=labeled,
         steps={motion: values for motion, (values, _) in given.items()},
         distances={motion: np.stack([row.distances[motion] for row in found]) for motion in MOTIONS},
         unit=reader.unit(),
-        probabilities={motion: np.stack([row.probabilities[motion] for row in found]) for motion in MOTIONS},
+        probabilities=_together([row.probabilities for row in found]),
         filled={motion: np.stack([row.filled[motion] for row in found]) for motion in MOTIONS},
         examples=tuple(ids.index(i) for i in shown),
         strips={motion: _strips([rows[i].strips[motion] for i in shown]) for motion in MOTIONS},
@@ -108,11 +108,16 @@ def run(task: InvarianceTask, net: Network, inputs: Mapping[str, Any], watch: Wa
     )
 
 
+def _together(found: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray] | None:
+    """Motion -> (N, S), of what all images have; None where there is nothing."""
+    return {motion: np.stack([one[motion] for one in found]) for motion in found[0]} or None
+
+
 @dataclass(frozen=True)
 class _Row:
     """One image."""
 
-    index: int  # of the class
+    index: int | None  # of the class; None without classes, and then there are no probabilities
     distances: dict[str, np.ndarray]  # (L, S)
     probabilities: dict[str, np.ndarray]  # (S,)
     filled: dict[str, np.ndarray]
@@ -130,7 +135,7 @@ class _Reader:
         fill: str,
     ) -> None:
         self._net, self._layers, self._given, self._fill = net, layers, given, fill
-        self._classes = net.head.classes("a study of invariance", 2)
+        self._classes = net.head.classes("a study of invariance", 2) if isinstance(net.head, Classes) else None
         self._count = 0
         self._sum: list[Tensor | float] = [0.0] * len(layers)
         self._squares = [0.0] * len(layers)
@@ -142,19 +147,22 @@ class _Reader:
             motion: [0 if one.nothing else distinct.index(one) for one in some]
             for motion, (_, some) in self._given.items()
         }
-        index = int(probabilities[0].argmax()) if label is None else label
+        index = None
+        if probabilities is not None:
+            index = int(probabilities[0].argmax()) if label is None else label
         return _Row(
             index,
             {motion: far[:, places] for motion, places in at.items()},
-            {motion: probabilities[places, index] for motion, places in at.items()},
+            {} if probabilities is None else {motion: probabilities[places, index] for motion, places in at.items()},
             {motion: held.filled(some) for motion, (_, some) in self._given.items()},
             {motion: images[np.array(places)[shown_places(motion, len(places))]] for motion, places in at.items()}
             if shown
             else {},
         )
 
-    def _read(self, held: Held, some: list[Motion]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Distances (L, M) to the first, probabilities (M, classes) and images (M, C, H, W), in passes of one size."""
+    def _read(self, held: Held, some: list[Motion]) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        """Distances (L, M) to the first, probabilities (M, classes), None without classes, and images (M, C, H, W), in
+        passes of one size."""
         originals: list[Tensor] = []
         parts = []
         for start in range(0, len(some), _BLOCK):
@@ -171,19 +179,23 @@ class _Reader:
             parts.append(
                 (
                     np.array(far),
-                    self._classes.probabilities(outputs[LOGITS].double()).numpy(),
+                    np.zeros((len(part), 0))
+                    if self._classes is None
+                    else self._classes.probabilities(outputs[LOGITS].double()).numpy(),
                     images[: len(part)].numpy(),
                 )
             )
         fars, probabilities, pictures = zip(*parts, strict=True)
-        return np.concatenate(fars, 1), np.concatenate(probabilities), np.concatenate(pictures)
+        known = None if self._classes is None else np.concatenate(probabilities)
+        return np.concatenate(fars, 1), known, np.concatenate(pictures)
 
     def _moved(self, held: Held, some: Sequence[Motion]) -> Tensor:
         return held.moved(some, self._fill, self._net.inputs.mean_color())
 
     def _outputs(self, images: Tensor, count: int) -> dict[str, Tensor]:
         """The layers' outputs and the logits of the first `count` images."""
-        found = self._net.activations(images, [*self._layers, LOGITS])
+        answer = [] if self._classes is None else [LOGITS]
+        found = self._net.activations(images, [*self._layers, *answer])
         for name, output in found.items():
             if not bool(output[:count].isfinite().all()):
                 raise NetworkError(f"{self._net.name} gives {name or 'logits'} that are not finite")

@@ -58,9 +58,9 @@ def linearity(places: np.ndarray, curve: np.ndarray) -> float | None:
 
 
 def scores(
-    motion: str, values: np.ndarray, distances: np.ndarray, probabilities: np.ndarray, layers: Sequence[str]
+    motion: str, values: np.ndarray, distances: np.ndarray, probabilities: np.ndarray | None, layers: Sequence[str]
 ) -> dict[str, Any]:
-    """Of one motion: distances (N, L, S), normalized, and probabilities (N, S).
+    """Of one motion: distances (N, L, S), normalized, and probabilities (N, S), None for a network without classes.
 
     For each layer, of the mean over images and both directions: `small`, the distance at the smallest amount; `half`,
     the amount at which it is half its highest; `highest`; `linearity`. Of the probability: `half`, the amount at which
@@ -77,17 +77,17 @@ def scores(
             "highest": high,
             "linearity": linearity(places, curve),
         }
+    answer = None if probabilities is None else _stability(motion, values, probabilities)
+    return {"smallest": float(places[1]), "largest": float(places[-1]), "layers": rows, "probability": answer}
+
+
+def _stability(motion: str, values: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
     places, curve = by_amount(motion, values, probabilities.mean(0))
     untouched = probabilities[:, _still(motion, values)]
     return {
-        "smallest": float(places[1]),
-        "largest": float(places[-1]),
-        "layers": rows,
-        "probability": {
-            "half": crossing(places, curve, curve[0] / 2),
-            "kept": float(curve[1:].mean() / curve[0]),
-            "stable": float((probabilities >= untouched[:, None] / 2).all(1).mean()),
-        },
+        "half": crossing(places, curve, curve[0] / 2),
+        "kept": float(curve[1:].mean() / curve[0]),
+        "stable": float((probabilities >= untouched[:, None] / 2).all(1).mean()),
     }
 
 
@@ -118,6 +118,8 @@ def claims(rows: Mapping[str, Mapping[str, Any]], layers: Sequence[str]) -> list
         )
     )
     for motion in MOTIONS:
+        if rows[motion]["probability"] is None:
+            continue
         half, kept = rows[motion]["probability"]["half"], rows[motion]["probability"]["kept"]
         where = "never falls to half" if half is None else f"is half at {amount(motion, half)}"
         found.append(
@@ -145,12 +147,12 @@ class Invariance(Record):
     """What was found of N images, L layers and the S values of each motion.
 
     steps: motion -> (S,): "shift" down as a share of the input's height, "scale" as a ratio, "rotation" in degrees
-    counterclockwise. distances: motion -> (N, L, S), Euclidean, to the features of the untouched image. unit: (L,), the
-    root mean square distance between the features of different untouched images, by which pictures and summary
-    divide. probabilities: motion -> (N, S), of the class in `classes`. filled: motion -> (N, S), the share of the input
-    that lies beyond the photograph's edges. examples: places in `names` of those shown; strips: motion ->
-    (E, up to 5, C, H, W), pictures at values spread over the range. labeled: whether classes are the images' labels,
-    else each image's most probable class. skipped: what could not be read.
+    counterclockwise. distances: motion -> (N, L, S), Euclidean, to the features of the untouched image. unit: (L,),
+    the root mean square distance between the features of different untouched images, by which pictures and summary
+    divide. probabilities: motion -> (N, S), of the class in `classes`; None of a network without classes. filled:
+    motion -> (N, S), the share of the input that lies beyond the photograph's edges. examples: places in `names` of
+    those shown; strips: motion -> (E, up to 5, C, H, W), pictures at values spread over the range. labeled: whether
+    classes are the images' labels, else each image's most probable class. skipped: what could not be read.
     """
 
     layers: tuple[str, ...]
@@ -160,7 +162,7 @@ class Invariance(Record):
     steps: Mapping[str, np.ndarray]
     distances: Mapping[str, np.ndarray]
     unit: np.ndarray
-    probabilities: Mapping[str, np.ndarray]
+    probabilities: Mapping[str, np.ndarray] | None
     filled: Mapping[str, np.ndarray]
     examples: tuple[int, ...]
     strips: Mapping[str, np.ndarray]
@@ -171,7 +173,8 @@ class Invariance(Record):
         for motion in MOTIONS:
             found[motion] = self.steps[motion]
             found[f"{motion}-distances"] = self.distances[motion]
-            found[f"{motion}-probabilities"] = self.probabilities[motion]
+            if self.probabilities is not None:
+                found[f"{motion}-probabilities"] = self.probabilities[motion]
             found[f"{motion}-filled"] = self.filled[motion]
         return found
 
@@ -180,21 +183,29 @@ class Invariance(Record):
         found: np.ndarray = self.distances[motion] / self.unit[:, None]
         return found
 
+    def probability(self, motion: str) -> np.ndarray | None:
+        """(N, S): of each image's class; None of a network without classes."""
+        return None if self.probabilities is None else self.probabilities[motion]
+
     def summary(self) -> dict[str, Any]:
         rows = {
-            motion: scores(motion, self.steps[motion], self.normalized(motion), self.probabilities[motion], self.layers)
+            motion: scores(motion, self.steps[motion], self.normalized(motion), self.probability(motion), self.layers)
             | {"filled": float(self.filled[motion].mean())}
             for motion in MOTIONS
         }
+        whose = "the image's label" if self.labeled else "the most probable class of the untouched image"
+        still = self.probability("scale")
         return {
             "images": len(self.names),
             "layers": list(self.layers),
-            "class": "the image's label" if self.labeled else "the most probable class of the untouched image",
-            "probability": float(self.probabilities["scale"][:, 0].mean()),
+            "class": None if still is None else whose,
+            "probability": None if still is None else float(still[:, 0].mean()),
             "unit": dict(zip(self.layers, map(float, self.unit), strict=True)),
             "motions": rows,
             "claims": claims(rows, self.layers),
-            "examples": [{"name": self.names[i], "class": self.classes[i]} for i in self.examples],
+            "examples": [
+                {"name": self.names[i], "class": self.classes[i] if self.classes else None} for i in self.examples
+            ],
             "skipped": {one.name: one.reason for one in self.skipped},
         }
 

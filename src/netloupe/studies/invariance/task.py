@@ -43,7 +43,8 @@ class InvarianceTask(Task):
             for layer, one in row["layers"].items():
                 amounts = amount(motion, row["smallest"]), amount(motion, one["half"])
                 features.append((motion, layer, amounts[0], one["small"], amounts[1], one["highest"], one["linearity"]))
-            p = row["probability"]
+            if (p := row["probability"]) is None:
+                continue
             shares = (f"{share:.0%}" for share in (p["kept"], p["stable"], row["filled"]))
             answers.append((motion, amount(motion, p["half"]), *shares))
         heads = (
@@ -52,8 +53,11 @@ class InvarianceTask(Task):
         )
         verbs = {True: "holds", False: "does not hold"}
         claims = [f"{verbs[one['holds']]}: {one['claim']} ({one['evidence']})" for one in found["claims"]]
-        head = f"{found['images']} images, probability of {found['class']}: {found['probability']:.3f}"
-        return "\n\n".join([head, table(heads[0], features), table(heads[1], answers), "\n".join(claims)])
+        head = f"{found['images']} images"
+        if answers:
+            head += f", probability of {found['class']}: {found['probability']:.3f}"
+        shown = [table(heads[0], features), *([table(heads[1], answers)] if answers else [])]
+        return "\n\n".join([head, *shown, "\n".join(claims)])
 
 
 def amount(motion: str, value: float | None) -> str:

@@ -28,7 +28,8 @@ export function networkView({ query, network }) {
 }
 
 function introduction(network) {
-  return `Each tile is one channel of a layer: the nine pieces of images, out of ${count(network.images)}, that it answered most strongly.`;
+  const most = network.per_photograph === null ? "" : `, at most ${count(network.per_photograph)} from one photograph`;
+  return `Each tile is one channel of a layer: the nine pieces of images, out of ${count(network.images)}, that it answered most strongly${most}.`;
 }
 
 function about(network) {

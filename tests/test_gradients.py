@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,8 @@ from core_helpers import Fn
 from netloupe import InputSpec, NetloupeError, Network
 from netloupe import objectives as obj
 from netloupe.analysis.baselines import baseline_images
-from netloupe.analysis.gradients import cam_layer
+from netloupe.analysis.gradients import acted_on, cam_layer
+from netloupe.core.errors import NetloupeWarning, NetworkError
 
 IMAGES = torch.rand(3, 3, 20, 20, generator=torch.Generator().manual_seed(1))
 
@@ -211,6 +213,27 @@ def smooth() -> Network:
 
 CONSTANT = Network(Fn(lambda x: torch.ones(len(x), 4)), InputSpec((20, 20)))
 BROKEN = Network(Fn(lambda x: x.mean((2, 3)) * torch.tensor([1.0, torch.nan, 1.0])), InputSpec((20, 20)))
+
+
+def test_a_rule_says_on_what_it_acts() -> None:
+    torch.manual_seed(0)
+    parts = {"a": nn.Conv2d(3, 8, 3), "b": nn.Conv2d(8, 8, 3), "c": nn.Linear(8, 5)}
+    both = Network(Fn(lambda x, a, b, c: c(F.silu(b(F.relu(a(x)))).mean((2, 3))), **parts), InputSpec((20, 20)))
+    with pytest.warns(NetloupeWarning, match=r"'guided' acts on 1 of 2 nonlinearities \(not on silu\) in Fn"):
+        netloupe.gradient(both, IMAGES, obj.logit(1), "guided")
+    assert acted_on(both, IMAGES, obj.logit(1), "deconvnet") == "acts on 1 of 2 nonlinearities (not on silu)"
+    assert acted_on(both, IMAGES, obj.logit(1), "plain") == ""
+    with pytest.raises(NetworkError, match=r"finds no ReLU .*acts on 0 of 1 nonlinearities \(not on silu\)"):
+        netloupe.gradient(smooth(), IMAGES, obj.logit(1), "guided")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        netloupe.gradient(both, IMAGES, obj.logit(1))
+    found = netloupe.explain(both, IMAGES[0], methods=["guided_backprop", "gradient"], steps=2)
+    assert found["guided_backprop"].note == "acts on 1 of 2 nonlinearities (not on silu)"
+    assert found["gradient"].note == ""
+    assert "Guided backprop acts on 1 of 2 nonlinearities (not on silu)." in found.documents()["explain.html"]
+    assert found.task is not None
+    assert "guided_backprop acts on 1 of 2" in found.task.words(found.summary())
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,17 @@ def test_other_functions_keep_their_derivative(function: Callable[[Tensor], Tens
     assert count == 0
 
 
+def test_what_else_bends_is_counted_by_name() -> None:
+    x = X.clone().requires_grad_()
+    with backward_rule("guided") as rectifiers:
+        y = nn.ReLU()(F.silu(x)) + F.gelu(x.clamp(0, 6)) + nn.GELU()(x).tanh() + F.leaky_relu(x, 0.1) + nn.Hardtanh()(x)
+        y.softmax(0) + F.layer_norm(y, (5,)) + F.gelu(torch.ones(5))  # no nonlinearity, and a constant
+    assert rectifiers is not None
+    assert rectifiers.count == 2
+    assert rectifiers.others == {"silu": 1, "gelu": 2, "tanh": 1, "leaky_relu": 1, "hardtanh": 1}
+    assert rectifiers.share == "2 of 8 nonlinearities (not on gelu, hardtanh, leaky_relu, silu, tanh)"
+
+
 def test_constants_are_not_counted() -> None:
     with backward_rule("guided") as rectifiers:
         F.relu(torch.ones(3))

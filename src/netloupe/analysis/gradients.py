@@ -25,7 +25,7 @@ from netloupe.core.network import Network
 from netloupe.core.numbers import SEEDS, whole
 from netloupe.core.objectives import Objective, as_objective
 from netloupe.core.objectives.objective import word
-from netloupe.core.rules import Rule, backward_rule
+from netloupe.core.rules import Rectifiers, Rule, backward_rule
 from netloupe.core.taps import LOGITS
 
 _NEAR = 1e-6  # to the highest score: what is left of a gradient there are rounding errors
@@ -61,11 +61,8 @@ def differentiate(
         check_scores(net, objective, scores)
         if given.loose:
             _check_highest(net, objective, scores)
-        if rectifiers is not None and rectifiers.count == 0:
-            raise NetworkError(
-                f"rule {rule!r} finds no ReLU between the image and {objective!r} in {net.name}; without one use "
-                "rule 'plain' (inside TorchScript none is seen: give the module before `torch.jit.script`)"
-            )
+        if rectifiers is not None:
+            _check_share(net, objective, rectifiers)
         at = pixels if layer is None else reading.outputs[layer]
         (found,) = gradients(net.name, [scores.sum()], [at])
     if found is None or (not bool(found.any()) and quantized(net) is not None):
@@ -83,6 +80,30 @@ def check_scores(net: Network, objective: Objective, scores: Tensor) -> None:
     if bad:
         value = float(scores.detach()[bad[0]])
         raise NetworkError(f"{objective!r} of image {bad[0]} is {value} in {net.name} (accepted: finite scores)")
+
+
+def _check_share(net: Network, objective: Objective, rectifiers: Rectifiers) -> None:
+    """Raise NetworkError where the rule acted on nothing; warn where it acted on some nonlinearities alone."""
+    rule = rectifiers.rule
+    if rectifiers.count == 0:
+        raise NetworkError(
+            f"rule {rule!r} finds no ReLU between the image and {objective!r} in {net.name}, and acts on "
+            f"{rectifiers.share}; use rule 'plain' (inside TorchScript none is seen: give the module before "
+            "`torch.jit.script`)"
+        )
+    rectifiers.warn(net.name)
+
+
+def acted_on(net: Network, images: Tensor, objective: Objective | str, rule: Rule) -> str:
+    """On what a rule acts on the way back from an objective, in words; empty where that is every nonlinearity.
+
+    By a pass of its own. Raises as `gradient`.
+    """
+    if rule == "plain":
+        return ""
+    with torch.inference_mode(False), torch.enable_grad(), backward_rule(rule) as found:
+        net.read(images.detach().to(net.device).requires_grad_(), net.fixed(objective, images))
+    return "" if found is None or not found.others else f"acts on {found.share}"
 
 
 def _check_highest(net: Network, objective: Objective, scores: Tensor) -> None:

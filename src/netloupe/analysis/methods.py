@@ -15,6 +15,7 @@ from netloupe.analysis.occlusion import occlusion
 from netloupe.core.errors import unknown
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective
+from netloupe.core.rules import Rule
 
 SAMPLES = 8  # of SmoothGrad, for many images
 STEPS = 8  # of integrated gradients
@@ -26,7 +27,7 @@ class Method:
 
     attribution: (net, images (N, C, H, W), objective) -> raw attribution, (N, C, H, W) or (N, H, W).
     signed: whether `importance` may be negative, where a pixel speaks against the objective. passes: about how many
-    passes through the network it takes; where time counts, those of few come first.
+    passes through the network it takes; where time counts, those of few come first. rule: by which it goes back.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Method:
     signed: bool
     attribution: Callable[[Network, Tensor, Objective], Tensor]
     passes: int = 1
+    rule: Rule = "plain"
 
     def importance(self, attribution: Tensor) -> Tensor:
         """(N, H, W) of each pixel: colors added up where the method is signed, else the largest size among them."""
@@ -71,6 +73,7 @@ METHODS = {
             "Springenberg et al. 2014",
             False,
             lambda net, images, objective: gradient(net, images, objective, "guided"),
+            rule="guided",
         ),
         Method(
             "deconvnet",
@@ -78,9 +81,10 @@ METHODS = {
             "Zeiler & Fergus 2013",
             False,
             lambda net, images, objective: gradient(net, images, objective, "deconvnet"),
+            rule="deconvnet",
         ),
         Method("grad_cam", "Grad-CAM", "Selvaraju et al. 2017", False, grad_cam),
-        Method("guided_grad_cam", "Guided Grad-CAM", "Selvaraju et al. 2017", False, guided_grad_cam),
+        Method("guided_grad_cam", "Guided Grad-CAM", "Selvaraju et al. 2017", False, guided_grad_cam, rule="guided"),
         Method("occlusion", "Occlusion", "Zeiler & Fergus 2013", True, _occlusion, 200),
         Method("last_attention", "Attention of the last block", "Caron et al. 2021", False, last_attention),
         Method("rollout", "Attention rollout", "Abnar & Zuidema 2020", False, rollout),

@@ -95,6 +95,8 @@ class Pass:
                 self.outputs = net.reading(self._pixels, layers).outputs
             if rectifiers is not None and rectifiers.count == 0 and not rectifies(net, self._pixels[:1]):
                 raise no_rectifier(net, rule)
+            if rectifiers is not None:
+                rectifiers.warn(net.name)
 
     def project(self, places: Sequence[Place | None], *, ones: bool = False) -> Tensor:
         """(N, C, H, W): for each image the projection of one neuron, zeros for None.

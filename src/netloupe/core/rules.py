@@ -16,6 +16,8 @@ the switches that the forward pass recorded; so under the rule `deconvnet` the d
 from __future__ import annotations
 
 import math
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -25,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from netloupe.core.errors import unknown
+from netloupe.core.errors import NetloupeWarning, unknown
 
 Rule = Literal["plain", "guided", "deconvnet", "redirected"]
 RULES: tuple[Rule, ...] = ("plain", "guided", "deconvnet", "redirected")
@@ -42,12 +44,26 @@ class Rectifiers(TorchFunctionMode):
 
     A function mode sees modules, functions and methods, in place or not, and leaves the network as it is. It does not
     see inside TorchScript. ReLU6 is a rectifier: its derivative is zero above 6 too, and so it is when guided.
+    others: how many calls there were of each other nonlinearity, which keeps its derivative.
     """
 
     def __init__(self, rule: Rule) -> None:
         super().__init__()
         self.rule = rule
         self.count = 0
+        self.others: Counter[str] = Counter()
+
+    @property
+    def share(self) -> str:
+        """On what the rule acted, in words, as in "1 of 2 nonlinearities (not on silu)"."""
+        total = self.count + self.others.total()
+        names = ", ".join(sorted(self.others))
+        return f"{self.count} of {total} nonlinearities" + (f" (not on {names})" if names else "")
+
+    def warn(self, title: str) -> None:
+        """Warn where the rule acted on some nonlinearities of a network called `title` and not on others."""
+        if self.count and self.others:
+            warnings.warn(f"rule {self.rule!r} acts on {self.share} in {title}", NetloupeWarning, stacklevel=3)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -56,7 +72,10 @@ class Rectifiers(TorchFunctionMode):
         limits_of = _RECTIFIERS.get(func)
         found = limits_of(*args, **kwargs) if limits_of is not None and "out" not in kwargs else None
         if found is None or not found[0].requires_grad:
-            return func(*args, **kwargs)
+            result = func(*args, **kwargs)
+            if func in _OTHERS and isinstance(result, Tensor) and result.requires_grad:
+                self.others[_OTHERS[func]] += 1
+            return result
         self.count += 1
         x, high, inplace = found
         inplace = inplace or func.__name__.endswith("_")
@@ -136,3 +155,16 @@ _RECTIFIERS: dict[Any, Callable[..., _Found]] = {
     **dict.fromkeys((torch.clamp_, torch.clip_, torch.clamp_min_), _clamp),
     **dict.fromkeys((Tensor.clamp_, Tensor.clip_, Tensor.clamp_min_), _clamp),
 }
+
+_NAMES = (
+    *("celu", "elu", "erf", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "logsigmoid", "mish"),
+    *("prelu", "rrelu", "selu", "sigmoid", "silu", "softplus", "softsign", "tanh"),
+)
+_OTHERS: dict[Any, str] = {
+    getattr(home, spelled): name
+    for name in _NAMES
+    for home in (F, torch, Tensor)
+    for spelled in (name, f"{name}_")
+    if hasattr(home, spelled)
+}
+"""Nonlinearities that are no rectifiers, by name; softmax and what normalizes are none."""

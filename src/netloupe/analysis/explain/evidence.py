@@ -11,6 +11,7 @@ from torch import Tensor
 from netloupe.analysis.correlation import rank_correlation
 from netloupe.analysis.explain.target import Target
 from netloupe.analysis.fidelity import area, deletion, insertion, points
+from netloupe.analysis.gradients import acted_on
 from netloupe.analysis.methods import Method
 from netloupe.core.errors import NetworkError
 from netloupe.core.network import Network
@@ -41,7 +42,7 @@ class ExplainedBy:
     attribution: (C, H, W) or (H, W), raw. importance: (H, W).
     class_likeness, random_likeness: rank correlation of the sizes, over what the objective sees, with those of the
     rival's map and with those of the same network's map with random weights; None where one of the two is constant or
-    there is no rival. curves: None if the map is constant.
+    there is no rival. curves: None if the map is constant. note: what one has to know of it, empty for nothing.
     """
 
     method: Method
@@ -50,6 +51,7 @@ class ExplainedBy:
     class_likeness: float | None
     random_likeness: float | None
     curves: Curves | None
+    note: str = ""
 
     @property
     def zero(self) -> bool:
@@ -87,6 +89,7 @@ def explained_by(
         rival,
         _likeness(method, random, image, target.objective, importance, target.sees),
         None if constant else curves_of(net, image, target, importance, steps),
+        acted_on(net, image, target.objective, method.rule),
     )
 
 

@@ -61,7 +61,7 @@ def _sheet(e: Explanation) -> Picture:
     """The photo with its object, the predictions, and each method: its map, the overlay, its colors, its figures."""
     cells = [_cell(e, one) for one in e.maps.values()]
     rows = [beside(cells[i : i + 2], gap=4 * _GAP) for i in range(0, len(cells), 2)]
-    notes = [*NOTES, *(f"Left out: {name}. {reason}" for name, reason in left_out(e.skipped))]
+    notes = [*NOTES, *e.said, *(f"Left out: {name}. {reason}" for name, reason in left_out(e.skipped))]
     sheet = Sheet("", _WIDTH, gap=3 * _GAP).add(_head(e))
     for row in rows:
         sheet.add(row)

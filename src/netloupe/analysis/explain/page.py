@@ -31,7 +31,7 @@ def write(e: Explanation) -> dict[str, str]:
         methods=[_method(e, one) for one in e.maps.values()],
         header=_header(e),
         rows=_rows(e),
-        said=[*NOTES, _ON_CURVES, *missing],
+        said=[*NOTES, _ON_CURVES, *e.said, *missing],
     )
     return {"explain.html": page}
 

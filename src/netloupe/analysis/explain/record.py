@@ -56,6 +56,11 @@ class Explanation(Record):
             return "The network has no choice of classes"
         return kinds.get(first.what, f"The network gives {first.number:.4g}")
 
+    @property
+    def said(self) -> list[str]:
+        """What one has to know of methods, a sentence each."""
+        return [f"{one.method.title} {one.note}." for one in self.maps.values() if one.note]
+
     def __getitem__(self, method: str) -> ExplainedBy:
         """One method's map. Raises UnknownName for a method that is not among them."""
         if method not in self.maps:
@@ -91,4 +96,5 @@ def _figures(one: ExplainedBy) -> dict[str, Any]:
         "random_likeness": one.random_likeness,
         "deletion": gone,
         "insertion": back,
+        "note": one.note,
     }

@@ -53,7 +53,8 @@ class Explain(Task):
         rows = [_row(name, one) for name, one in found["methods"].items()]
         rows.append(_row("random order", found["by_chance"]))
         missing = [f"left out: {name}. {why}" for name, why in left_out(found["skipped"])]
-        return "\n".join([*lines, table(header, rows), *missing])
+        notes = [f"{name} {one['note']}" for name, one in found["methods"].items() if one["note"]]
+        return "\n".join([*lines, table(header, rows), *notes, *missing])
 
 
 def _row(name: str, one: Mapping[str, Any]) -> tuple[object, ...]:

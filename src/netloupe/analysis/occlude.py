@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from netloupe.analysis.baselines import baseline_images
+from netloupe.analysis.dropping import DROP
 from netloupe.analysis.gradients import cam_layer, gradient
 from netloupe.analysis.occlusion import SIDE, Occlusion, check_scores, grids, largest, measured_error, scored
 from netloupe.analysis.patches import TopPatches
@@ -211,7 +212,9 @@ def occlude(
 def run(task: Occlude, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Occlusions | OcclusionPanels:
     images = inputs["image"].fitted(net)
     asked = _asked(task, net, images)
-    if task.of_class and asked is None:
+    if isinstance(task.baseline, str) and task.baseline == DROP and task.objective is None and asked is None:
+        asked = logit(int(net.probabilities(images[:1])[0].argmax()))
+    if task.of_class and asked is None and task.baseline != DROP:
         return _panels(task, net, images, inputs["data"].first(task.first) if "data" in inputs else None, watch)
     task = task if asked is None else replace(task, objective=asked)  # type: ignore[arg-type]  # objects too
     text = str(task.objective)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from netloupe.analysis.baselines import Baseline, baseline_images
+from netloupe.analysis.dropping import DROP, Dropping
 from netloupe.analysis.tasks import Occlude
 from netloupe.analysis.windows import Sliding, Windows
 from netloupe.core.errors import InputError, NetworkError
@@ -119,7 +120,8 @@ def occlusion(
 ) -> Occlusion:
     """The objective with a window of the baseline at every position of every image (N, C, H, W) in [0, 1].
 
-    window, stride: px, one number or (y, x). baseline: see `baseline_images`.
+    window, stride: px, one number or (y, x). baseline: see `baseline_images`; "drop" leaves out the tokens that
+    stand in a window, see `Dropping`.
     Only what a window can change is computed, where the network allows it (`Occlusion.method` says); the scores are
     those of full passes but for rounding. incremental=False computes full passes, `batch_size` images at a time.
     growth, bfloat16: approximations, whose cost `Occlusion.error` tells. growth below 1: inside the network windows
@@ -158,23 +160,29 @@ def scored(task: Occlude, net: Network, images: Tensor, watch: Watch = SILENT) -
     assert task.objective is not None
     objective = as_objective(task.objective)
     windows = grids(task, (int(images.shape[2]), int(images.shape[3])))
-    covers = baseline_images(net, images, task.baseline)  # type: ignore[arg-type]
+    dropping = isinstance(task.baseline, str) and task.baseline == DROP
+    covers = None if dropping else baseline_images(net, images, task.baseline)  # type: ignore[arg-type]
     part = watch.part("windows", len(images) * sum(math.prod(grid.grid) for grid in windows))
     clean, found, errors = [], [], []
     methods: list[str] = []
     with torch.no_grad():
         for i in range(len(images)):
             own = net.fixed(objective, images[i : i + 1])
-            sliding = Sliding(
-                net,
-                images[i : i + 1],
-                covers[i : i + 1],
-                own.layers,
-                growth=task.growth,
-                bfloat16=task.bfloat16,
-                incremental=not task.full_passes and methods[:1] in ([], ["incremental"]),
-                trusted=i > 0,
-            )
+            one = images[i : i + 1]
+            sliding: Sliding | Dropping
+            if covers is None:
+                sliding = Dropping(net, one, own)
+            else:
+                sliding = Sliding(
+                    net,
+                    one,
+                    covers[i : i + 1],
+                    own.layers,
+                    growth=task.growth,
+                    bfloat16=task.bfloat16,
+                    incremental=not task.full_passes and methods[:1] in ([], ["incremental"]),
+                    trusted=i > 0,
+                )
             methods.append(sliding.method)
             clean.append(own.score(sliding.clean()))
             found.append(
@@ -202,7 +210,7 @@ def scored(task: Occlude, net: Network, images: Tensor, watch: Watch = SILENT) -
 
 
 def _scores(
-    sliding: Sliding,
+    sliding: Sliding | Dropping,
     objective: Objective,
     rows: list[Span],
     columns: list[Span],
@@ -230,12 +238,12 @@ def _filling(drops: np.ndarray) -> Tensor:
     return to_float(np.where(known[..., None], colors, np.uint8(128)))
 
 
-def measured_error(sliding: Sliding, objective: Objective, grid: Windows, scores: Tensor) -> float | None:
+def measured_error(sliding: Sliding | Dropping, objective: Objective, grid: Windows, scores: Tensor) -> float | None:
     """The largest difference from exact scores at up to 5 x 5 positions, as a share of their range.
 
     None where nothing is approximate.
     """
-    if not sliding.approximate:
+    if isinstance(sliding, Dropping) or not sliding.approximate:
         return None
     picks = [spread(0, count - 1, 5) for count in grid.grid]
     rows, columns = ([spans[i] for i in some] for spans, some in zip(grid.spans, picks, strict=True))

@@ -45,7 +45,7 @@ def _fill(value: Any) -> Any:
         if value is None or isinstance(value, bool):
             raise ValueError
         return value
-    if value in ("mean", "blur"):
+    if value in ("mean", "blur", "drop"):
         return value
     digits = value.removeprefix("#")
     if value.startswith("#") and len(digits) == 6:
@@ -53,7 +53,9 @@ def _fill(value: Any) -> Any:
     return float(value)
 
 
-FILL = Kind("mean, blur, a gray value from 0 to 1, or #rrggbb", "FILL", _fill, {"type": ["string", "number", "array"]})
+FILL = Kind(
+    "mean, blur, drop, a gray value from 0 to 1, or #rrggbb", "FILL", _fill, {"type": ["string", "number", "array"]}
+)
 """What hides pixels; in Python also a color or an image, see `baselines.Baseline`."""
 
 
@@ -237,7 +239,9 @@ class Occlude(Task):
     stride: tuple[int, int] | None = setting(
         None, "Step of the window, by default half its side.", kind=SIDES, flags=("--stride", "-s"), metavar="PX"
     )
-    baseline: str = setting("mean", "What hides: mean, blur, a gray value from 0 to 1, or #rrggbb.", kind=FILL)
+    baseline: str = setting(
+        "mean", "What hides: mean, blur, a gray value from 0 to 1, or #rrggbb; drop leaves tokens out.", kind=FILL
+    )
     growth: float = setting(
         1.0,
         "Below 1, faster and not exact: how far windows grow inside the network.",

@@ -118,6 +118,29 @@ class Network:
             missed = ", ".join(repr(layer) for layer in hooked if layer in waiting)
             raise NetworkError(f"{self.name} did not reach layer {missed} on input of shape {tuple(x.shape)}")
 
+    def entered(self, images: Tensor, part: str, change: Callable[[Tensor], Tensor]) -> Tensor:
+        """The answer where `change` is made to the first thing that a module is given, by name; see `run`.
+
+        Whatever number of images it makes of that goes on. Raises NetworkError if the module fails.
+        """
+
+        def hook(_module: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, Any]:
+            if args:
+                return (change(args[0]), *args[1:]), options
+            name = next(iter(options))
+            return args, {**options, name: change(options[name])}
+
+        self.inputs.check(images)
+        x = self.inputs.normalize(images.to(self.device)).to(self.dtype)
+        handle = self.module.get_submodule(part).register_forward_pre_hook(hook, with_kwargs=True)
+        try:
+            with evaluating(self.module):
+                result = self._forward(x)
+                size = int(x.shape[2]), int(x.shape[3])
+                return readable(self._learn(result, size).pick(result, size))
+        finally:
+            handle.remove()
+
     def attend(
         self,
         images: Tensor,

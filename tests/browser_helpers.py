@@ -76,4 +76,4 @@ def all_of(browser: Any, selector: str) -> list[Any]:
 
 def no_complaints(browser: Any) -> None:
     log = [e for e in browser.get_log("browser") if e["level"] == "SEVERE" and "favicon" not in e["message"]]
-    assert log == []
+    assert not log, log

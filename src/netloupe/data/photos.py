@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageStat
 
-from netloupe.core.errors import InputError
+from netloupe.core.errors import InputError, unknown
 from netloupe.data.images import open_image
 from netloupe.data.sources import ImageSource
 
@@ -100,6 +100,14 @@ def photos() -> ImageSource:
 
 def _opened(places: Sequence[_Place], i: int) -> Image.Image:
     return places[i].cut(_decoded(places[i].photo))
+
+
+def photograph(name: str) -> Image.Image:
+    """One of them by its name, whole. Raises UnknownName."""
+    named = {photo.name: photo for photo in _PHOTOS}
+    if name not in named:
+        raise unknown("photo", name, named)
+    return _decoded(named[name]).copy()
 
 
 def credits() -> list[tuple[str, str, str]]:

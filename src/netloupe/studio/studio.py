@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from netloupe.core.errors import unknown
+from netloupe.core.errors import UnknownName, unknown
 from netloupe.core.head import Classes, NoHead
 from netloupe.core.network import Network
-from netloupe.data.photos import credits, photos
+from netloupe.data.photos import credits, photograph
 from netloupe.render.pictures import from_pixels
 from netloupe.studio.desk import Desk, uri
 from netloupe.studio.photos import Photo, Photos, Seen
@@ -92,8 +92,7 @@ def _samples() -> list[tuple[str, str]]:
 
 @cache
 def _sample(name: str) -> Photo:
-    source = photos()
-    if f"{name}/full" not in source.names or "/" in name:
-        raise Refused("that photo is not there", 404)
-    image = source.open(list(source.names).index(f"{name}/full")).convert("RGB")
-    return Photo(f"sample-{name}", image)
+    try:
+        return Photo(f"sample-{name}", photograph(name).convert("RGB"))
+    except UnknownName as error:
+        raise Refused(str(error), 404) from None

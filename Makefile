@@ -10,13 +10,14 @@ ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup atlas test check format bench docs wheel clean
+.PHONY: help setup atlas test check campaign format bench docs wheel clean
 
 help:
 	@echo "make setup    the virtual environment $(VENV)"
 	@echo "make atlas    build the atlas of the embedded network into $(ATLAS) and serve it (SERVE=0: only build)"
 	@echo "make test     the tests (ARGS: for pytest)"
 	@echo "make check    formatting, lint, types and tests"
+	@echo "make campaign kills, hostile command lines and calls, with a seed (ARGS: see tools/campaign.py)"
 	@echo "make format   format the code"
 	@echo "make bench    the benchmarks"
 	@echo "make docs     the documentation, into build/docs"
@@ -46,6 +47,9 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest $(ARGS)
+
+campaign: $(READY)
+	$(BIN)/python tools/campaign.py $(ARGS)
 
 format: $(READY)
 	$(BIN)/ruff format .

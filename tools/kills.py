@@ -29,7 +29,7 @@ def changes(event: str, args: tuple[Any, ...]) -> str | None:
 def moments(run: Callable[[], object], within: Path) -> list[str]:
     """The moments of a run, in order, in which something within a folder is changed. The run takes place."""
     read, write = os.pipe()
-    if child(run, within, lambda n, words: os.write(write, f"{words}\n".encode()) and False, keep=(write,)) != 0:
+    if child(run, within, lambda n, words: os.write(write, f"{words}\n".encode()) == 0) != 0:
         raise RuntimeError("the run that is to be killed fails by itself")
     os.close(write)
     with os.fdopen(read) as told:
@@ -44,25 +44,29 @@ def killed(run: Callable[[], object], within: Path, moment: int) -> bool:
     return status != 0
 
 
-def child(run: Callable[[], object], within: Path, dies: Callable[[int, str], bool], keep: tuple[int, ...] = ()) -> int:
-    """The exit code of a run in a process of its own, negative for a signal; dies: whether to die at a moment."""
-    del keep  # descriptors that the child writes to; a fork keeps them all
+def hooked(run: Callable[[], object], within: Path, dies: Callable[[int, str], bool]) -> object:
+    """Run in this process, and kill it where `dies` says so of a moment, by its number and in words."""
+    count, root = [0], os.path.realpath(within) + os.sep
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        words = changes(event, args)
+        if words is None or (words != "exchange" and root not in os.path.realpath(words.partition(" ")[2])):
+            return
+        count[0] += 1
+        if dies(count[0], words):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+    return run()
+
+
+def child(run: Callable[[], object], within: Path, dies: Callable[[int, str], bool]) -> int:
+    """The exit code of a hooked run in a process of its own, negative for a signal."""
     process = os.fork()
     if process == 0:
         status = 70
         try:
-            count, root = [0], os.path.realpath(within)
-
-            def hook(event: str, args: tuple[Any, ...]) -> None:
-                words = changes(event, args)
-                if words is None or (words != "exchange" and root not in os.path.realpath(words.partition(" ")[2])):
-                    return
-                count[0] += 1
-                if dies(count[0], words):
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-            sys.addaudithook(hook)
-            status = int(run() or 0)
+            status = int(hooked(run, within, dies) or 0)  # type: ignore[call-overload]
         except BaseException:
             traceback.print_exc()
         finally:

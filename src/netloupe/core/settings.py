@@ -192,8 +192,8 @@ class Setting:
     def _one(self, given: Any) -> Any:
         try:
             value = self.kind.read(given)
-        except (ValueError, TypeError, ZeroDivisionError, OverflowError):
-            raise InputError(f"{self.name} {given!r} (accepted: {self.accepted()})") from None
+        except (ValueError, TypeError, ZeroDivisionError, OverflowError, RuntimeError):  # the last of tensors
+            raise self._refused(given) from None
         if self.choices and isinstance(value, str) and value not in self.choices:
             what = self.name.replace("_", " ")
             raise unknown(what.removesuffix("s") if self.many else what, value, self.choices, shown=len(self.choices))
@@ -201,6 +201,13 @@ class Setting:
             if isinstance(number, Real) and not self._inside(float(number)):
                 raise InputError(f"{self.name} {given} (accepted: {self.limits()})")
         return value
+
+    def _refused(self, given: Any) -> InputError:
+        """In one line, whatever was given."""
+        text = " ".join(repr(given).split())
+        return InputError(
+            f"{self.name} {text if len(text) <= 100 else text[:97] + '...'} (accepted: {self.accepted()})"
+        )
 
     def _inside(self, number: float) -> bool:
         return (
@@ -214,7 +221,10 @@ class Setting:
         if isinstance(given, Mapping):
             return {str(name): self._one(weight) for name, weight in given.items()}
         found: dict[str, float] = {}
-        for text in [given] if isinstance(given, str) else given:
+        texts = [given] if isinstance(given, str) else given
+        if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+            raise self._refused(given)
+        for text in texts:
             name, mark, number = text.rpartition("=")
             try:
                 name, weight = (name, _number(number)) if mark and name else (text, 1.0)

@@ -19,7 +19,10 @@ from collections.abc import Iterable
 
 
 class NetloupeError(Exception):
-    """A mistake that the user can mend; `str(error)` is one line."""
+    """A mistake that the user can mend; `str(error)` is one line, whatever it names."""
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().splitlines())
 
 
 class UnknownName(NetloupeError):

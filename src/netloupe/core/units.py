@@ -31,6 +31,8 @@ class Unit:
     @classmethod
     def parse(cls, text: str) -> Unit:
         """The unit that `text` names. Raises InputError for a spelling that is none."""
+        if not isinstance(text, str):
+            raise InputError(f"{text!r} is no unit (accepted: the text of one, as conv3:17)")
         text = text.strip()
         layer, colon, rest = text.partition(":")
         if not layer or (colon and not rest):

@@ -49,7 +49,10 @@ def explain(
     can't explain the network, and where none can.
     """
     image = image if image.ndim == 4 else image[None]
-    given = {"objective": objective, "methods": None if methods is None else list(methods)}
+    given = {
+        "objective": objective,
+        "methods": list(methods) if isinstance(methods, Iterable) and not isinstance(methods, str) else methods,
+    }
     task = Explain.of(given | settings)
     return finished(_explained(task, net, image, photo, watch), task, net, {"image": image})
 

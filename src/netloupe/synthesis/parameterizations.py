@@ -161,7 +161,7 @@ NAMED = {"pixels": Pixels, "fourier": Fourier, "phases": Phases, "pyramid": Pyra
 
 def parameterization_of(given: str | Parameterization) -> Parameterization:
     """The parameterization of that name, or the given one. Raises InputError for what is none."""
-    if not callable(given) and given not in tuple(NAMED):
+    if not (callable(given) or (isinstance(given, str) and given in NAMED)):
         raise InputError(f"parameterization {given!r} (accepted: {', '.join(NAMED)}, a Parameterization)")
     return NAMED[given]() if isinstance(given, str) else given
 

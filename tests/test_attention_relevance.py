@@ -88,6 +88,18 @@ def test_every_spelling_gives_the_same(way: str, spelling: Spelling) -> None:
     assert torch.allclose(method(vit(spelling), images(), OBJECTIVE), method(vit(), images(), OBJECTIVE), atol=1e-10)
 
 
+def test_little_relevance_is_not_lost_in_rounding() -> None:
+    """Where all patches are read, each begins at a ninth, which float32 tells from nothing smaller than 1e-8."""
+    net = fresh(prefix=0)
+    usual = relevance(net, images(), OBJECTIVE)
+    net.module.float()
+    net.module.head.weight.data *= 1e-10  # type: ignore[union-attr, operator]
+    least = relevance(net, images().float(), OBJECTIVE)
+    assert float(least.min()) > 0
+    assert float(least.max()) < 1e-8
+    assert torch.corrcoef(torch.stack([least.double().flatten(), usual.flatten()]))[0, 1] > 0.8
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_a_batch_is_its_images(way: str) -> None:
     method, _ = WAYS[way]

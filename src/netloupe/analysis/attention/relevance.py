@@ -88,11 +88,14 @@ def relevance(net: Network, images: Tensor, objective: Objective | str) -> Tenso
         _check_whole("gradient-weighted relevance", name, weights, before)
     slopes = found.gradients(net, objective, scores, found.weights)
     start = _readers(slopes[-1])
-    row = start
+    gained = torch.zeros_like(start)  # apart from the start, in whose rounding small relevance would be lost
     for weights, slope in zip(reversed(found.weights), reversed(slopes), strict=True):
-        mixed = (row[:, None] @ (slope * weights.detach()).clamp(min=0).mean(1))[:, 0]
-        row, start = (row + mixed, start) if _square(weights) else (mixed, torch.zeros_like(mixed))
-    return _over_images(net, found.first, row - start, images)
+        mixed = ((start + gained)[:, None] @ (slope * weights.detach()).clamp(min=0).mean(1))[:, 0]
+        if _square(weights):
+            gained = gained + mixed
+        else:
+            start, gained = torch.zeros_like(mixed), mixed
+    return _over_images(net, found.first, gained, images)
 
 
 @torch.inference_mode(False)

@@ -213,6 +213,7 @@ def main() -> None:
     given = parser.parse_args()
     pages = Pages(Store.open(given.atlas))
     resources = {path: found[0] for path in pages.paths() if (found := pages.resource(path)) is not None}
+    resources["with a studio"] = (Pages(Store.open(given.atlas), studio=True).resource("") or (b"", ""))[0]
     host, _, port = given.address.rpartition(":")
     statuses, faults = campaign(host, int(port), given.seed, given.count, resources)
     print(f"{given.count} requests: {dict(sorted(statuses.items()))}, {len(faults)} faults", *faults, sep="\n")  # noqa: T201

@@ -243,7 +243,7 @@ def test_a_sweep_is_the_ordered_merge_of_its_shards(monkeypatch: pytest.MonkeyPa
     for number in order:  # each read by itself, in whatever order, from what can be sent to another process
         shards[number] = {name: make(json.loads(json.dumps(a.spec()))) for name, a in accumulators.items()}
         data = DataSet(net, source)
-        run = engine._Pass(net, data, list(net.layers), list(shards[number].values()), True)
+        run = engine.Pass(net, data, list(net.layers), list(shards[number].values()), True)
         for block in data.blocks(16 * number, min(16 * (number + 1), len(data)), 7):
             run(block)
     merged = {name: make(a.spec()) for name, a in accumulators.items()}
@@ -266,7 +266,7 @@ def test_asking_what_is_read_changes_nothing() -> None:
     for labeled in (True, False, True):
         assert {name: a.reads(["fc"], labeled) for name, a in asked.items()}
     sweep(net, images, plain)
-    run = engine._Pass(net, DataSet(net, images), list(net.layers), list(asked.values()), True)
+    run = engine.Pass(net, DataSet(net, images), list(net.layers), list(asked.values()), True)
     for accumulator in asked.values():
         accumulator.reads(["fc"], True)
     for block in DataSet(net, images).blocks(0, len(images), 32):

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from netloupe.remake import again
     from netloupe.studies.audit.measure import audit
     from netloupe.studies.probe.measure import dense_probe
+    from netloupe.sweep.engine import swept_by
+    from netloupe.sweep.ray import RayEngine
     from netloupe.synthesis.dream import accentuate, dream
     from netloupe.synthesis.facets import facets
     from netloupe.synthesis.fool import fool
@@ -59,6 +61,7 @@ __all__ = [
     "InputSpec",
     "NetloupeError",
     "Network",
+    "RayEngine",
     "Unit",
     "accentuate",
     "activation_maps",
@@ -92,6 +95,7 @@ __all__ = [
     "saliency",
     "smooth_grad",
     "style",
+    "swept_by",
     "texture",
     "tokens",
     "top_patches",
@@ -102,6 +106,7 @@ _MODULES = {
     "InputSpec": "core.inputs",
     "NetloupeError": "core.errors",
     "Network": "core.network",
+    "RayEngine": "sweep.ray",
     "Unit": "core.units",
     "accentuate": "synthesis.dream",
     "again": "remake",
@@ -134,6 +139,7 @@ _MODULES = {
     "saliency": "analysis.gradients",
     "smooth_grad": "analysis.gradients",
     "style": "synthesis.style",
+    "swept_by": "sweep.engine",
     "texture": "synthesis.texture",
     "tokens": "analysis.tokens",
     "top_patches": "analysis.patches",

@@ -156,6 +156,7 @@ class Patches(Task):
     """
 
     verb: ClassVar = "patches"
+    spreads: ClassVar = True
     runs: ClassVar = "analysis.patches:run"
     inputs: ClassVar = (PHOTOS,)
     head: ClassVar = ("layer", "channels", "patches", "highest", "dead")
@@ -188,6 +189,7 @@ class NeighborsTask(Task):
     """
 
     verb: ClassVar = "neighbors"
+    spreads: ClassVar = True
     runs: ClassVar = "analysis.neighbors:run"
     inputs: ClassVar = (IMAGES, PHOTOS)
 

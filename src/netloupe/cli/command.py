@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from netloupe.cli.options import Json, NetworkOptions, Out, Sweep, hints_of, parameter, setting_parameters
+from netloupe.cli.options import (
+    EngineOptions,
+    Json,
+    NetworkOptions,
+    Out,
+    Sweep,
+    hints_of,
+    parameter,
+    setting_parameters,
+)
 from netloupe.cli.output import deliver
 from netloupe.core.errors import InputError
 from netloupe.core.lock import held
@@ -22,6 +31,7 @@ if TYPE_CHECKING:
     from netloupe.core.network import Network
     from netloupe.core.watch import Watch
     from netloupe.render.result import Result
+    from netloupe.sweep.engine import Engine
 
 _SHARED = [f.name for f in fields(NetworkOptions)]
 
@@ -43,6 +53,9 @@ def command(
     taken += [_moved_parameter(flag, text) for flag, text in task.moved.items()]
     if task.sweeps:
         taken.append(parameter("sweep", Sweep, None))
+    if task.spreads:
+        hints = hints_of(EngineOptions)
+        taken += [parameter(f.name, hints[f.name], f.default) for f in fields(EngineOptions)]
     taken += [parameter("out", Out, None), parameter("as_json", Json, False)]
     taken += _network_parameters(task, options)
 
@@ -100,20 +113,30 @@ def _moved_parameter(flag: str, text: str) -> inspect.Parameter:
 def _run(task: type[Task], network: NetworkOptions, given: dict[str, Any]) -> None:
     out, as_json = given.pop("out"), given.pop("as_json")
     sweep = given.pop("sweep", None)
+    spread = EngineOptions(**{f.name: given.pop(f.name) for f in fields(EngineOptions)}) if task.spreads else None
     texts = {one.name: given.pop(one.name) for one in task.inputs}
     texts = {name: [text] if isinstance(text, str) else text for name, text in texts.items()}
     made, texts = settled(task, given, texts, network.seed)
     if sweep and len(sweep) > 1:
         raise InputError(f"sweeps of {' and '.join(map(repr, sweep))} (accepted: one sweep)")
     swept = parse_sweep(made, sweep[0]) if sweep else None
+    engine = None if spread is None else spread.made()
     with held(out, made.verb) if out is not None else nullcontext():
         inputs = read_inputs(made, texts)
         net = made.network(network, inputs)
         from netloupe.cli.watch import Bars
 
-        with Bars() as watch:
+        with Bars() as watch, _swept_by(engine):
             result = performed(made, net, inputs, swept, watch)
         tell(result, made, out, as_json)
+
+
+def _swept_by(engine: Engine | None) -> AbstractContextManager[None]:
+    if engine is None:
+        return nullcontext()
+    from netloupe.sweep.engine import swept_by
+
+    return swept_by(engine)
 
 
 def settled(

@@ -8,17 +8,18 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
-from netloupe.core.errors import StoreError
+from netloupe.core.errors import InputError, StoreError
 from netloupe.core.settings import HEADS, TRUTH, Setting, setting_of
 from netloupe.core.task import PHOTOS
 
 if TYPE_CHECKING:
     from netloupe.core.inputs import InputSpec
     from netloupe.core.network import Network
+    from netloupe.sweep.engine import Engine
 
 
 def writable(folder: Path | None) -> Path | None:
@@ -48,6 +49,31 @@ Sweep = Annotated[
     list[str] | None,
     typer.Option("--sweep", metavar="NAME=V,V,...", help="One sheet of several values, as in lr=0.01,0.05,0.1."),
 ]
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Which processes go through the images."""
+
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(metavar="local|ray", help="What goes through the images.")
+    ] = "local"
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="With --engine ray: a cluster that runs, or auto.")
+    ] = None
+    workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="With --engine ray: how many processes hold the network.")
+    ] = None
+
+    def made(self) -> Engine | None:
+        """The engine, None for this process. Raises InputError for options of another, or without Ray."""
+        if self.engine == "ray":
+            from netloupe.sweep.ray import RayEngine
+
+            return RayEngine(self.address, self.workers).checked()
+        if self.address is not None or self.workers is not None:
+            raise InputError("--address and --workers are of a cluster (fix: --engine ray)")
+        return None
 
 
 @dataclass(frozen=True)

@@ -81,8 +81,9 @@ class Task:
     verb: on the command line, as in "study trust". inputs: what it is given. runs: where the function stands that runs
     it, "package.module:function", called with the task, the network, the inputs by name and a `Watch`. loads: where the
     function stands that gives its network, called with the task, `Networks` and the inputs; None for what they load.
-    sweeps: whether it makes images, so that a contact sheet can show values of a setting. head: of the table that
-    `words` makes. moved: old flags that are verbs of their own now, {flag: what to say instead}.
+    spreads: whether its images go through sweeps, which a cluster can do. sweeps: whether it makes images, so that a
+    contact sheet can show values of a setting. head: of the table that `words` makes. moved: old flags that are verbs
+    of their own now, {flag: what to say instead}.
     Raises InputError and UnknownName for settings that are not accepted.
     """
 
@@ -90,6 +91,7 @@ class Task:
     inputs: ClassVar[tuple[Input, ...]] = ()
     runs: ClassVar[str]
     loads: ClassVar[str | None] = None
+    spreads: ClassVar[bool] = False
     sweeps: ClassVar[bool] = False
     head: ClassVar[tuple[str, ...]] = ()
     moved: ClassVar[Mapping[str, str]] = {}

@@ -14,7 +14,7 @@ from torch import Tensor
 from netloupe.core.identity import Stamped
 from netloupe.core.network import Network
 from netloupe.data.images import to_float
-from netloupe.data.sources import ImageSource, Skipped, data_of, read_batches
+from netloupe.data.sources import ImageSource, PixelBatch, Skipped, data_of, read_batches
 
 _BLOCK = {"cpu": 32, "cuda": 128}  # images, by type of device
 _PIXELS = 2**20  # on a CPU a block has at most so many, that is 16 images of 256 x 256 px
@@ -111,12 +111,17 @@ class DataSet:
             source.read_for(inputs), inputs.size, inputs.channels, batch_size=together, start=start, end=end
         ):
             stop = min(start + together, end)
-            for first in range(start, stop, self.block):
-                last = min(first + self.block, stop)
-                inside = (batch.ids >= first) & (batch.ids < last)
-                ids = batch.ids[inside]
-                rows = None if len(ids) == self.block else ids - first
-                images = torch.zeros(self.block, inputs.channels, *inputs.size)
-                images[slice(None) if rows is None else torch.from_numpy(rows)] = to_float(batch.pixels[inside])
-                yield Block(images, ids, rows, tuple(s for s in batch.skipped if first <= s.id < last), last)
+            yield from self.cut(batch, start, stop)
             start = stop
+
+    def cut(self, batch: PixelBatch, start: int, end: int) -> Iterator[Block]:
+        """The blocks of the ids from `start` to before `end`, all of which the batch covers."""
+        inputs = self._net.inputs
+        for first in range(start, end, self.block):
+            last = min(first + self.block, end)
+            inside = (batch.ids >= first) & (batch.ids < last)
+            ids = batch.ids[inside]
+            rows = None if len(ids) == self.block else ids - first
+            images = torch.zeros(self.block, inputs.channels, *inputs.size)
+            images[slice(None) if rows is None else torch.from_numpy(rows)] = to_float(batch.pixels[inside])
+            yield Block(images, ids, rows, tuple(s for s in batch.skipped if first <= s.id < last), last)

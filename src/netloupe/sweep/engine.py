@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,12 +20,15 @@ from netloupe.core.network import Network
 from netloupe.core.taps import LOGITS, Reader
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource, Skipped
-from netloupe.sweep.accumulator import Accumulator, Listener, Sink
+from netloupe.sweep.accumulator import Accumulator, Listener, Sink, State
 from netloupe.sweep.blocks import Block, DataSet
 from netloupe.sweep.checkpoint import Checkpoint, Cursor
 from netloupe.sweep.maps import Maps
 
 BLOCKS = 64  # of a shard
+
+Span = tuple[int, int]
+"""The first id of a shard, and the one after its last."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,45 @@ class Report:
     resumed: int
     skipped: tuple[Skipped, ...]
     seconds: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found in one shard, the ids from `begin` to before `end`. states: of each accumulator, by name."""
+
+    begin: int
+    end: int
+    images: int
+    skipped: tuple[Skipped, ...]
+    states: Mapping[str, State]
+
+
+class Engine(Protocol):
+    """Other processes that take in whole shards."""
+
+    def shards(
+        self,
+        net: Network,
+        source: ImageSource,
+        layers: Sequence[str],
+        accumulators: Mapping[str, Any],
+        spans: Sequence[Span],
+        check_finite: bool,
+    ) -> Generator[Found, None, None]:
+        """What accumulators, of which the specs are given, find in each of the spans, in their order."""
+
+
+_engine: ContextVar[Engine | None] = ContextVar("engine", default=None)
+
+
+@contextmanager
+def swept_by(engine: Engine | None) -> Iterator[None]:
+    """Sweeps over sources of images inside it are run by this engine; None for this process."""
+    token = _engine.set(engine)
+    try:
+        yield
+    finally:
+        _engine.reset(token)
 
 
 @holding("state", "sweep")
@@ -93,9 +138,10 @@ def sweep(
         checkpoint.save(done)  # a disk that can't be written shows now
     resumed = done.images
     part = watch.part("images", len(data), done.next_id)
-    while done.next_id < len(data):
+    engine = None if sinks or isinstance(source, Tensor) else _engine.get()  # a sink lies in this process
+    while done.next_id < len(data) and (engine is None or done.next_id % size):  # one that was begun is ended here
         end = min((done.next_id // size + 1) * size, len(data))
-        run = _Pass(net, data, names, [*shard.values(), *sinks], check_finite)
+        run = Pass(net, data, names, [*shard.values(), *sinks], check_finite)
         for block in data.blocks(done.next_id, end, batch_size):
             run(block)
             done = Cursor(block.end, done.images + len(block.ids), done.skipped + block.skipped)
@@ -109,6 +155,19 @@ def sweep(
                 if checkpoint is not None:
                     checkpoint.save(done)
             part.at(done.next_id)
+    if engine is not None and isinstance(source, ImageSource) and done.next_id < len(data):
+        spans = [(first, min(first + size, len(data))) for first in range(done.next_id, len(data), size)]
+        specs = {name: accumulator.spec() for name, accumulator in accumulators.items()}
+        with closing(engine.shards(net, source, names, specs, spans, check_finite)) as shards:
+            for found in shards:
+                for name, accumulator in accumulators.items():
+                    shard[name].load(found.states[name])
+                    accumulator.merge(shard[name])
+                    shard[name] = held[f"shard/{name}"] = accumulator.fresh()
+                done = Cursor(found.end, done.images + found.images, done.skipped + found.skipped)
+                if checkpoint is not None and (found.end == len(data) or checkpoint.due()):
+                    checkpoint.save(done)
+                part.at(done.next_id)
     return Report(done.images, resumed, done.skipped, time.monotonic() - start)
 
 
@@ -120,7 +179,7 @@ def check_any_read(report: Report, source: ImageSource | Tensor) -> None:
         raise InputError(f"none of {len(source)} images of {spec} can be read{reason}")
 
 
-class _Pass:
+class Pass:
     """Runs the network on one block at a time and hands each layer's output to those that read it."""
 
     def __init__(

@@ -146,6 +146,7 @@ class FacetsTask(Ascent):
     """
 
     verb: ClassVar = "facets"
+    spreads: ClassVar = True
     runs: ClassVar = "synthesis.facets:run"
     inputs: ClassVar = (PHOTOS,)
     head: ClassVar = ("unit", "response", "best photograph", "photographs", "")

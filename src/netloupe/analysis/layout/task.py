@@ -27,6 +27,7 @@ class Layout(Task):
     """
 
     verb: ClassVar = "map"
+    spreads: ClassVar = True
     runs: ClassVar = "analysis.layout.measure:run"
     inputs: ClassVar = (replace(PHOTOS, first="first"), _PLACE)
 

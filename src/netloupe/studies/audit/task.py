@@ -23,6 +23,7 @@ class AuditTask(Task):
     """
 
     verb: ClassVar = "audit"
+    spreads: ClassVar = True
     runs: ClassVar = "studies.audit.measure:run"
     inputs: ClassVar = (replace(PHOTOS, first="first"), BOXES)
 

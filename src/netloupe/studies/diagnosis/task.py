@@ -18,6 +18,7 @@ class DiagnosisTask(Task):
     """
 
     verb: ClassVar = "study filters"
+    spreads: ClassVar = True
     runs: ClassVar = "studies.diagnosis.measure:run"
     inputs: ClassVar = (replace(PHOTOS, first="first"),)
     head: ClassVar = ("layer", "channels", "dead", "alike in weights", "alike in responses", "stride", "folded")

@@ -22,6 +22,7 @@ class GeneralizationTask(Task):
     """
 
     verb: ClassVar = "study generalization"
+    spreads: ClassVar = True
     runs: ClassVar = "studies.generalization.measure:run"
     inputs: ClassVar = (
         replace(PHOTOS, help="Labeled images: a folder, Parquet or digits.", default="digits"),

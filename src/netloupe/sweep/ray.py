@@ -1,0 +1,282 @@
+"""Sweeps on a Ray cluster: other processes read the images and run the network, shard by shard.
+
+Tasks of Ray Data decode the images of one shard each, a pool of actors runs the network on them and gives back what
+each accumulator found in that shard alone. Those may come in any order and more than once; the driver puts them in
+order and merges them as a sweep on one machine does, so the results are the same to the last bit.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import socket
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import safetensors.torch
+import torch
+
+from netloupe.core import errors
+from netloupe.core.errors import InputError, NetloupeError, NetworkError, StoreError, first_line
+from netloupe.core.network import Network
+from netloupe.data.images import plain
+from netloupe.data.sources import ImageSource, PixelBatch, Skipped, read_batches
+from netloupe.sweep.accumulator import make
+from netloupe.sweep.blocks import DataSet
+from netloupe.sweep.engine import Found, Pass, Span
+
+_SECONDS = 10  # until a cluster has answered
+_ROW = pa.schema(
+    [("begin", pa.int64()), ("end", pa.int64()), ("ids", pa.large_binary()), ("pixels", pa.large_binary()),
+     ("floats", pa.bool_()), ("skipped", pa.large_string())]
+)  # fmt: skip
+_FOUND = pa.schema([("begin", pa.int64()), ("told", pa.large_string()), ("states", pa.large_binary())])
+
+
+@dataclass(frozen=True)
+class RayEngine:
+    """A cluster. address: of one that runs, "HOST:PORT" or "auto"; None for one of this machine, which ends with us.
+
+    workers: how many processes hold the network; None for as many as there are GPUs or, without, processors.
+    """
+
+    address: str | None = None
+    workers: int | None = None
+
+    def checked(self) -> RayEngine:
+        """Itself. Raises InputError where Ray isn't installed or the address is none, StoreError where none answers."""
+        _ray()
+        _check_answers(self.address)
+        return self
+
+    def shards(
+        self, net: Network, source: ImageSource, layers: Sequence[str], accumulators: Mapping[str, Any],
+        spans: Sequence[Span], check_finite: bool,
+    ) -> Generator[Found, None, None]:  # fmt: skip
+        """What the accumulators of these specs find in each span of ids, in the order of the spans."""
+        with _cluster(self.address) as ray:
+            rows = self._pipeline(ray, net, source, layers, accumulators, spans, check_finite)
+            yield from _in_order(rows, spans)
+
+    def _pipeline(
+        self, ray: Any, net: Network, source: ImageSource, layers: Sequence[str], accumulators: Mapping[str, Any],
+        spans: Sequence[Span], check_finite: bool,
+    ) -> Iterator[dict[str, Any]]:  # fmt: skip
+        from ray.data import ActorPoolStrategy, TaskPoolStrategy
+
+        threads, cuda = torch.get_num_threads(), net.device.type == "cuda"
+        there = ray.cluster_resources()
+        cpus = int(there.get("CPU", 1))
+        workers = self.workers or max(1, int(there.get("GPU", 0)) if cuda else cpus // threads)
+        workers = min(workers, len(spans))
+        free = cpus - workers * threads
+        settings = {
+            "net": ray.put(net), "source": ray.put(source), "layers": list(layers), "specs": dict(accumulators),
+            "check_finite": check_finite, "threads": threads, "versions": _versions(), "hash": net.fingerprint(),
+        }  # fmt: skip
+        context = ray.data.DataContext.get_current().copy()
+        context.enable_progress_bars = False
+        with ray.data.DataContext.current(context):
+            ids = pa.table({"begin": [span[0] for span in spans], "end": [span[1] for span in spans]})
+            found = ray.data.from_arrow([ids.slice(i, 1) for i in range(len(spans))])
+            found = found.map_batches(
+                _read, fn_kwargs={"source": settings["source"], "net": settings["net"]}, batch_size=None,
+                batch_format="pyarrow", max_retries=-1, num_cpus=1 if free > 0 else 0,
+                compute=TaskPoolStrategy(size=max(workers, free)),
+            )  # fmt: skip
+            found = found.map_batches(
+                _Worker, fn_constructor_kwargs=settings, batch_size=None, batch_format="pyarrow",
+                compute=ActorPoolStrategy(size=workers), num_cpus=threads if free >= 0 else 0,
+                num_gpus=1 if cuda else None,
+            )  # fmt: skip
+            yield from found.iter_rows()
+
+
+def _in_order(rows: Iterator[Mapping[str, Any]], spans: Sequence[Span]) -> Iterator[Found]:
+    """What workers found, each span once and in order, whatever order it comes in."""
+    waiting: dict[int, Found] = {}
+    ahead = [begin for begin, _ in spans]
+    for row in rows:
+        found = _told(row)
+        if found.begin in ahead:
+            waiting[found.begin] = found
+        while ahead and ahead[0] in waiting:
+            yield waiting.pop(ahead.pop(0))
+    if ahead:
+        raise StoreError(f"Ray gave nothing for {len(ahead)} of {len(spans)} shards; the same call goes on from there")
+
+
+def _told(row: Mapping[str, Any]) -> Found:
+    """Raises the error that a worker met."""
+    told = json.loads(row["told"])
+    if "error" in told:
+        raise getattr(errors, told["error"])(told["text"])
+    tensors = safetensors.torch.load(row["states"])
+    marks = {name: f"{name}:" for name in told["names"]}
+    states = {
+        n: {k.removeprefix(mark): t for k, t in tensors.items() if k.startswith(mark)} for n, mark in marks.items()
+    }
+    return Found(row["begin"], told["end"], told["images"], tuple(Skipped(*one) for one in told["skipped"]), states)
+
+
+@contextmanager
+def _cluster(address: str | None) -> Iterator[Any]:
+    """Ray, joined to a cluster. Raises InputError where it isn't installed, StoreError where none answers."""
+    ray = _ray()
+    ours = not ray.is_initialized()
+    if ours:
+        _join(ray, address)
+    try:
+        yield ray
+    except ray.exceptions.RayTaskError as error:
+        if "No module named 'netloupe'" not in str(error):
+            raise  # a fault of ours
+        raise StoreError("a worker of the cluster lacks netloupe (fix: install the same version there)") from None
+    except ray.exceptions.RayError as error:
+        raise StoreError(f"Ray: {plain(first_line(error))[:300]}") from None
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before it is imported
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise InputError("--engine ray needs Ray Data (fix: pip install 'netloupe[ray]')") from None
+    for name in ("ray.data", "ray"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # its progress; ours is told by the watch
+    return ray
+
+
+def _join(ray: Any, address: str | None) -> None:
+    _check_answers(address)
+    own = {"include_dashboard": False} if address is None else {}
+    try:
+        ray.init(address=address or "local", log_to_driver=False, logging_level="error", **own)
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        where = "a cluster of this machine" if address is None else f"the cluster at {plain(address)!r}"
+        raise StoreError(f"{where} can't be used: {plain(first_line(error))[:300]}") from None
+
+
+def _check_answers(address: str | None) -> None:
+    """Raise StoreError where no one listens at HOST:PORT; InputError for what is no address."""
+    if address is None or address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise InputError(f"address {plain(address)!r} (accepted: HOST:PORT, or auto)")
+    try:
+        socket.create_connection((host, int(port)), timeout=_SECONDS).close()
+    except OSError as error:
+        raise StoreError(f"no Ray cluster answers at {plain(address)!r} ({error.strerror or error})") from None
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {"netloupe": version("netloupe"), "torch": torch.__version__, "python": platform.python_version()}
+
+
+def _read(rows: pa.Table, source: Any, net: Any) -> pa.Table:
+    """The decoded images of one shard."""
+    import ray
+
+    (row,) = rows.to_pylist()
+    inputs = _got(ray, net).inputs
+    given: ImageSource = _got(ray, source).read_for(inputs)
+    spans = read_batches(given, inputs.size, inputs.channels, start=row["begin"], end=row["end"])
+    try:
+        batches = list(spans)
+    except NetloupeError as error:
+        return pa.table({**_blank(row), "skipped": [_error(error)]}, _ROW)
+    floats = any(batch.pixels.dtype != np.uint8 for batch in batches)
+    pixels = [
+        one if one.dtype != np.uint8 or not floats else one / np.float32(255) for one in (b.pixels for b in batches)
+    ]
+    skipped = [[s.id, s.name, s.reason] for batch in batches for s in batch.skipped]
+    return pa.table(
+        {
+            **_blank(row),
+            "ids": [np.concatenate([batch.ids for batch in batches]).tobytes()],
+            "pixels": [np.concatenate(pixels).tobytes()],
+            "floats": [floats],
+            "skipped": [json.dumps(skipped)],
+        },
+        _ROW,
+    )
+
+
+def _blank(row: Mapping[str, int]) -> dict[str, list[Any]]:
+    return {"begin": [row["begin"]], "end": [row["end"]], "ids": [b""], "pixels": [b""], "floats": [False]}
+
+
+def _got(ray: Any, value: Any) -> Any:
+    return ray.get(value) if isinstance(value, ray.ObjectRef) else value
+
+
+def _error(error: NetloupeError) -> str:
+    kind = type(error).__name__
+    return json.dumps({"error": kind if hasattr(errors, kind) else "NetloupeError", "text": str(error)})
+
+
+class _Worker:
+    """Holds the network, and takes in shards one by one."""
+
+    def __init__(
+        self, net: Any, source: Any, layers: Sequence[str], specs: Mapping[str, Any], check_finite: bool,
+        threads: int, versions: Mapping[str, str], hash: str,
+    ) -> None:  # fmt: skip
+        import ray
+
+        torch.set_num_threads(threads)
+        self._refused: NetworkError | None = None
+        own = _versions()
+        other = next((name for name in versions if own[name] != versions[name]), None)
+        if other is not None:
+            self._refused = NetworkError(
+                f"a worker has {other} {own[other]}, here it is {versions[other]} (fix: install the same)"
+            )
+            return
+        self._net: Network = _got(ray, net)
+        if self._net.fingerprint() != hash:
+            self._refused = NetworkError(f"a worker has another network (hash {self._net.fingerprint()}, here {hash})")
+        self._data = DataSet(self._net, _got(ray, source))
+        self._layers, self._specs, self._check_finite = layers, specs, check_finite
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        (row,) = rows.drop_columns(["pixels"]).to_pylist()
+        skipped = json.loads(row["skipped"])
+        try:
+            if self._refused is not None:
+                raise self._refused
+            told, states = (
+                (json.dumps(skipped), b"")
+                if isinstance(skipped, dict)
+                else self._shard(row, rows["pixels"][0], skipped)
+            )
+        except NetloupeError as error:
+            told, states = _error(error), b""
+        return pa.table({"begin": [row["begin"]], "told": [told], "states": [states]}, _FOUND)
+
+    def _shard(self, row: Mapping[str, Any], held: pa.Scalar, skipped: Sequence[Sequence[Any]]) -> tuple[str, bytes]:
+        accumulators = {name: make(spec) for name, spec in self._specs.items()}
+        run = Pass(self._net, self._data, self._layers, list(accumulators.values()), self._check_finite)
+        ids = np.frombuffer(row["ids"], np.int64)
+        shape = (len(ids), *self._net.inputs.size, self._net.inputs.channels)
+        pixels = np.frombuffer(held.as_buffer(), np.float32 if row["floats"] else np.uint8).reshape(shape)
+        batch = PixelBatch(ids, pixels, tuple(Skipped(*one) for one in skipped))
+        for block in self._data.cut(batch, row["begin"], row["end"]):
+            run(block)
+        states = {f"{name}:{key}": t for name, a in accumulators.items() for key, t in a.state().items()}
+        told = {"end": row["end"], "images": len(ids), "skipped": skipped, "names": list(accumulators)}
+        return json.dumps(told), safetensors.torch.save(states)

@@ -1,0 +1,244 @@
+"""Sweeps on Ray: the same bits as here, whatever order shards come in, and whoever is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from netloupe.analysis.patches import top_patches
+from netloupe.cli.app import main
+from netloupe.core.errors import Cancelled, InputError, NetworkError, StoreError
+from netloupe.core.network import Network
+from netloupe.core.watch import Watch
+from netloupe.data.sources import ImageSource
+from netloupe.sweep import engine
+from netloupe.sweep.engine import Found, Report, sweep, swept_by
+from netloupe.sweep.ray import RayEngine, _in_order, _Worker
+from source_helpers import package
+from sweep_helpers import SIDE, Tiny, all_accumulators, assert_equal_results, flat_results, source_of, tiny_network
+
+COUNT = 32 * 9 + 5  # ten shards of one block each
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Any]:
+    """A cluster of two processors; its processes find what this one does."""
+    found = package("ray")
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    os.environ["RAY_USAGE_STATS_ENABLED"], os.environ["RAY_worker_niceness"] = "0", "0"
+    found.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    yield found
+    found.shutdown()
+    os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
+
+
+@pytest.fixture(autouse=True)
+def _small_shards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(engine, "BLOCKS", 1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (COUNT, SIDE, SIDE, 3), np.uint8)
+
+
+def labeled(broken: tuple[int, ...] = (3, 40, 41, COUNT - 1)) -> ImageSource:
+    return source_of(images(), [i % 4 if i % 5 else None for i in range(COUNT)], broken)
+
+
+def rough(kind: type[Tiny] = Tiny, *more: Any) -> Network:
+    """A network whose sums are rounded, so that another order of additions would show."""
+    net = tiny_network()
+    torch.manual_seed(0)
+    module = kind(*more)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn(parameter.shape))
+    return Network(module, net.inputs, name="tiny")
+
+
+def swept(net: Network, source: ImageSource, **options: Any) -> tuple[Report, dict[str, np.ndarray]]:
+    accumulators = all_accumulators()
+    report = sweep(net, source, accumulators, **options)
+    return report, flat_results(accumulators)
+
+
+def same(one: tuple[Report, dict[str, np.ndarray]], other: tuple[Report, dict[str, np.ndarray]]) -> None:
+    assert (one[0].images, one[0].skipped) == (other[0].images, other[0].skipped)
+    assert_equal_results(one[1], other[1])
+
+
+class Dying(Tiny):
+    """Ends its process once in the middle of a shard."""
+
+    def __init__(self, mark: str) -> None:
+        super().__init__()
+        self.mark = mark
+
+    def forward(self, x: Tensor) -> Tensor:
+        die_once(self.mark)
+        return super().forward(x)
+
+
+def die_once(mark: str) -> None:
+    """Kill this process where the file `mark` says so; not the one in which the test runs."""
+    path = Path(mark)
+    if path.exists() and path.read_text() != str(os.getpid()):
+        path.unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Opener:
+    """Opens images, and ends its process once."""
+
+    def __init__(self, mark: str) -> None:
+        self.mark, self.images = mark, images()
+
+    def __call__(self, i: int) -> Image.Image:
+        if i == 100:
+            die_once(self.mark)
+        return Image.fromarray(self.images[i])
+
+
+def test_the_same_bits_as_here(ray: Any) -> None:
+    net, source = rough(), labeled()
+    here = swept(net, source)
+    assert here[0].skipped
+    with swept_by(RayEngine(workers=2)):
+        same(here, swept(net, source))
+        same(swept(net, source.subset(range(40))), swept(net, source.first(40)))
+    with swept_by(RayEngine()):
+        patches = top_patches(net, source, layers=["conv1"], k=3)["conv1"]
+    assert np.array_equal(patches.images, top_patches(net, source, layers=["conv1"], k=3)["conv1"].images)
+
+
+def test_killed_workers_change_nothing(ray: Any, tmp_path: Path) -> None:
+    marks = [tmp_path / "network", tmp_path / "reading"]
+    net = rough(Dying, str(marks[0]))
+    source = ImageSource("memory", [f"{i}.png" for i in range(COUNT)], Opener(str(marks[1])))
+    here = swept(net, source)
+    for mark in marks:
+        mark.write_text(str(os.getpid()))
+    with swept_by(RayEngine(workers=1)):
+        there = swept(net, source)
+    assert not any(mark.exists() for mark in marks), "nobody was killed"
+    same(here, there)
+
+
+class Stops(Watch):
+    """Cancels a sweep once some images are done."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def tell(self, name: str, done: int, total: int, note: str) -> None:
+        if done >= self.at:
+            self.cancel()
+
+
+def test_a_sweep_goes_on_here_or_there(ray: Any, tmp_path: Path) -> None:
+    net, source = rough(), labeled()
+    here = swept(net, source)
+    state = tmp_path / "state"
+    there = RayEngine(workers=1)
+    for first, second in ((there, None), (None, there)):
+        state.unlink(missing_ok=True)
+        with swept_by(first), pytest.raises(Cancelled):
+            swept(net, source, state=state, save_every=0, watch=Stops(100))
+        with swept_by(second):
+            report, found = swept(net, source, state=state, save_every=0)
+        assert 0 < report.resumed < report.images
+        same(here, (report, found))
+
+
+def test_faults_come_back_in_one_line(ray: Any) -> None:
+    net = rough()
+    source = source_of(images())
+    with torch.no_grad():
+        net.module.fc.bias[2] = float("nan")
+    texts = []
+    for there in (None, RayEngine(workers=1)):
+        with swept_by(there), pytest.raises(NetworkError) as caught:
+            swept(net, source)
+        texts.append(str(caught.value))
+    assert texts[0] == texts[1]
+
+    def gone(i: int) -> Image.Image:
+        raise StoreError("s3://photos/in: can't be reached (no answer)")
+
+    with swept_by(RayEngine(workers=1)), pytest.raises(StoreError, match=r"^s3://photos/in: can't be reached"):
+        swept(rough(), ImageSource("s3://photos/in", ["a", "b"], gone))
+
+
+def test_workers_that_are_not_alike(ray: Any) -> None:
+    from netloupe.sweep.ray import _ROW, _versions
+
+    net, source = rough(), labeled()
+    settings = {"layers": [], "specs": {}, "check_finite": True, "threads": 1}
+    row = {"begin": [0], "end": [32], "ids": [b""], "pixels": [b""], "floats": [False], "skipped": ["[]"]}
+    for versions, hash, text in (
+        (
+            {**_versions(), "torch": "1.0"},
+            net.fingerprint(),
+            r"a worker has torch .*, here it is 1\.0 \(fix: install the same\)",
+        ),
+        (_versions(), "abc", r"a worker has another network \(hash .*, here abc\)"),
+    ):
+        worker = _Worker(net, source, versions=versions, hash=hash, **settings)
+        told = json.loads(worker(pa.table(row, _ROW))["told"][0].as_py())
+        assert told["error"] == "NetworkError"
+        assert __import__("re").fullmatch(text, told["text"])
+
+
+def test_shards_are_merged_once_and_in_order() -> None:
+    spans = [(0, 2), (2, 4), (4, 5)]
+
+    def row(begin: int) -> dict[str, Any]:
+        told = {"end": begin + 2, "images": 2, "skipped": [], "names": []}
+        return {"begin": begin, "told": json.dumps(told), "states": b"\x08\0\0\0\0\0\0\0{}      "}
+
+    def order(begins: list[int]) -> list[int]:
+        return [found.begin for found in _in_order(iter(map(row, begins)), spans)]
+
+    assert order([4, 0, 0, 2, 4]) == order([0, 2, 0, 4]) == order([4, 2, 2, 0]) == [0, 2, 4]
+    assert isinstance(next(_in_order(iter([row(0)]), spans)), Found)
+    with pytest.raises(StoreError, match="nothing for 1 of 3 shards"):
+        order([4, 0])
+
+
+def test_clusters_that_are_not_there(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    package("ray")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    start = time.monotonic()
+    for address, kind, text in (
+        (f"127.0.0.1:{port}", StoreError, rf"^no Ray cluster answers at '127\.0\.0\.1:{port}' \("),
+        ("nowhere", InputError, r"^address 'nowhere' \(accepted: HOST:PORT, or auto\)$"),
+    ):
+        with pytest.raises(kind, match=text):
+            RayEngine(address).checked()
+    assert time.monotonic() - start < 20
+    assert main(["patches", "--address", "auto"]) == 2
+    assert "--address and --workers are of a cluster (fix: --engine ray)" in capsys.readouterr().err
+    assert main(["patches", "--engine", "ray", "--address", f"127.0.0.1:{port}"]) == 2
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r"--engine ray needs Ray Data \(fix: pip install 'netloupe\[ray\]'\)"):
+        RayEngine().checked()

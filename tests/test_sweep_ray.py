@@ -40,7 +40,7 @@ def ray() -> Iterator[Any]:
     found = package("ray")
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-    os.environ["RAY_USAGE_STATS_ENABLED"], os.environ["RAY_worker_niceness"] = "0", "0"
+    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0")
     found.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
     yield found
     found.shutdown()
@@ -222,6 +222,11 @@ def test_shards_are_merged_once_and_in_order() -> None:
     assert isinstance(next(_in_order(iter([row(0)]), spans)), Found)
     with pytest.raises(StoreError, match="nothing for 1 of 3 shards"):
         order([4, 0])
+    told = json.dumps({"error": "NetworkError", "text": "not finite"})
+    found = _in_order(iter([{**row(2), "told": told}, row(0), row(4)]), spans)
+    assert next(found).begin == 0, "what lies before a fault is merged first, as here"
+    with pytest.raises(NetworkError, match="^not finite$"):
+        next(found)
 
 
 def test_clusters_that_are_not_there(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,6 +73,7 @@ class RayEngine:
         threads, cuda = torch.get_num_threads(), net.device.type == "cuda"
         there = ray.cluster_resources()
         cpus = int(there.get("CPU", 1))
+        largest = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=1)
         workers = self.workers or max(1, int(there.get("GPU", 0)) if cuda else cpus // threads)
         workers = min(workers, len(spans))
         free = cpus - workers * threads
@@ -87,27 +88,26 @@ class RayEngine:
             found = ray.data.from_arrow([ids.slice(i, 1) for i in range(len(spans))])
             found = found.map_batches(
                 _read, fn_kwargs={"source": settings["source"], "net": settings["net"]}, batch_size=None,
-                batch_format="pyarrow", max_retries=-1, num_cpus=1 if free > 0 else 0,
+                batch_format="pyarrow", num_cpus=1 if free > 0 else 0,
                 compute=TaskPoolStrategy(size=max(workers, free)),
             )  # fmt: skip
             found = found.map_batches(
                 _Worker, fn_constructor_kwargs=settings, batch_size=None, batch_format="pyarrow",
-                compute=ActorPoolStrategy(size=workers), num_cpus=threads if free >= 0 else 0,
+                compute=ActorPoolStrategy(size=workers), num_cpus=min(threads, largest) if free >= 0 else 0,
                 num_gpus=1 if cuda else None,
             )  # fmt: skip
             yield from found.iter_rows()
 
 
 def _in_order(rows: Iterator[Mapping[str, Any]], spans: Sequence[Span]) -> Iterator[Found]:
-    """What workers found, each span once and in order, whatever order it comes in."""
-    waiting: dict[int, Found] = {}
+    """What workers found, each span once and in order, whatever order it comes in; so too the first error of one."""
+    waiting: dict[int, Mapping[str, Any]] = {}
     ahead = [begin for begin, _ in spans]
     for row in rows:
-        found = _told(row)
-        if found.begin in ahead:
-            waiting[found.begin] = found
+        if row["begin"] in ahead:
+            waiting[row["begin"]] = row
         while ahead and ahead[0] in waiting:
-            yield waiting.pop(ahead.pop(0))
+            yield _told(waiting.pop(ahead.pop(0)))
     if ahead:
         raise StoreError(f"Ray gave nothing for {len(ahead)} of {len(spans)} shards; the same call goes on from there")
 

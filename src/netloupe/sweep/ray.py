@@ -108,8 +108,9 @@ def _in_order(rows: Iterator[Mapping[str, Any]], spans: Sequence[Span]) -> Itera
             waiting[row["begin"]] = row
         while ahead and ahead[0] in waiting:
             yield _told(waiting.pop(ahead.pop(0)))
-    if ahead:
-        raise StoreError(f"Ray gave nothing for {len(ahead)} of {len(spans)} shards; the same call goes on from there")
+    missing = [begin for begin in ahead if begin not in waiting]
+    if missing:
+        raise StoreError(f"Ray gave nothing for {len(missing)} of {len(spans)} shards")
 
 
 def _told(row: Mapping[str, Any]) -> Found:

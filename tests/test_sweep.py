@@ -285,7 +285,7 @@ def test_a_non_finite_activation_is_an_error_that_names_it() -> None:
     with torch.no_grad():
         net.module.block[0].weight[3] = 0
         net.module.fc.bias[6] = float("nan")
-    with pytest.raises(NetworkError, match="activation nan in the logits, class 6"):
+    with pytest.raises(NetworkError, match="activation nan in the answer, number 6"):
         sweep(net, images, {"predictions": Predictions()})
     assert sweep(net, images, {"top": Strongest()}, layers=["conv1"]).images == 20
 

@@ -57,7 +57,7 @@ class Accumulator(Listener):
 
     def spec(self) -> dict[str, Any]:
         """What `make` makes one like it from, as plain JSON."""
-        return {"kind": f"{type(self).__module__}:{type(self).__name__}", **self.settings()}
+        return {"class": f"{type(self).__module__}:{type(self).__name__}", **self.settings()}
 
     def fresh(self) -> Self:
         """One like it that has taken in nothing."""
@@ -89,7 +89,7 @@ class Accumulator(Listener):
 def make(spec: Mapping[str, Any]) -> Accumulator:
     """The accumulator that a `spec` describes, having taken in nothing."""
     settings = dict(spec)
-    module, name = settings.pop("kind").split(":")
+    module, name = settings.pop("class").split(":")
     found: Accumulator = getattr(import_module(module), name)(**settings)
     return found
 

@@ -142,7 +142,9 @@ NAMED = {"adam": Adam, "normalized": Normalized, "lbfgs": LBFGS}
 
 
 def optimizer_of(given: str | Optimizer, lr: float | None = None) -> Optimizer:
-    """The optimizer of that name, or the given one; with that `lr` instead of its own."""
+    """The optimizer of that name, or the given one; with that `lr` instead of its own. InputError for what is none."""
+    if not (callable(given) or (isinstance(given, str) and given in NAMED)):
+        raise InputError(f"optimizer {given!r} (accepted: {', '.join(NAMED)}, an Optimizer)")
     found = NAMED[given]() if isinstance(given, str) else given
     return found if lr is None else replace(found, lr=lr)  # type: ignore[type-var]
 

@@ -199,6 +199,8 @@ class Pass:
         self._wanted: dict[str, list[Listener]] = {}
         for listener in listeners:
             for layer in listener.reads(layers, data.labels is not None):
+                if layer == LOGITS and isinstance(listener, Accumulator):  # which takes the answer for class logits
+                    net.head.classes("a sweep over what is predicted")
                 self._wanted.setdefault(net.layer(layer).name if layer != LOGITS else LOGITS, []).append(listener)
         self._readers = {layer: self._reader(layer) for layer in self._wanted}
         same = {layer: net.layers[layer].same_as for layer in self._wanted if layer != LOGITS}

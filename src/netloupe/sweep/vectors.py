@@ -111,18 +111,19 @@ class Predictions(Rows):
 
     names = ("ids", "classes", "probabilities")
 
-    def __init__(self, kind: Kind = "softmax") -> None:
+    def __init__(self, odds: Kind = "softmax") -> None:
+        """odds: of which kind the classes are, see `most_probable`."""
         super().__init__()
-        self.kind = kind
+        self.odds = odds
 
     def settings(self) -> dict[str, Any]:
-        return {"kind": self.kind}
+        return {"odds": self.odds}
 
     def reads(self, layers: Sequence[str], labeled: bool) -> Sequence[str]:
         return [LOGITS]
 
     def update(self, layer: str, maps: Maps) -> None:
-        self.add(maps.ids, *most_probable(maps.peak, self.kind))
+        self.add(maps.ids, *most_probable(maps.peak, self.odds))
 
     def result(self) -> PredictedClasses:
         rows = self.joined()

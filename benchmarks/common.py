@@ -118,17 +118,18 @@ def publish(
     rows: Sequence[Mapping[str, object]],
     numbers: Mapping[str, Any],
     *more: tuple[str, Sequence[Mapping[str, object]]],
+    command: str | None = None,
 ) -> None:
     """Print the table, keep the raw numbers as JSON, and replace this benchmark's section of the page.
 
-    more: further texts and tables of the section.
+    more: further texts and tables of the section. command: what makes it, by default the script of that name.
     """
     record = machine()
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps({"machine": record, **numbers}, indent=1) + "\n", encoding="utf-8")
     where = ", ".join(f"{key} {value}" for key, value in record.items() if value is not None)
     parts = "\n\n".join(f"{words}\n\n{table(some)}" for words, some in [(text, rows), *more])
-    section = f"## {title}\n\n{parts}\n\n`python benchmarks/{name}.py`; {where}.\n"
+    section = f"## {title}\n\n{parts}\n\n`python benchmarks/{command or f'{name}.py'}`; {where}.\n"
     page = PAGE.read_text(encoding="utf-8") if PAGE.exists() else HEAD
     sections = [part for part in re.split(r"(?m)^(?=## )", page) if not part.startswith(f"## {title}\n")]
     PAGE.write_text("\n".join(part.rstrip() + "\n" for part in [*sections, section]), encoding="utf-8")

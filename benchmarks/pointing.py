@@ -30,6 +30,10 @@ from netloupe.data.sources import ImageSource, read_batches
 
 SAMPLES, STEPS = 5, 6  # of SmoothGrad and integrated gradients
 SETTINGS = {"occlusion": "16 px, 8 px", "smooth_grad": f"{SAMPLES} samples", "integrated_gradients": f"{STEPS} steps"}
+COSTLY = (
+    f"SmoothGrad with {SAMPLES} samples, integrated gradients with {STEPS} steps, occlusion with a window of 16 px and "
+    "a stride of 8 px. "
+)
 BATCH = 50
 SAVE_EVERY = 20.0  # seconds
 UNDONE = -2  # a point that is not computed yet
@@ -165,9 +169,8 @@ def report(
         f"on them), standard error at most {spread[0]:.1f} points; and over the {few:,} whose box covers under a third "
         f"of the image (at most {spread[1]:.1f} points), because most objects fill the frame, so that the center is "
         "hard to beat. "
-        f"SmoothGrad with {SAMPLES} samples, integrated gradients with {STEPS} steps, occlusion with a "
-        "window of 16 px and a stride of 8 px. Beside them what was published for VGG-16 on the test images of VOC07 "
-        "with 15 px of tolerance (Zhang et al. 2018; guided backprop and Grad-CAM as listed by Fong et al. 2019): "
+        f"{COSTLY if SETTINGS.keys() & hit.keys() else ''}Beside them what was published for VGG-16 on the test "
+        "images of VOC07 with 15 px of tolerance (Zhang et al. 2018; guided backprop and Grad-CAM as listed by Fong et al. 2019): "
         "another network, other images and larger ones, so only the order can be compared.\n\n"
         f"All images: {verdict(hit)}\n\n"
         f"Small boxes: {verdict({name: found[difficult] for name, found in hit.items() if len(found) == n})}"
@@ -181,7 +184,8 @@ def report(
         "published": PUBLISHED,
     }
     own = net.name == "lenslet"
-    publish("pointing" if own else f"pointing-{net.name}", title(net), text, rows, numbers)
+    command = "pointing.py" if own else f"pointing.py --model {net.name}"
+    publish("pointing" if own else f"pointing-{net.name}", title(net), text, rows, numbers, command=command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

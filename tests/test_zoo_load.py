@@ -352,8 +352,10 @@ def test_missing_embedded_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 @pytest.mark.skipif(
     not (load_module.WEIGHTS / "lenslet.safetensors").is_file(), reason="the embedded weights are not there yet"
 )
-def test_the_embedded_network() -> None:
-    net = load()
+@pytest.mark.parametrize("model", ["lenslet", "lenslet-robust"])
+def test_the_embedded_networks(model: str) -> None:
+    net = load(model)
+    assert net.labels == load().labels
     assert net.inputs.size == (64, 64)
     assert net.labels is not None
     assert len(net.labels) == 200

@@ -162,8 +162,8 @@ def classifier_page(card: Mapping[str, Any]) -> str:
         **_left(card.get("robustness")),
         "Cross-entropy": f"{card['loss']:.3f}",
         "Epochs": _sizes(recipe, "epochs"),
-        "Finish": f"{recipe['finish']} epochs at {recipe['size']} px on crops of {recipe['finish_crop']:.0%} to 100%, "
-        f"rate {recipe['finish_rate']:g} falling to 0",
+        "Finish": f"{_sizes({'sizes': [(recipe['size'], recipe['finish'])]}, 'epochs')} on crops of "
+        f"{recipe['finish_crop']:.0%} to 100%, rate {recipe['finish_rate']:g} falling to 0",
         "Begins": "with random weights" if data["start"] is None else f"as {data['start']}",
         "Optimizer": f"{_steps_of(recipe)}, batches of {recipe['batch']}, one cycle up to rate "
         f"{recipe['rate']:g} (warmup {recipe['warmup']:.0%} of the steps), weight decay {recipe['decay']:g}",
@@ -306,7 +306,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _sizes(recipe: Mapping[str, Any], turns: str) -> str:
-    return ", ".join(f"{count} {turns} at {side} px" for side, count in recipe["sizes"])
+    return ", ".join(f"{count} {turns[: -1 if count == 1 else None]} at {side} px" for side, count in recipe["sizes"])
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -335,7 +335,8 @@ class Tiles:
         """These channels in rows of `columns`, as WebP."""
         best = [self._best.get(channel, []) for channel in channels]
         photos = self._photographs.of({p["image"] for patches in best for p in patches})
-        return encode(sheet([_tile(patches, photos, self._size) for patches in best], columns), "WEBP", QUALITY)
+        tiles = [_tile(patches, photos, self._size) for patches in best or [[]]]  # a dark one where all are dead
+        return encode(sheet(tiles, columns), "WEBP", QUALITY)
 
 
 def _tile(patches: Sequence[Mapping[str, Any]], photos: Mapping[int, Picture], size: tuple[int, int]) -> Picture:

@@ -170,8 +170,8 @@ def report(
         f"of the image (at most {spread[1]:.1f} points), because most objects fill the frame, so that the center is "
         "hard to beat. "
         f"{COSTLY if SETTINGS.keys() & hit.keys() else ''}Beside them what was published for VGG-16 on the test "
-        "images of VOC07 with 15 px of tolerance (Zhang et al. 2018; guided backprop and Grad-CAM as listed by Fong et al. 2019): "
-        "another network, other images and larger ones, so only the order can be compared.\n\n"
+        "images of VOC07 with 15 px of tolerance (Zhang et al. 2018; guided backprop and Grad-CAM as listed by Fong et "
+        "al. 2019): another network, other images and larger ones, so only the order can be compared.\n\n"
         f"All images: {verdict(hit)}\n\n"
         f"Small boxes: {verdict({name: found[difficult] for name, found in hit.items() if len(found) == n})}"
     )

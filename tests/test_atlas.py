@@ -360,9 +360,9 @@ def test_photographs_are_decoded_once_and_pass_through_the_network_once(
 ) -> None:
     decoded: list[str] = []
 
-    def opening(path: Path, name: str) -> Image.Image:
+    def opening(path: Path, name: str, *more: Any, **settings: Any) -> Any:
         decoded.append(name)
-        return open_image(path, name)
+        return open_image(path, name, *more, **settings)
 
     monkeypatch.setattr("netloupe.data.open.open_image", opening)
     net, source, passed = tiny_network(), open_source(atlas.parent / "photos"), []

@@ -21,6 +21,7 @@ from PIL import Image
 
 from netloupe.cli import app as cli
 from netloupe.cli.watch import Bars
+from netloupe.core.errors import LESS
 from netloupe.core.table import table
 
 Run = Callable[..., tuple[int, str, str]]
@@ -297,7 +298,7 @@ def test_a_full_disk_is_one_line() -> None:
     [
         (KeyboardInterrupt(), 130, "netloupe: stopped; nothing of it is kept; begin anew with: netloupe layers\n"),
         (OSError(errno.ENOSPC, "No space left on device", "x.png"), 2, "netloupe: x.png: No space left on device\n"),
-        (MemoryError(), 2, "netloupe: out of memory; a smaller --batch-size or --size may help\n"),
+        (MemoryError(), 2, f"netloupe: {LESS} (--batch-size, --size, --first, --classes)\n"),
     ],
     ids=["interrupt", "full disk", "memory"],
 )

@@ -322,7 +322,7 @@ def test_networks_of_many_channels(channels: int, size: tuple[int, int], tmp_pat
         netloupe.visualize(net, "class:1", steps=1),
         netloupe.fool(net, images[:1], 2, steps=1),
         netloupe.activation_maps(net, images, ["conv"]),
-        netloupe.occlude(net, images[:1], "class:1", windows=[window], stride=[window]),
+        netloupe.occlude(net, images[:1], "class:1", windows=[window], stride=window),
     )
     for i, result in enumerate(results):
         written = result.save(tmp_path / f"out-{i}")

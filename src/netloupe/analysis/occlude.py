@@ -266,7 +266,7 @@ def _panels(task: Occlude, net: Network, image: Tensor, others: ImageSource | No
             measured_error(sliding, probability(index), one.windows, torch.from_numpy(one.probability)) for one in found
         ]
     unit = Unit(layer, channel)
-    rule: Rule = "deconvnet" if rectifies(net, image) else "plain"
+    rule: Rule = "deconvnet" if rectifies(net, image, layer) else "plain"
     whole = {"activation": float(totals[channel]), "probability": float(probabilities[index])}
     scores = [[torch.from_numpy(one.probability) for one in found]]
     check_scores(net, probability(index), np.array([whole["probability"]], dtype=np.float32), scores)

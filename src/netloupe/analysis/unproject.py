@@ -190,12 +190,12 @@ def _index(image: int, place: Place, maps: Tensor | np.ndarray) -> tuple[int, ..
     return index
 
 
-def rectifies(net: Network, images: Tensor | None = None) -> bool:
-    """Whether a rule finds a ReLU anywhere in the network, down to its last layer; on a gray image for None."""
+def rectifies(net: Network, images: Tensor | None = None, layer: str | None = None) -> bool:
+    """Whether a rule finds a ReLU before a layer, by default the last; on a gray image for None."""
     if images is None:
         images = _gray(net)
     with torch.inference_mode(False), torch.enable_grad(), backward_rule("guided") as rectifiers:
-        net.reading(images.detach().to(net.device).clone().requires_grad_(), [list(net.layers)[-1]])
+        net.reading(images.detach().to(net.device).clone().requires_grad_(), [layer or list(net.layers)[-1]])
     return rectifiers is not None and rectifiers.count > 0
 
 

@@ -133,10 +133,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stop.status
     except (KeyboardInterrupt, typer.Abort) as stop:  # before there was a verb
         return Stopped(stop).status
-    except BrokenPipeError:
-        _drop_output()
-        return 1
     except (Exception, SystemExit) as error:
+        if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):  # typer exits then
+            _drop_output()
+            return 1
         return _fail(_foreign(error))
     return status if isinstance(status, int) else 0
 

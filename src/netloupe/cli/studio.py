@@ -24,7 +24,7 @@ def studio(
         typer.Option(metavar="NAME", help="Answer by this name too, as a proxy's; may be given several times."),
     ] = None,
 ) -> None:
-    """Look at photos through a network, live in the browser, on this machine only."""
+    """Look at your photo through a network, live in a browser."""
     from netloupe.atlas.server import serve
     from netloupe.studio.live import Live
     from netloupe.studio.photos import Photo, opened

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, NoReturn, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -434,12 +434,23 @@ class NoHead(_Nameless):
     def advice(self) -> str:
         return self.fix
 
-    def pick(self, result: Any, size: Size | None = None) -> NoReturn:
+    def pick(self, result: Any, size: Size | None = None) -> Tensor:
         """Raises NetworkError: there is no answer in what the module returned."""
         raise NetworkError(f"the network gives {self.gives}, no logits (accepted: (N, classes)){self.fix}")
 
     def says(self, answer: Tensor, top: int) -> list[list[Prediction]]:
         return [[] for _ in answer]
+
+
+@dataclass(frozen=True)
+class Unsaid(NoHead):
+    """One number an image, (N, 1), of which nobody said whether it is a value or a logit: it can be read, no more."""
+
+    def pick(self, result: Any, size: Size | None = None) -> Tensor:
+        answer = _flat(entry(result, self.output))
+        if not isinstance(answer, Tensor) or answer.ndim != 2 or answer.shape[1] != 1:
+            raise NetworkError(f"the network gives {described(answer)}, where it gave (N, 1) before")
+        return answer
 
 
 @dataclass(frozen=True)
@@ -504,6 +515,8 @@ class Said:
             return Maps(names, answer.shape[1], output, assumed) if names is None else Maps(names, output=output)
         if answer.ndim == 1 and names is None:
             return Value(output)
+        if answer.ndim == 2 and answer.shape[1] == 1 and names is None:
+            return Unsaid(described(answer), _asked(answer), output)
         return NoHead(described(answer), _asked(answer))
 
     def _stated(self, answer: Any, output: Output | None) -> Head:

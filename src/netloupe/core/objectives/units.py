@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from netloupe.core.errors import InputError, UnknownName
+from netloupe.core.head import Unsaid
 from netloupe.core.moments import means
 from netloupe.core.objectives.objective import Objective, OfLayer, Reading, keep
 from netloupe.core.taps import LOGITS
@@ -26,9 +27,14 @@ class OfClass(Objective):
 
 
 class Logit(OfClass):
-    """The unnormalized score of a class, by name or index (Simonyan et al. 2013)."""
+    """The unnormalized score of a class, by name or index (Simonyan et al. 2013).
+
+    Of a network that gives one number, whatever that is, `logit(0)` is it.
+    """
 
     def score(self, reading: Reading) -> Tensor:
+        if isinstance(reading.head, Unsaid) and str(self.name) == "0":
+            return reading.logits[:, 0]
         return reading.logits[:, reading.classes.index(self.name)]
 
 

@@ -79,3 +79,8 @@ def test_it_loads_with_random_weights_and_other_classes() -> None:
     assert net.inputs.size == (64, 64)
     with torch.no_grad():
         assert net(torch.rand(2, 3, 64, 64)).shape == (2, 9)
+
+
+def test_stages_are_its_blocks() -> None:
+    ends = list(load("patchlet", weights="random", seed=0).layers.stage_ends(9))
+    assert ends == ["stem.relu1", "stem.relu2", "stem.relu3", *(f"blocks.{i}" for i in range(6))]

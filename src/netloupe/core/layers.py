@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from netloupe.core.errors import InputError, UnknownName, unknown
-from netloupe.core.layout import MAPS, Layout, Tokens
+from netloupe.core.layout import MAPS, Layout, Maps, Tokens
 from netloupe.core.numbers import evenly
 from netloupe.core.receptive_field import Box, ReceptiveField
 from netloupe.core.taps import LOGITS, evaluating, module_and_call
@@ -111,6 +111,11 @@ class Layer:
     def is_map(self) -> bool:
         """Whether the output is a map over the image: (C, H, W) of more than one position."""
         return max(self.size) > 1
+
+    @property
+    def is_block(self) -> bool:
+        """Whether it is a map of tokens, or with its channels last, made by a module of several others."""
+        return self.is_map and not isinstance(self.layout, Maps) and any(True for _ in self.module.children())
 
     @property
     def is_convolution(self) -> bool:
@@ -294,6 +299,7 @@ class Layers(Mapping[str, Layer]):
         """At most `most`, evenly spread: for each layer with weights, the last before the next that has some.
 
         Of lenslet `pool1`, `pool2`, `relu3`, `pool4`, `relu5`, `pool6`, `relu7`: convolved, rectified and pooled.
+        Of a transformer whole blocks, which hand on a sum that no layer inside them gives, stand for what is in them.
         Layers with positions are preferred to those without; the logits and what gives them are none of them.
         """
         ends: list[Layer] = []
@@ -305,6 +311,10 @@ class Layers(Mapping[str, Layer]):
                 opened = opened or layer.is_weighted
             elif layer.is_map or (layer.spatial and not ends[-1].is_map):
                 ends[-1] = layer
+        blocks = [layer for layer in self.before(*logits).distinct().values() if layer.is_block]
+        if len(blocks) > 1:
+            ends = [layer for layer in ends if isinstance(layer.layout, Maps)]
+            ends = [layer for layer in self.values() if layer in ends or layer in blocks]
         return Layers(self._whole, evenly(ends, most))
 
     # One of them

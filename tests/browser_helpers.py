@@ -16,6 +16,9 @@ from netloupe.atlas.server import application, configured
 from netloupe.atlas.store import Store
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+StaleElementReferenceException: type[Exception] = pytest.importorskip(
+    "selenium.common.exceptions", reason="selenium is not installed"
+).StaleElementReferenceException
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 needs_chromium = pytest.mark.skipif(
@@ -62,7 +65,10 @@ def until(holds: Callable[[], Any], seconds: float = 20) -> Any:
     """What `holds` returns once it is true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        found = holds()
+        try:
+            found = holds()
+        except StaleElementReferenceException:  # the page was drawn anew meanwhile
+            continue
         if found:
             return found
         time.sleep(0.05)

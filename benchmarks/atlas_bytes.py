@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import publish
+from common import chromium, publish
 
 from netloupe.atlas.store import Store
 
@@ -47,15 +46,7 @@ def measured(atlas: Path) -> dict[str, int]:
 
 
 def _browser() -> Any:
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium") or shutil.which("google-chrome")
-    size = f"--window-size={SCREEN[0]},{SCREEN[1] + 143}"  # of the outer window: headless Chromium has a bar of 143 px
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", size):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    browser = chromium(SCREEN, log=True)
     browser.execute_cdp_cmd("Network.enable", {})
     return browser
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import statistics
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from common import publish
+from common import chromium, publish
 
 from netloupe.atlas.parts.images import SPACES
 from netloupe.atlas.parts.layout import Layout
@@ -108,14 +107,7 @@ def measured(atlas: Path, rounds: int) -> dict[str, Any]:
 
 
 def _browser() -> Any:
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium") or shutil.which("google-chrome")
-    size = f"--window-size={WINDOW[0]},{WINDOW[1] + 143}"  # of the outer window: headless Chromium has a bar of 143 px
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", size):
-        options.add_argument(flag)
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    browser = chromium(WINDOW)
     browser.set_script_timeout(60)
     return browser
 

@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -109,6 +110,20 @@ def table(rows: Sequence[Mapping[str, object]]) -> str:
     heads = list(rows[0])
     lines = [heads, ["---"] * len(heads), *([str(row[h]) for h in heads] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def chromium(screen: tuple[int, int], *, log: bool = False) -> Any:
+    """A headless browser whose page has (width, height) px. log: it writes down what it asks for."""
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or shutil.which("google-chrome")
+    size = f"--window-size={screen[0]},{screen[1] + 143}"  # of the outer window: headless Chromium has a bar of 143 px
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", size):
+        options.add_argument(flag)
+    if log:
+        options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
+    return webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
 
 
 def publish(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from netloupe.core.errors import Cancelled, InputError, UnknownName
+from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.training.card import classifier_card, classifier_page
 from netloupe.training.classifier import Trained, train
@@ -202,9 +203,8 @@ def test_adversarial_training_leaves_what_small_changes_can_turn_around(tmp_path
 
 def test_a_teacher_is_learned_from_instead_of_the_labels(tmp_path: Path) -> None:
     images = colored(96)
-    teacher = Network(small(seed=3).eval(), None, ["a", "b", "c"])
     taught = train(small(), images, images, 3, tmp_path / "teacher", recipe=replace(RECIPE, sizes=((16, 12),)))
-    teacher = Network(taught.network, replace_inputs(), ["a", "b", "c"])
+    teacher = Network(taught.network, InputSpec((16, 16), mean=RECIPE.mean, std=RECIPE.std), ["a", "b", "c"])
     wrong = Images(images.pixels, (images.labels + 1) % 3)
     recipe = replace(RECIPE, sizes=((16, 12),), distill=1.0, temperature=2.0)
     pupil = train(small(seed=1), wrong, images, 3, tmp_path / "pupil", recipe=recipe, teacher=teacher)
@@ -212,12 +212,6 @@ def test_a_teacher_is_learned_from_instead_of_the_labels(tmp_path: Path) -> None
     assert taught.score.top1 > 0.9
     assert pupil.score.top1 > 0.9
     assert alone.score.top1 < 0.2
-
-
-def replace_inputs() -> Any:
-    from netloupe.core.inputs import InputSpec
-
-    return InputSpec((16, 16), mean=RECIPE.mean, std=RECIPE.std)
 
 
 KILLED = """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from netloupe.cli.options import Data, Json, Layers, NetworkOptions, grouped, writable
+from netloupe.cli.options import AllowHost, Data, Json, Layers, NetworkOptions, Port, grouped, writable
 from netloupe.cli.output import show
 from netloupe.cli.stop import Terminated, keeping
 from netloupe.core.errors import InputError
@@ -107,11 +107,8 @@ def _text(report: dict[str, Any]) -> str:
 def serve(
     store: Folder = Path("atlas"),
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port to listen on.")] = 8400,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Answer by this name too, as a proxy's; may be given several times."),
-    ] = None,
+    port: Port = 8400,
+    allow_host: AllowHost = None,
 ) -> None:
     """Serve an atlas to the browser until interrupted.
 

@@ -41,6 +41,13 @@ Out = Annotated[
         "--out", "-o", metavar="FOLDER", callback=writable, help="Write pictures, arrays and a manifest there."
     ),
 ]
+Port = Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port to listen on.")]
+AllowHost = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-host", metavar="NAME", help="Answer by this name too, as a proxy's; may be given several times."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Layers = Annotated[
     list[str] | None, typer.Option("--layer", "-l", metavar="NAME", help="A layer; may be given several times.")

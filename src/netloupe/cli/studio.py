@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from netloupe.cli.options import NetworkOptions, grouped
+from netloupe.cli.options import AllowHost, NetworkOptions, Port, grouped
 from netloupe.cli.stop import Terminated
 
 
@@ -18,11 +18,8 @@ def studio(
     photo: Annotated[
         Path | None, typer.Argument(metavar="[PHOTO]", help="The first photo: a JPEG, PNG or WebP file.")
     ] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port to listen on.")] = 8400,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Answer by this name too, as a proxy's; may be given several times."),
-    ] = None,
+    port: Port = 8400,
+    allow_host: AllowHost = None,
 ) -> None:
     """Look at your photo through a network, live in a browser."""
     from netloupe.atlas.server import serve

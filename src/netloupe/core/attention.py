@@ -21,10 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakIdKeyDictionary
 
 from netloupe.core.errors import NetworkError
-from netloupe.core.taps import Stop
+from netloupe.core.taps import Stop, ending
 
 AttentionReader = Callable[[str, Tensor], None]
 """Takes an attention's name and its weights as they are produced: (N, heads, Q, K) of Q queries and K keys, of windows
@@ -50,7 +51,7 @@ def attending(
     what the network's own forward does by itself is `~1`, `~2`, ... With gradients, and unless only some queries are
     asked for, what the reader gets is on the way to the output, so it can be differentiated by; without, the pass gives
     bitwise what it gives unread. Gives the names of `layers` not reached yet; with `stop` the pass ends, by `Stop`, at
-    the last of them. Fused paths that call no function are off meanwhile.
+    the last of them. Fused paths that call no function must be off, as inside `taps.evaluating`.
     """
     waiting, stack = set(layers or ()), [""]
     calls: dict[str, int] = {}
@@ -75,24 +76,13 @@ def attending(
         if stop and not waiting:
             raise end()
 
-    fast = torch.backends.mha.get_fastpath_enabled()
-    handles = []
-    try:
-        torch.backends.mha.set_fastpath_enabled(False)
+    handles: list[RemovableHandle] = []
+    with ending(finished, handles):
         for name, part in module.named_modules():
             if name and not isinstance(part, torch.jit.ScriptModule):
                 handles += _followed(part, name, stack)
         with _Attending(images, called, hand, queries):
             yield waiting
-    except Stop as signal:
-        if signal not in finished:
-            raise
-        if signal.error is not None:
-            raise signal.error from signal.error.__cause__
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-        for handle in handles:
-            handle.remove()
 
 
 def _address(module: str, call: int) -> str:

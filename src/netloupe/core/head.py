@@ -259,6 +259,9 @@ class _Nameless(Head):
     names: None = field(default=None, init=False, repr=False)
     count: int = field(default=0, init=False, repr=False)
 
+    def __str__(self) -> str:
+        return self.gives
+
 
 @dataclass(frozen=True)
 class Value(_Nameless):
@@ -270,9 +273,6 @@ class Value(_Nameless):
     advice = " (value() is the number)"
 
     output: Output | None = None
-
-    def __str__(self) -> str:
-        return "one number an image"
 
     def pick(self, result: Any, size: Size | None = None) -> Tensor:
         found = _flat(entry(result, self.output))
@@ -294,9 +294,6 @@ class Vector(_Nameless):
     advice = " (similarity(...) reads it)"
 
     output: Output | None = None
-
-    def __str__(self) -> str:
-        return "a vector an image"
 
     def pick(self, result: Any, size: Size | None = None) -> Tensor:
         found = _flat(entry(result, self.output))

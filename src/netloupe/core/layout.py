@@ -52,8 +52,18 @@ class Layout(ABC):
         return self
 
 
+class _AsGiven(Layout):
+    """What the module gives is the map."""
+
+    def to_map(self, output: Tensor) -> Tensor:
+        return output
+
+    def to_output(self, maps: Tensor, output: Tensor) -> Tensor:
+        return maps
+
+
 @dataclass(frozen=True)
-class Maps(Layout):
+class Maps(_AsGiven):
     """(N, C, H, W)."""
 
     def __str__(self) -> str:
@@ -63,15 +73,9 @@ class Maps(Layout):
     def dimensions(self) -> int:
         return 4
 
-    def to_map(self, output: Tensor) -> Tensor:
-        return output
-
-    def to_output(self, maps: Tensor, output: Tensor) -> Tensor:
-        return maps
-
 
 @dataclass(frozen=True)
-class Vectors(Layout):
+class Vectors(_AsGiven):
     """(N, C): no positions."""
 
     def __str__(self) -> str:
@@ -80,12 +84,6 @@ class Vectors(Layout):
     @property
     def dimensions(self) -> int:
         return 2
-
-    def to_map(self, output: Tensor) -> Tensor:
-        return output
-
-    def to_output(self, maps: Tensor, output: Tensor) -> Tensor:
-        return maps
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from netloupe.core.backward import keeping
 
@@ -96,6 +97,21 @@ def _version(tensor: Tensor) -> int:
 
 
 @contextmanager
+def ending(finished: Sequence[Stop], handles: Sequence[RemovableHandle]) -> Iterator[None]:
+    """Where a pass that raises one of `finished` ends, with the error that it hands on; the hooks go at the end."""
+    try:
+        yield
+    except Stop as signal:
+        if signal not in finished:
+            raise
+        if signal.error is not None:
+            raise signal.error from signal.error.__cause__
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
 def tapped(module: nn.Module, readers: Mapping[str, Reader], *, stop: bool) -> Iterator[set[str]]:
     """Hooks that hand the outputs of the named layers to their readers, gone at the end.
 
@@ -108,7 +124,7 @@ def tapped(module: nn.Module, readers: Mapping[str, Reader], *, stop: bool) -> I
         calls.setdefault(name, {})[call] = layer
     waiting = set(readers)
     finished: list[Stop] = []
-    handles = []
+    handles: list[RemovableHandle] = []
 
     def end(error: Exception | None = None) -> Stop:
         finished.append(Stop(error))
@@ -134,15 +150,7 @@ def tapped(module: nn.Module, readers: Mapping[str, Reader], *, stop: bool) -> I
 
         return hook
 
-    try:
+    with ending(finished, handles):
         for name, wanted in calls.items():
             handles.append(module.get_submodule(name).register_forward_hook(hook_for(wanted)))
         yield waiting
-    except Stop as signal:
-        if signal not in finished:
-            raise
-        if signal.error is not None:
-            raise signal.error from signal.error.__cause__
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from netloupe.core.receptive_field import NOTHING, Span
-from netloupe.core.trace.geometry import SLIDING, dimensions, sliding
+from netloupe.core.trace.geometry import dimensions, rule_among, sliding
 from netloupe.core.trace.marks import Axis, Call, Mark, union
 from netloupe.core.trace.mode import CantTell, Operation, repeated, tensors
 
@@ -307,10 +307,4 @@ _RULES = _table(
 
 def rule_for(operation: Operation) -> Rule:
     """The rule of an operation. Raises CantTell where there is none, and torch does not tag it as elementwise."""
-    if operation.name in _RULES:
-        return _RULES[operation.name]
-    if operation.name in SLIDING:
-        return windows
-    if torch.Tag.pointwise in operation.function.tags:
-        return elementwise
-    raise CantTell(f"there is no rule for aten::{operation.name}")
+    return rule_among(_RULES, operation, windows, elementwise)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from netloupe.core.trace.mode import CantTell
+import torch
+
+from netloupe.core.trace.mode import CantTell, Operation
+
+Rule = TypeVar("Rule")
 
 
 class Reads(NamedTuple):
@@ -72,3 +76,17 @@ SLIDING = _table(
     (_pooling, "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d"),
     (_padding, "constant_pad_nd"),
 )
+
+
+def rule_among(rules: Mapping[str, Rule], operation: Operation, sliding: Rule, elementwise: Rule) -> Rule:
+    """The rule of an operation, by its name, or by its kind. Raises CantTell where there is none.
+
+    sliding: of windows (`SLIDING`). elementwise: of what torch tags as such.
+    """
+    if operation.name in rules:
+        return rules[operation.name]
+    if operation.name in SLIDING:
+        return sliding
+    if torch.Tag.pointwise in operation.function.tags:
+        return elementwise
+    raise CantTell(f"there is no rule for aten::{operation.name}")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from netloupe.core.layout import CHANNELS_LAST, MAPS, VECTORS, Layout, Order, Tokens
-from netloupe.core.trace.geometry import SLIDING, dimensions
+from netloupe.core.trace.geometry import SLIDING, dimensions, rule_among
 from netloupe.core.trace.mode import CantTell, Follow, Memory, Operation, repeated, tensors, unfollowed
 
 _ORDERS: dict[int, Order] = {0: "tnc", 1: "ntc", 2: "nct"}
@@ -486,10 +486,4 @@ _RULES = _MAPS | _table(
 
 def _rule_for(operation: Operation) -> Rule:
     """Raises CantTell where there is none, and torch does not tag it as elementwise."""
-    if operation.name in _RULES:
-        return _RULES[operation.name]
-    if operation.name in SLIDING:
-        return _mapping
-    if torch.Tag.pointwise in operation.function.tags:
-        return _elementwise
-    raise CantTell(f"there is no rule for aten::{operation.name}")
+    return rule_among(_RULES, operation, _mapping, _elementwise)

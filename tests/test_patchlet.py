@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from netloupe.core.errors import InputError
-from netloupe.zoo.load import load
+from netloupe.core.errors import InputError, NetworkError
+from netloupe.zoo.load import WEIGHTS, load
 from netloupe.zoo.patchlet import HEADS, REGISTERS, WIDTH, Attention, Patchlet
 
 
@@ -72,6 +72,12 @@ def test_other_sizes_interpolate_positions(size: tuple[int, int]) -> None:
 def test_sizes_that_are_no_patches_are_refused(size: tuple[int, int]) -> None:
     with pytest.raises(InputError, match=r"accepted: multiples of 8 px from 32 on"):
         Patchlet(5)(torch.zeros(1, 3, *size))
+
+
+def test_it_says_that_it_has_no_weights_yet() -> None:
+    if not (WEIGHTS / "patchlet.safetensors").is_file():
+        with pytest.raises(NetworkError, match="patchlet comes without weights; train some"):
+            load("patchlet")
 
 
 def test_it_loads_with_random_weights_and_other_classes() -> None:

@@ -1,4 +1,4 @@
-"""Patchlet: the embedded transformer."""
+"""Patchlet: a small transformer."""
 
 from __future__ import annotations
 

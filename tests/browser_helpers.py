@@ -61,8 +61,8 @@ def chromium(profile: Path, downloads: Path | None = None, flags: tuple[str, ...
     driver.quit()
 
 
-def until(holds: Callable[[], Any], seconds: float = 20) -> Any:
-    """What `holds` returns once it is true."""
+def until(holds: Callable[[], Any], seconds: float = 60) -> Any:
+    """What `holds` returns once it is true; long, as the machine may do other things."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:

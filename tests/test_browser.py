@@ -48,7 +48,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def shown(browser: Any, view: str) -> None:
-    until(lambda: all_of(browser, f"#view[data-view={view}]:not([aria-busy=true])"))
+    settled = "return document.getElementById('view').dataset.address === location.hash"
+    until(lambda: browser.execute_script(settled) and all_of(browser, f"#view[data-view={view}]:not([aria-busy=true])"))
 
 
 def keys(browser: Any, text: str) -> None:
@@ -272,11 +273,13 @@ def test_the_order_and_the_filter_stay_from_layer_to_layer_and_unit_to_unit(brow
     shown(browser, "layer")
     until(lambda: all_of(browser, "#tiles .tile"))
     listed = [int(t.get_attribute("data-channel")) for t in all_of(browser, "#tiles .tile:not([hidden])")]
-    assert 2 < len(listed) < 70
+    assert 3 < len(listed) < 70
     assert listed != sorted(listed)
     all_of(browser, f"#tiles .tile[data-channel='{listed[1]}']")[0].click()
     shown(browser, "unit")
-    keys(browser, "\ue014")  # right arrow
+    keys(browser, "\ue014\ue014\ue012")  # right, right, left: faster than the pages come
+    until(lambda: f"#/unit/conv2:{listed[2]}?" in browser.current_url)
+    shown(browser, "unit")
     until(lambda: f"#/unit/conv2:{listed[2]}?" in browser.current_url)
     keys(browser, "\ue012")
     until(lambda: f"#/unit/conv2:{listed[1]}?" in browser.current_url)

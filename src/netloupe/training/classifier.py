@@ -8,6 +8,7 @@ again goes on from its last checkpoint as if nothing had happened.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from netloupe.core.device import fast_dtype, machine
 from netloupe.core.errors import InputError, NetworkError, first_line
@@ -120,7 +122,8 @@ class Classifier(Learner[tuple[Tensor, Tensor]]):
         assert self.teacher is not None
         heat = self.recipe.temperature
         with torch.no_grad(), self._fast():
-            said = self.teacher((images / PIXELS).clamp(0, 1))
+            shown = (images / PIXELS).clamp(0, 1).contiguous(memory_format=torch.channels_last)
+            said = self.teacher(shown)
         return F.cross_entropy(logits / heat, (said.float() / heat).softmax(1)) * heat**2
 
     def note(self, step: int, loss: float) -> str:
@@ -134,8 +137,15 @@ class Classifier(Learner[tuple[Tensor, Tensor]]):
             logits: Tensor = self.network(images)
         return logits.float()
 
-    def _fast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32)
+    @contextmanager
+    def _fast(self) -> Iterator[None]:
+        """Multiplications in `dtype`; on a CPU without the fused attention, whose gradient in bfloat16 is slow."""
+        fast, cpu = self.dtype is not torch.float32, self.device.type == "cpu"
+        with ExitStack() as stack:
+            stack.enter_context(torch.autocast(self.device.type, self.dtype, enabled=fast))
+            if fast and cpu:
+                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            yield
 
     def score(self, images: Images) -> Score:
         """How often the network, as it now is, is right on labeled images."""

@@ -84,6 +84,14 @@ function replaceQuery(route, query) {
   if (address === shown) return;
   shown = route.address = address;
   history.replaceState(history.state, "", `#${address}`);
+  main.dataset.address = location.hash;
+}
+
+/** Once the page of the address is on display, which it is not yet in the instant after a link was followed. */
+async function settled() {
+  while (main.dataset.address !== location.hash) {
+    await new Promise((resolve) => { main.addEventListener("drawn", resolve, { once: true }); });
+  }
 }
 
 async function show() {
@@ -115,6 +123,8 @@ async function show() {
   else if (focused !== null) main.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
   if (returning) scrollTo(0, scrolls.get(route.address) ?? 0);
   else if (!samePath) scrollTo(0, 0);
+  main.dataset.address = location.hash;
+  main.dispatchEvent(new Event("drawn"));
 }
 
 history.scrollRestoration = "manual";
@@ -126,5 +136,5 @@ addEventListener("hashchange", show);
 document.querySelector("#sections [data-section=try]").hidden = mode === null;
 if (mode === "alone") for (const part of document.querySelectorAll("#sections a:not([data-section=try]), #goto-form")) part.hidden = true;
 else setUpGoto(getNetwork);
-setUpKeys();
+setUpKeys(settled);
 show();

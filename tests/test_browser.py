@@ -277,10 +277,14 @@ def test_the_order_and_the_filter_stay_from_layer_to_layer_and_unit_to_unit(brow
     assert listed != sorted(listed)
     all_of(browser, f"#tiles .tile[data-channel='{listed[1]}']")[0].click()
     shown(browser, "unit")
+    slow = {"offline": False, "latency": 150, "downloadThroughput": -1, "uploadThroughput": -1}
+    browser.execute_cdp_cmd("Network.emulateNetworkConditions", slow)
+    browser.execute_script("window.seen = []; addEventListener('hashchange', e => seen.push(e.newURL))")
     keys(browser, "\ue014\ue014\ue012")  # right, right, left: faster than the pages come
-    until(lambda: f"#/unit/conv2:{listed[2]}?" in browser.current_url)
+    visited = until(lambda: seen if len(seen := browser.execute_script("return seen")) == 3 else None)
+    assert [int(part.split("conv2:")[1].split("?")[0]) for part in visited] == [listed[2], listed[3], listed[2]]
     shown(browser, "unit")
-    until(lambda: f"#/unit/conv2:{listed[2]}?" in browser.current_url)
+    browser.execute_cdp_cmd("Network.emulateNetworkConditions", slow | {"latency": 0})
     keys(browser, "\ue012")
     until(lambda: f"#/unit/conv2:{listed[1]}?" in browser.current_url)
     shown(browser, "unit")

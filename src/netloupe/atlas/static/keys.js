@@ -15,7 +15,8 @@ export function setUpKeys(settled) {
   const link = (key) => view.querySelector(`a[rel=${LINKS[key]}]`);
   const follow = async (key) => {
     await settled();
-    link(key)?.click();
+    const found = link(key);
+    if (found !== null) location.href = found.href; // at once, where a click changes the address a moment later
   };
 
   addEventListener("keydown", (event) => {

@@ -61,6 +61,8 @@ def write_mock(
         _write(folder / "data" / "images" / f"{start // PER_BLOCK['images']}.json", {"images": block})
     for layer in layers:
         _write_layer(folder, layer, rows, pictures)
+    wrong = [row for row in rows if row["label"] not in (None, row["prediction"])]
+    _write(folder / "data" / "examples.json", {"surest": rows[:8], "mistaken": wrong[:8]})
     _write(folder / "data" / "network.json", _network(layers, images, len(rows)))
 
 

@@ -438,3 +438,19 @@ def test_typical_channels_are_spread_over_the_living() -> None:
     chosen = typical(strength, dead, 5)
     assert chosen == [99, 75, 51, 25, 1]
     assert typical(np.array([1.0, 3.0, 2.0]), np.array([False, False, True])) == [1, 0]
+
+
+def test_the_first_page_shows_what_it_is_surest_of_and_where_it_is_so_in_error(tmp_path: Path) -> None:
+    for name, seed in (("cat", 1), ("dog", 2)):
+        write_photos(tmp_path / "photos" / name, 6, seed=seed)
+    net, source = tiny_network(), open_source(tmp_path / "photos")
+    build(net, source, tmp_path / "atlas", layers=["conv1"], map_by=None, project=None)
+    shown = document(Pages(Store.open(tmp_path / "atlas")), "data/examples.json")
+    said = net(load_images(sorted((tmp_path / "photos").rglob("*.png")), net.inputs.size)).softmax(1)
+    chances, classes = said.max(1)
+    truth = torch.tensor([0] * 6 + [1] * 6)
+    for kind, images in (("surest", range(12)), ("mistaken", (classes != truth).nonzero().flatten().tolist())):
+        best = {int(classes[i]): i for i in sorted(images, key=lambda i: float(chances[i]))}
+        assert [row["id"] for row in shown[kind]] == sorted(best.values(), key=lambda i: -float(chances[i]))
+    assert shown["mistaken"]
+    assert all(row["label"] != row["prediction"] for row in shown["mistaken"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -121,19 +121,7 @@ class Images(Part):
         first = number * IMAGES_PER_BLOCK
         columns = ["id", "name", "label", "classes", "probabilities"]
         rows = self.store.rows("images", f"id >= {first} AND id < {first + IMAGES_PER_BLOCK}", columns)
-        return {
-            "images": [
-                {
-                    "id": r["id"],
-                    "name": r["name"],
-                    "label": self.label(r["label"]),
-                    "prediction": self.predicted(r["classes"][0]) if r["classes"] else None,
-                    "index": next(iter(r["classes"]), None),
-                    "probability": next(iter(r["probabilities"]), None),
-                }
-                for r in sorted(rows, key=lambda r: r["id"])
-            ]
-        }
+        return {"images": [listed(self, row) for row in sorted(rows, key=lambda row: row["id"])]}
 
     def _image(self, image: int) -> dict[str, Any] | None:
         columns = ["id", "name", "label", "classes", "probabilities", "map_channels", "map_peaks", "map_tops"]
@@ -169,6 +157,18 @@ class Images(Part):
                 if space in near
             },
         }
+
+
+def listed(part: Part, row: Mapping[str, Any]) -> dict[str, Any]:
+    """An image as lists show it."""
+    return {
+        "id": row["id"],
+        "name": row["name"],
+        "label": part.label(row["label"]),
+        "prediction": part.predicted(row["classes"][0]) if row["classes"] else None,
+        "index": next(iter(row["classes"]), None),
+        "probability": next(iter(row["probabilities"]), None),
+    }
 
 
 def vectors_of(part: Part, space: str, ids: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -83,9 +83,13 @@ function prepare(network) {
   };
 }
 
+/** {surest, mistaken}: rows of images, for the first page. */
+export const getExamples = () => json("data/examples.json");
+
 export const getMapDocument = () => json("data/map.json");
 export const getMapPoints = () => bytes("data/map/points.bin");
 export const getMapFeatures = (block) => bytes(`data/map/features/${block}.bin`);
+export const spriteUrl = (side, sheet) => lasting(`sprites/${side}/${sheet}.jpg`);
 export const getSprites = (side, sheet) => read(`sprites/${side}/${sheet}.jpg`, "whole", (response) => response.blob());
 const bytes = (path) => read(path, "whole", (response) => response.arrayBuffer());
 

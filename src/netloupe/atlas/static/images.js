@@ -46,6 +46,7 @@ export async function imagesView({ query, network, say }) {
       total === 0 ? h("p", { class: "notice" }, network.labeled ? "No image is of this class, and none was taken for it." : "No image was taken for this class.")
         : h("div", { id: "images", class: "thumbnails" }, rows.map((row) => thumbnail(network, row))),
       turn() && h("footer", { class: "closing" }, turn()),
+      h("p", { class: "note", id: "images-tools" }, "For the study of correspondence: ", h("a", { href: "#/points" }, "mark the same parts in several images"), "."),
     ],
   };
 }

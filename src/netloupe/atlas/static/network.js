@@ -2,23 +2,28 @@
 
 import { facts, h } from "./dom.js";
 import { count, counted, layerHash, networkHash, percent, receptiveField, shape } from "./format.js";
+import { opening } from "./opening.js";
 import { fieldGlyph, tile } from "./pieces.js";
 
-export function networkView({ query, network }) {
+export async function networkView({ query, network }) {
   const list = query.get("view") === "list";
+  const { lead, sections } = list ? { lead: null, sections: [] } : await opening(network);
   const modes = [["Pictures", networkHash(), !list], ["List", `${networkHash()}?view=list`, list]];
   return {
     section: "network",
     node: [
       h("header", { class: "opening" },
         h("h1", {}, network.name),
-        list ? null : h("p", { class: "lead" }, introduction(network)),
-        facts(about(network))),
+        lead,
+        list ? facts(about(network)) : null),
+      ...sections,
+      list ? null : facts(about(network)),
       h("section", { "aria-labelledby": "layers-title" },
         h("div", { class: "bar-line" },
           h("h2", { id: "layers-title" }, "Layers"),
           h("nav", { class: "choices", "aria-label": "Show layers as" },
             modes.map(([text, href, chosen]) => h("a", { href, "aria-current": chosen && "true" }, text)))),
+        list ? null : h("p", { class: "note" }, introduction(network)),
         h("ol", { id: "layers", class: list ? "list" : "strips" }, list ? network.layers.map((layer, index) => row(network, layer, index, list))
           : folded(network.layers).map(([layer, index, again]) => row(network, layer, index, list, again)))),
       skipped(network),

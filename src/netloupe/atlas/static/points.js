@@ -46,13 +46,13 @@ export async function pointsView({ query, network }) {
   }
   draw();
   return {
-    section: "points",
+    section: "images",
     title: pages > 1 ? `Points, page ${page}` : "Points",
     node: [
       h("header", { class: "opening" },
         pages > 1 && pager("Pages", { prev: to(Number(page) - 1), next: to(Number(page) + 1) }),
         h("h1", {}, "Points"),
-        h("p", { class: "lead" }, "Mark the same parts in several images. The file goes to ", h("code", {}, "netloupe study correspondence --points"), ".")),
+        h("p", { class: "lead" }, "Does the network treat the same part alike in every image? Mark parts in several images here; the file goes to ", h("code", {}, "netloupe study correspondence --points"), ".")),
       rows.length === 0 ? h("p", { class: "notice" }, "No image is on this page.") : h("div", { class: "points" },
         parts.stage,
         h("section", { "aria-labelledby": "parts-title" },

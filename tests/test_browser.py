@@ -102,6 +102,30 @@ def test_from_the_network_to_a_patch_and_its_photograph(browser: Any, address: s
     no_complaints(browser)
 
 
+def test_the_first_page_says_what_it_recognizes_and_where_to_begin(browser: Any, address: str) -> None:
+    browser.get(address)
+    shown(browser, "network")
+    lead = all_of(browser, ".opening .lead")[0]
+    assert lead.text.startswith("A network that looks at an image of 24 × 32 pixels and says which of 4 classes it is, as ")
+    assert lead.text.endswith("was not measured here: these images bear no labels of its classes.")
+    assert "/unit/fc:" in lead.find_element("css selector", "a").get_attribute("href")
+    said = [one.text.split("\n")[1] for one in all_of(browser, "#surest .thumbnail")]
+    assert said
+    assert all(text.startswith("taken for ") for text in said)
+    assert "name other classes than it knows" in all_of(browser, "#surest .note")[0].text
+    assert not all_of(browser, "#mistaken")
+    assert [door.get_attribute("data-door") for door in all_of(browser, "#doors a")] == ["layers", "map"]
+    assert not all_of(browser, "#sections a[href='#/points']")
+    all_of(browser, "#doors a[data-door=layers]")[0].click()
+    shown(browser, "layer")
+    assert all_of(browser, "h1")[0].text == "conv1"
+    browser.get(address + "#/images")
+    shown(browser, "images")
+    all_of(browser, "#images-tools a")[0].click()
+    shown(browser, "points")
+    no_complaints(browser)
+
+
 def test_a_layer_sorts_and_its_address_keeps_it(browser: Any, address: str) -> None:
     browser.get(address + "#/layer/conv2?sort=channel")
     shown(browser, "layer")

@@ -106,7 +106,9 @@ def test_the_first_page_says_what_it_recognizes_and_where_to_begin(browser: Any,
     browser.get(address)
     shown(browser, "network")
     lead = all_of(browser, ".opening .lead")[0]
-    assert lead.text.startswith("A network that looks at an image of 24 × 32 pixels and says which of 4 classes it is, as ")
+    assert lead.text.startswith(
+        "A network that looks at an image of 24 × 32 pixels and says which of 4 classes it is, as "
+    )
     assert lead.text.endswith("was not measured here: these images bear no labels of its classes.")
     assert "/unit/fc:" in lead.find_element("css selector", "a").get_attribute("href")
     said = [one.text.split("\n")[1] for one in all_of(browser, "#surest .thumbnail")]

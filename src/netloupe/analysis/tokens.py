@@ -85,7 +85,7 @@ class Tokens(Result):
             )
             if self.likeness is not None and self.at is not None:
                 place = f"{self.at[0]},{self.at[1]}" + ("" if i == 0 else " of the first")
-                tiles.append(captioned(self._shown(diverging(self.likeness[i])), f"likeness to {place}"))
+                tiles.append(captioned(self._shown(diverging(self.likeness[i], 1.0)), f"likeness to {place}"))
             sheet.add(grid(tiles, len(tiles), gap=6))
         return {"tokens": sheet.notes(*self._notes(parted)).picture()}
 

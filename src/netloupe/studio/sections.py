@@ -9,18 +9,21 @@ from typing import Any
 import numpy as np
 
 from netloupe.analysis.activations import activation_maps
+from netloupe.analysis.attention.task import AttentionTask
 from netloupe.analysis.baselines import baseline_images
 from netloupe.analysis.explain.measure import explain
 from netloupe.analysis.explain.target import find_target
 from netloupe.analysis.explain.task import Explain
 from netloupe.analysis.methods import METHODS
 from netloupe.analysis.occlusion import occlusion
-from netloupe.analysis.tasks import Activations, Occlude
+from netloupe.analysis.tasks import Activations, Occlude, TokensTask
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective, as_objective
 from netloupe.core.task import Task
 from netloupe.render.colors import enlarged, heat, overlay
+from netloupe.studio.colors import colors
 from netloupe.studio.desk import Job, uri
+from netloupe.studio.looks import attentions, looks
 from netloupe.studio.photos import Seen
 from netloupe.studio.refusal import Refused
 
@@ -40,8 +43,8 @@ class Section:
 
 
 def shown_layers(net: Network) -> list[str]:
-    """The layers whose maps are shown: convolutions, or where there are hardly any, all maps."""
-    found = net.layers.convolutions()
+    """The layers whose maps are shown: a transformer's blocks, else convolutions; where these hardly are, all maps."""
+    found = net.layers.stage_ends(_LAYERS).maps() if attentions(net) else net.layers.convolutions()
     return list((found if len(found) > 1 else net.layers.maps()).evenly(_LAYERS))
 
 
@@ -106,6 +109,8 @@ def _whole(settings: Mapping[str, Any], name: str, usual: int, low: int, high: i
 
 SECTIONS = {
     "layers": Section(Activations, _layers),
+    "looks": Section(AttentionTask, looks),
+    "colors": Section(TokensTask, colors),
     "pixels": Section(Explain, _pixels, until="maps"),
     "hide": Section(Occlude, _hide),
 }

@@ -13,7 +13,9 @@ from netloupe.core.head import Classes, NoHead
 from netloupe.core.network import Network
 from netloupe.data.photos import credits, photograph
 from netloupe.render.pictures import from_pixels
+from netloupe.studio.colors import colored_layers
 from netloupe.studio.desk import Desk, uri
+from netloupe.studio.looks import attentions
 from netloupe.studio.photos import Photo, Photos, Seen
 from netloupe.studio.refusal import Refused
 from netloupe.studio.sections import SECTIONS, about, masked, methods, shown_layers
@@ -38,6 +40,8 @@ class Studio:
             "cover": [round(255 * value) for value in net.inputs.mean_color().tolist()],
             "labels": list(net.head.labels) if isinstance(net.head, Classes) else [],
             "layers": {name: list(net.layers[name].shape) for name in shown_layers(net)},
+            "attentions": attentions(net),
+            "colored": colored_layers(net),
             "methods": methods(),
             "samples": [{"id": f"sample-{name}", "title": title} for name, title in _samples()],
             "photo": None if self.first is None else self.first.document(),

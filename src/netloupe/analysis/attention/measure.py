@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from netloupe.analysis.attention.figure import draw
-from netloupe.analysis.attention.places import Places, places
+from netloupe.analysis.attention.placed import Placed, placed
 from netloupe.analysis.attention.record import AttentionMaps, Looks
 from netloupe.analysis.attention.task import AttentionTask
 from netloupe.analysis.attention.weights import attention
@@ -22,7 +21,8 @@ from netloupe.data.images import ImageFiles, as_seen, to_float
 from netloupe.data.sources import ImageSource, read_batches
 from netloupe.render.pictures import from_pixels
 
-_BATCH = 8
+BATCH = 8
+"""Images in a pass that measures."""
 
 
 @function_of(AttentionTask)
@@ -58,9 +58,9 @@ def run(task: AttentionTask, net: Network, inputs: Mapping[str, Any], watch: Wat
     weights = attention(net, image, list(placed))
     maps: dict[str, Tensor] = {}
     weights.each(lambda name, one: maps.__setitem__(name, placed[name].seen(one, task.origin)[0].cpu()))
-    measures = {name: _Measures(one, net.inputs.size) for name, one in placed.items()}
+    measures = {name: Measures(one, net.inputs.size) for name, one in placed.items()}
     source = inputs["data"].first(task.first) if task.first and "data" in inputs else None
-    count = _measure(net, image, source, measures, watch)
+    count = _over(net, image, source, measures, watch)
     first = next(iter(placed.values()))
     pixels = image[0].detach().cpu().numpy()
     photo = as_seen(given.open(), net.inputs.size) if isinstance(given, ImageFiles) else from_pixels(pixels)
@@ -77,65 +77,23 @@ def run(task: AttentionTask, net: Network, inputs: Mapping[str, Any], watch: Wat
     )
 
 
-@dataclass(frozen=True)
-class _Placed:
-    """An attention over the whole image. queries: how many there are; they are the keys unless there are others."""
-
-    places: Places
-    heads: int
-    queries: int
-    keys: int
-
-    @property
-    def square(self) -> bool:
-        return self.queries == self.keys
-
-    def origin(self, place: tuple[int, int] | None) -> str:
-        """From where a map is seen, in words."""
-        if place is not None:
-            return f"the patch in row {place[0]}, column {place[1]}"
-        if self.square and self.places.prefix:
-            return "the first token, which stands before the patches"
-        return "all patches, in the mean" if self.square else "all queries, in the mean"
-
-    def seen(self, weights: Tensor, place: tuple[int, int] | None) -> Tensor:
-        """(N, heads, h, w) of weights (N, heads, Q, K)."""
-        prefix, (_, width) = self.places.prefix, self.places.grid
-        if place is not None:
-            rows = weights[:, :, prefix + place[0] * width + place[1]]
-        elif self.square and prefix:
-            rows = weights[:, :, 0]
-        else:
-            rows = weights.mean(2)
-        return self.places.maps(rows)
-
-    def box(self, place: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
-        (height, width), (down, across) = size, self.places.grid
-        y, x = place
-        return y * height // down, x * width // across, (y + 1) * height // down, (x + 1) * width // across
-
-
-def _placed(net: Network, names: list[str], task: AttentionTask) -> tuple[dict[str, _Placed], dict[str, str]]:
+def _placed(net: Network, names: list[str], task: AttentionTask) -> tuple[dict[str, Placed], dict[str, str]]:
     """The attentions that can be shown, and why others can't. InputError for one named, or if none is left."""
-    found: dict[str, _Placed] = {}
-    skipped: dict[str, InputError] = {}
-    for name in names:
+    found, skipped = placed(net, names)
+    for name, one in list(found.items()):
         try:
-            found[name] = _place(net, name, task)
+            _check(name, one, task)
         except InputError as error:
-            if task.layers is not None:
-                raise
+            del found[name]
             skipped[name] = error
-    if not found:
-        raise next(iter(skipped.values()))
-    return found, {name: str(error) for name, error in skipped.items()}
+    wrong = [skipped[name] for name in names if name in skipped]
+    if wrong and (task.layers is not None or not found):
+        raise wrong[0]
+    return found, {name: str(skipped[name]) for name in names if name in skipped}
 
 
-def _place(net: Network, name: str, task: AttentionTask) -> _Placed:
-    shape = net.attentions[name]
-    if len(shape) != 3:
-        raise InputError(f"attention {name!r} looks inside {shape[0]} windows (accepted: over the whole image)")
-    one = _Placed(places(net, name, shape[2]), *shape)
+def _check(name: str, one: Placed, task: AttentionTask) -> None:
+    """Raises InputError where it has no such head or place."""
     height, width = one.places.grid
     if task.attention_head is not None and task.attention_head >= one.heads:
         raise InputError(f"attention head {task.attention_head} of {name!r} (accepted: 0 to {one.heads - 1})")
@@ -144,13 +102,12 @@ def _place(net: Network, name: str, task: AttentionTask) -> _Placed:
             raise InputError(f"attention {name!r} has {one.queries} queries that stand nowhere (accepted: no --from)")
         if task.origin[0] >= height or task.origin[1] >= width:
             raise InputError(f"position {task.origin} (accepted: row 0 to {height - 1}, column 0 to {width - 1})")
-    return one
 
 
-class _Measures:
+class Measures:
     """Sums over the patches of images, for the means of one attention."""
 
-    def __init__(self, of: _Placed, size: tuple[int, int]) -> None:
+    def __init__(self, of: Placed, size: tuple[int, int]) -> None:
         self.of, self.count = of, 0
         h, w = of.places.grid
         y = (torch.arange(h) + 0.5) * size[0] / h
@@ -182,25 +139,27 @@ class _Measures:
         return Looks(maps.numpy(), self.of.keys, distance, entropy, likeness.numpy())
 
 
-def _measure(
-    net: Network, image: Tensor, source: ImageSource | None, measures: Mapping[str, _Measures], watch: Watch
+def measure(net: Network, images: Tensor, measures: Mapping[str, Measures]) -> None:
+    """Add images (N, C, H, W) in [0, 1] to the sums of these attentions."""
+
+    def add(name: str, weights: Tensor) -> None:
+        if measures[name].of.square:
+            measures[name].add(weights)
+
+    attention(net, images, list(measures)).each(add)
+
+
+def _over(
+    net: Network, image: Tensor, source: ImageSource | None, measures: Mapping[str, Measures], watch: Watch
 ) -> int:
     """How many images were measured: those of the source, else the one."""
-
-    def take(images: Tensor) -> None:
-        def add(name: str, weights: Tensor) -> None:
-            if measures[name].of.square:
-                measures[name].add(weights)
-
-        attention(net, images, list(measures)).each(add)
-
     if source is None:
-        take(image)
+        measure(net, image, measures)
         return 1
     part, count = watch.part("images", len(source)), 0
-    for batch in read_batches(source, net.inputs.size, net.inputs.channels, batch_size=_BATCH):
+    for batch in read_batches(source, net.inputs.size, net.inputs.channels, batch_size=BATCH):
         if len(batch.ids):
-            take(to_float(batch.pixels))
+            measure(net, to_float(batch.pixels), measures)
         count += len(batch.ids)
         part.advance(len(batch.ids) + len(batch.skipped))
     if not count:

@@ -4,14 +4,16 @@ import { FetchError } from "./api.js";
 import { h } from "./dom.js";
 import { getStudio, latest, look, putPhoto } from "./live.js";
 import { chooser } from "./trychooser.js";
+import { colorsSection } from "./trycolors.js";
 import { cropper } from "./trycrop.js";
 import { field } from "./tryfield.js";
 import { hideSection } from "./tryhide.js";
 import { layersSection } from "./trylayers.js";
+import { looksSection } from "./trylooks.js";
 import { pixelsSection } from "./trypixels.js";
 import { taken } from "./trytaken.js";
 
-const SECTIONS = [layersSection, pixelsSection, hideSection];
+const SECTIONS = [layersSection, looksSection, colorsSection, pixelsSection, hideSection]; // each gives null where it means nothing
 const SETTLED = 300; // ms after the last move of the crop, until the sections follow
 
 let kept = null; // {photo, crop, about}: outlives the view, so that one comes back to where one was
@@ -53,7 +55,7 @@ export async function tryView({ say }) {
     leaveStage = opened.leave;
     stage.replaceChildren(...opened.nodes);
     for (const { node } of parts) node.remove();
-    parts = SECTIONS.map((make) => make(studio, { overlay: opened.overlay, about: opened.about }));
+    parts = SECTIONS.map((make) => make(studio, { overlay: opened.overlay, about: opened.about })).filter((part) => part !== null);
     body.append(h("div", { class: "try-sections" }, parts.map(({ node }) => node)));
     body.querySelectorAll(".try-sections:not(:last-child)").forEach((old) => old.remove());
     opened.follow(parts);

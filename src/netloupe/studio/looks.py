@@ -1,0 +1,48 @@
+"""Where the tokens of a network look in a photo, for the studio."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from netloupe.analysis.attention.measure import attention_maps
+from netloupe.analysis.attention.record import Looks
+from netloupe.core.errors import NetworkError
+from netloupe.core.network import Network
+from netloupe.render.colors import heat
+from netloupe.studio.desk import Job, uri
+from netloupe.studio.photos import Seen
+
+
+def attentions(net: Network) -> list[str]:
+    """The attentions of a network; none where it has none, or none that can be read."""
+    try:
+        return list(net.attentions)
+    except NetworkError:
+        return []
+
+
+def looks(net: Network, seen: Seen, settings: Mapping[str, Any], job: Job) -> dict[str, Any]:
+    """settings: origin, [row, column] of the patch to look from; None for the first token, or all in the mean."""
+    found = attention_maps(net, seen.pixels, origin=settings.get("origin"), watch=job)
+    return {
+        "from": found.origin,
+        "place": settings.get("origin"),
+        "layers": [_told(name, one) for name, one in found.looks.items()],
+        "skipped": dict(found.skipped),
+    }
+
+
+def _told(name: str, one: Looks) -> dict[str, Any]:
+    """The maps of an attention's heads beside each other, each up to its own highest."""
+    sheet = np.concatenate([heat(values) for values in one.maps], axis=1)
+    return {
+        "layer": name,
+        "grid": list(one.maps.shape[1:]),
+        "asks": one.distance is not None,
+        "peaks": one.maps.max((1, 2)).tolist(),
+        "shares": one.maps.sum((1, 2)).tolist(),
+        "sheet": uri(sheet),
+    }

@@ -58,7 +58,7 @@ def write_atlas(folder: Path, count: int) -> Path:
         points = points[:, ::-1]
     store.put(layout.sheets("made up"))
     store.put({"provenance": pa.table({"network": [json.dumps(_document(count))]})})
-    store.finish(folder)
+    store.finish(folder, {})
     return folder
 
 

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 import netloupe
+from netloupe.atlas.store import Store
 from netloupe.cli.app import main
 from netloupe.core.errors import NetloupeError
 from netloupe.core.files import portable
@@ -416,3 +417,28 @@ def test_what_was_read_is_told_though_it_changes_meanwhile(place: Path) -> None:
     assert result.provenance["inputs"]["images"] == [{"name": "a.png", "sha256": was}]
     with pytest.raises(NetloupeError, match="a.png: can't be read"):
         netloupe.perform(task, net, {"images": files})
+
+
+def told_by(atlas: Path) -> dict[str, Any]:
+    """All that an atlas holds, but when it was made."""
+    store = Store.open(atlas)
+    names = sorted(path.stem for path in atlas.glob("*.lance"))
+    found: dict[str, Any] = {name: store.arrow(name).to_pylist() for name in names if name != "provenance"}
+    return found | {"network": {name: one for name, one in store.network.items() if name != "created"}}
+
+
+def test_an_atlas_is_made_again_row_for_row(run: Run, place: Path) -> None:
+    (place / "images").mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        (place / "images" / name).write_bytes((place / ("a.png" if name == "a.png" else "b.png")).read_bytes())
+    given = ("--data", place / "images", "-l", "conv1", "-k", "2", "--first", "2", "--map", "none", "--project", "none")
+    one = made(run, place, "atlas", "build", *given)
+    assert run("again", one)[0::2] == (2, "netloupe: an atlas is made where it is saved (fix: --out FOLDER)\n")
+    status, out, err = run("again", one, "-o", place / "two")
+    assert (status, "differs" in err, "2 images" in out) == (0, False, True), err
+    assert told_by(one) == told_by(place / "two")
+    assert len(told_by(one)) > 3
+    status, out, _ = run("again", one, "--set", "k=1", "-o", place / "three")
+    assert (status, told_by(place / "three") == told_by(one)) == (0, False)
+    assert run("diff", one, place / "three")[1].split() == ["A", "B", "k", "2", "1"]
+    assert str(place).encode() not in (one / "manifest.json").read_bytes()

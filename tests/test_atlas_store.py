@@ -27,7 +27,7 @@ def begun(out: Path, identity: Identity = A) -> Store:
 
 def finished(out: Path, identity: Identity = A) -> Store:
     Store.settle(out)
-    return Store(out) if Store.is_of(out, identity) else begun(out, identity).finish(out)
+    return Store(out) if Store.is_of(out, identity) else begun(out, identity).finish(out, {})
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -40,7 +40,7 @@ def test_a_table_killed_while_it_was_born_is_none(tmp_path: Path, known: bool) -
     again = begun(tmp_path / "out")
     assert not torn.exists()
     again.put({"numbers": [{"id": 20, "name": "more"}]})
-    assert again.finish(tmp_path / "out").count("numbers") == 21
+    assert again.finish(tmp_path / "out", {}).count("numbers") == 21
 
 
 def test_a_table_of_a_whole_atlas_that_was_emptied_is_one_line(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_documents_that_are_none(tmp_path: Path, document: str | None) -> None:
 
 def test_killed_while_one_atlas_replaces_another_one_of_them_always_lies_there(tmp_path: Path) -> None:
     def finish() -> None:
-        made.finish(out)
+        made.finish(out, {})
 
     out = tmp_path / "counted" / "out"
     finished(out, A)

@@ -33,7 +33,7 @@ def atlas(out: Path, name: str) -> Store:
     }  # fmt: skip
     store = Store.begin(out, Identity(name=name), TABLES)
     store.put({"provenance": [{"network": json.dumps(network)}]}, "document")
-    return store.finish(out)
+    return store.finish(out, {})
 
 
 def name_of(served: Served, query: str = "") -> str:

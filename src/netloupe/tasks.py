@@ -6,6 +6,7 @@ from netloupe.analysis.attention.task import AttentionTask
 from netloupe.analysis.explain.task import Explain
 from netloupe.analysis.layout.task import Layout
 from netloupe.analysis.tasks import Activations, FiltersTask, NeighborsTask, Occlude, Patches, TokensTask
+from netloupe.atlas.task import AtlasTask
 from netloupe.core.errors import unknown
 from netloupe.core.task import Task
 from netloupe.studies.ablation.task import AblationTask
@@ -50,6 +51,7 @@ TASKS: tuple[type[Task], ...] = (
     TrustTask,
     Apply,
     AuditTask,
+    AtlasTask,
 )
 
 

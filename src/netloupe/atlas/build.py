@@ -7,27 +7,31 @@ step that the store lacks.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from netloupe.analysis.layout.embedding import LEAST, embed_vectors
-from netloupe.analysis.layout.task import METHODS
 from netloupe.analysis.unproject import named_rule
 from netloupe.atlas.making import Making
 from netloupe.atlas.parts import PARTS
 from netloupe.atlas.store import FORMAT, Store
 from netloupe.atlas.synthesis import Synthesis
-from netloupe.core.errors import InputError, unknown
+from netloupe.atlas.task import ALL, NONE, AtlasTask
+from netloupe.core.errors import InputError
 from netloupe.core.head import Classes
 from netloupe.core.identity import Identity
-from netloupe.core.lock import holding
+from netloupe.core.lock import held, holding
 from netloupe.core.network import Network
+from netloupe.core.perform import provenance_of
 from netloupe.core.rules import Rule
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource, Skipped
+from netloupe.render.pictures import Picture
+from netloupe.render.result import Result
 
 
 @dataclass(frozen=True)
@@ -71,19 +75,35 @@ def build(
     The folder appears when all is done. Raises StoreError if `out` holds something else or can't be written,
     UnknownName for a layer, rule or method that is not there, InputError for no readable image.
     """
+    how = synthesize if synthesize is not None else Synthesis()
+    task = AtlasTask(
+        layers=None if layers is None else tuple(layers),
+        k=k,
+        project=NONE if project is None else project,
+        map_by=NONE if map_by is None else map_by,
+        synthesize=how.layers,
+        facets=how.facets,
+        preset=how.preset,
+        steps=how.steps,
+        batch_size=batch_size,
+    )
+    return build_as(task, net, source, out, watch)
+
+
+def build_as(task: AtlasTask, net: Network, source: ImageSource, out: str | Path, watch: Watch = SILENT) -> BuildReport:
+    """As `build`, by the settings of a task. source: the images, no more than it takes of them."""
     start, out, source = time.monotonic(), Path(out), source.read_for(net.inputs)
-    if k < 1:
-        raise InputError(f"k is {k} (accepted: 1 or more)")
-    if project is not None:
-        named_rule(project)
-    _check_method(map_by)
+    _check_method(task.map_by)
     if isinstance(net.head, Classes):
         net.head.classes("an atlas", 2)
-    features = _features(net, layers)
-    layers = list(net.layers.distinct()) if layers is None else net.layers.each(layers)
-    how = (synthesize if synthesize is not None else Synthesis()).checked(net)
+    features = _features(net, task.layers)
+    layers = list(net.layers.distinct()) if task.layers is None else net.layers.each(task.layers)
+    named = tuple(layers) if task.synthesize == (ALL,) else task.synthesize
+    how = Synthesis(named, task.facets, task.preset, task.steps).checked(net)
     if missing := [name for name in how.layers if name not in layers]:
         raise InputError(f"images of layer {missing[0]!r}, which the atlas leaves out (accepted: {', '.join(layers)})")
+    project = None if task.project == NONE else named_rule(task.project)
+    map_by = None if task.map_by == NONE else task.map_by
     identity = Identity(
         network=net.fingerprint(),
         name=net.name,
@@ -91,7 +111,7 @@ def build(
         source=source.spec,
         images=source.stamped(),
         layers=layers,
-        k=k,
+        k=task.k,
         project=project,
         format=FORMAT,
         map=map_by,
@@ -101,7 +121,8 @@ def build(
     if Store.is_of(out, identity):
         return _report_of(out, time.monotonic() - start)
     store = Store.begin(out, identity, {name: columns for part in PARTS for name, columns in part.tables.items()})
-    making = Making(net, source, store, layers, features, k, project, map_by, how, batch_size, watch)
+    about = provenance_of(task, net, {"data": source.record()})
+    making = Making(net, source, store, layers, features, task.k, project, map_by, how, about, task.batch_size, watch)
     for kind in PARTS:
         part = kind(store)
         for step in part.steps(making):
@@ -109,8 +130,50 @@ def build(
             if not store.has(key):
                 store.put(step.make(), key)
         making.told.append(part.about(making))
-    store.finish(out)
+    store.finish(out, about)
     return replace(_report_of(out, time.monotonic() - start), fresh=True)
+
+
+@dataclass(frozen=True)
+class Built(Result):
+    """An atlas, which is too large to be held: it is made as it is saved, into a folder that is no list of files."""
+
+    making: AtlasTask
+    net: Network = field(repr=False)
+    source: ImageSource = field(repr=False)
+    watch: Watch = field(repr=False)
+    reports: list[BuildReport] = field(default_factory=list, repr=False)
+
+    def pictures(self) -> Mapping[str, Picture]:
+        return {}
+
+    def arrays(self) -> Mapping[str, np.ndarray]:
+        return {}
+
+    def files(self) -> Iterator[tuple[str, bytes]]:
+        return iter(())
+
+    def save(self, folder: str | Path) -> list[Path]:
+        with held(folder, self.making.verb):
+            self.reports.append(build_as(self.making, self.net, self.source, folder, self.watch))
+        return []
+
+    def summary(self) -> dict[str, Any]:
+        if not self.reports:
+            raise InputError("an atlas is made where it is saved (fix: --out FOLDER)")
+        return {**asdict(self.reports[-1]), "path": str(self.reports[-1].path)}
+
+    def remarks(self) -> Sequence[str]:
+        found = []
+        for report in self.reports[-1:]:
+            found += [] if report.no_projections is None else [f"no projections: {report.no_projections}"]
+            found += [f"skipped {one.name}: {one.reason}" for one in report.skipped]
+        return found
+
+
+def run(task: AtlasTask, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Built:
+    """The atlas of the images in `data`."""
+    return Built(task, net, inputs["data"], watch)
 
 
 def _features(net: Network, layers: Sequence[str] | None) -> str:
@@ -123,12 +186,8 @@ def _features(net: Network, layers: Sequence[str] | None) -> str:
         return net.layers.only(layers).last.name
 
 
-def _check_method(method: str | None) -> None:
-    """Raises UnknownName for a method that is not there, InputError where its package is missing."""
-    if method is None:
-        return
-    if method not in METHODS:
-        raise unknown("map method", method, (*METHODS, "none"))
+def _check_method(method: str) -> None:
+    """Raises InputError where its package is missing."""
     if method == "umap":  # so that a missing package is known before the sweep
         embed_vectors(np.eye(LEAST["umap"], dtype=np.float32), "umap")
 

@@ -14,6 +14,7 @@ from netloupe.atlas.store import Store
 from netloupe.atlas.synthesis import Synthesis
 from netloupe.core.head import Classes
 from netloupe.core.network import Network
+from netloupe.core.perform import Provenance
 from netloupe.core.rules import Rule
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.labels import class_names, of_network
@@ -58,6 +59,7 @@ class Making:
     project: Rule | None
     map_by: str | None
     synthesis: Synthesis
+    provenance: Provenance
     batch_size: int = 32
     watch: Watch = SILENT
     told: list[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]] = field(default_factory=list)

@@ -1,7 +1,8 @@
 """The atlas on disk: a folder of LanceDB tables, one build each.
 
 Which tables there are, and their columns, the parts of an atlas say (`atlas/parts/`). In all of them `layer` is the
-layer's place in the network's list. `atlas.json` names the format and the build; it is written last.
+layer's place in the network's list. `manifest.json` says how it was made, for `netloupe again`; `atlas.json` names
+the format and the build, and is written last.
 """
 
 from __future__ import annotations
@@ -111,8 +112,13 @@ class Store:
         mark = _read(path / _MARK)
         return mark is not None and identity.differs(mark.get("identity", {})) is None
 
-    def finish(self, path: Path) -> Store:
-        """Put the finished atlas in place at `path`, in one step, instead of what was there."""
+    def finish(self, path: Path, provenance: Mapping[str, Any]) -> Store:
+        """Put the finished atlas in place at `path`, in one step, instead of what was there.
+
+        provenance: how it was made, see `core.perform`.
+        """
+        manifest = {"provenance": dict(provenance)}
+        write_atomically(self.path / "manifest.json", json.dumps(manifest, indent=1).encode())
         mark = {"format": FORMAT, "identity": self._identity}
         write_atomically(self.path / _MARK, json.dumps(mark).encode())
         self.settle(path)

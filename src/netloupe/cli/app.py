@@ -27,6 +27,7 @@ from netloupe.cli import (
     train,
 )
 from netloupe.cli.command import command
+from netloupe.cli.options import NetworkOptions
 from netloupe.cli.stop import Stopped, terminable
 from netloupe.core.errors import (
     LESS,
@@ -94,14 +95,15 @@ def netloupe(
 
 study_app = typer.Typer(cls=Verbs, subcommand_metavar="VERB ...", help="Experiments about a network.")
 stylenet_app = typer.Typer(cls=Verbs, subcommand_metavar="VERB ...", help="Paint in many styles by one fast network.")
+atlas_app = typer.Typer(cls=Verbs, subcommand_metavar="VERB ...", help="Build, serve or export an atlas of a network.")
 app.command("layers")(layers.layers)
 app.command("again")(again.again)
 app.command("diff")(again.diff)
-_groups = {"": app, "study": study_app, "stylenet": stylenet_app}
+_groups = {"": app, "study": study_app, "stylenet": stylenet_app, "atlas": atlas_app}
+_own = {"stylenet apply": (stylenet.StyleOptions, stylenet.apply), "atlas build": (NetworkOptions, atlas.build)}
 for _task in TASKS:
     _group, _, _verb = _task.verb.rpartition(" ")
-    _own = (stylenet.StyleOptions, stylenet.apply) if _task.verb == "stylenet apply" else ()
-    _groups[_group].command(_verb)(command(_task, *_own))
+    _groups[_group].command(_verb)(command(_task, *_own.get(_task.verb, ())))
 app.add_typer(study_app, name="study")
 stylenet_app.command("train")(stylenet.train)
 stylenet_app.command("styles")(stylenet.styles)
@@ -110,8 +112,6 @@ app.add_typer(stylenet_app, name="stylenet")
 app.command("train")(train.train)
 app.command("photos")(photos.photos)
 app.command("studio")(studio.studio)
-atlas_app = typer.Typer(cls=Verbs, subcommand_metavar="VERB ...", help="Build, serve or export an atlas of a network.")
-atlas_app.command("build")(atlas.build)
 atlas_app.command("serve")(atlas.serve)
 atlas_app.command("export")(atlas.export)
 app.add_typer(atlas_app, name="atlas")

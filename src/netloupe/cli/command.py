@@ -37,11 +37,11 @@ _SHARED = [f.name for f in fields(NetworkOptions)]
 
 
 def command(
-    task: type[Task], options: type[Any] = NetworkOptions, run: Callable[..., None] | None = None
+    task: type[Task], options: type[Any] = NetworkOptions, then: Callable[..., None] | None = None
 ) -> Callable[..., None]:
     """The function that typer makes a command of.
 
-    options: a dataclass of what the command takes beside the task, which loads its network. run: what is done with the
+    options: a dataclass of what the command takes beside the task, which loads its network. then: what is done with the
     task, those, and all that was given, by name.
     """
     shared = {"seed", *(one.shares for one in task.inputs)}  # the network's, and those that stand in IMAGE=SHARE
@@ -56,12 +56,13 @@ def command(
     if task.spreads:
         hints = hints_of(EngineOptions)
         taken += [parameter(f.name, hints[f.name], f.default) for f in fields(EngineOptions)]
-    taken += [parameter("out", Out, None), parameter("as_json", Json, False)]
+    taken += [parameter("out", Out, None if task.folder is None else Path(task.folder))]
+    taken.append(parameter("as_json", Json, False))
     taken += _network_parameters(task, options)
 
     def call(**given: Any) -> None:
         network = options(**{f.name: given.pop(_of_network(task, f.name)) for f in fields(options)})
-        (run or _run)(task, network, given)
+        (then or run)(task, network, given)
 
     call.__doc__ = task.__doc__
     call.__name__ = task.verb.replace(" ", "_")
@@ -110,7 +111,8 @@ def _moved_parameter(flag: str, text: str) -> inspect.Parameter:
     return parameter(name, Annotated[str | None, typer.Option(flag, hidden=True, callback=refuse)], None)
 
 
-def _run(task: type[Task], network: NetworkOptions, given: dict[str, Any]) -> None:
+def run(task: type[Task], network: NetworkOptions, given: dict[str, Any]) -> None:
+    """Run a task by what the command line gives, save its result and tell of it."""
     out, as_json = given.pop("out"), given.pop("as_json")
     sweep = given.pop("sweep", None)
     spread = EngineOptions(**{f.name: given.pop(f.name) for f in fields(EngineOptions)}) if task.spreads else None
@@ -237,7 +239,7 @@ def performed(
 
 
 def tell(result: Result, task: Task, out: Path | None, as_json: bool) -> None:
-    """Save a result where `out` says so; its remarks to stderr, its summary to stdout."""
+    """Save a result where `out` says so; its summary to stdout, its remarks to stderr."""
+    deliver(result, out, as_json, task.words)
     for remark in result.remarks():
         typer.echo(remark, err=True)
-    deliver(result, out, as_json, task.words)

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from netloupe.sweep.engine import Engine
 
 
+def _folder(text: str) -> Path:
+    if text == "":
+        raise InputError("--out is empty (accepted: a folder; . for this one)")
+    return Path(text)
+
+
 def writable(folder: Path | None) -> Path | None:
     """The folder, if it could be made and written to; nothing is made yet. Raises StoreError."""
     if folder is not None:
@@ -33,14 +39,14 @@ def writable(folder: Path | None) -> Path | None:
     return folder
 
 
+def out_folder(help: str) -> Any:
+    """The option of the folder that is written."""
+    return typer.Option("--out", "-o", metavar="FOLDER", parser=_folder, callback=writable, help=help)
+
+
 Data = Annotated[str, typer.Option("--data", metavar="SOURCE", help=PHOTOS.help)]
 Device = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:1.")]
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        "--out", "-o", metavar="FOLDER", callback=writable, help="Write pictures, arrays and a manifest there."
-    ),
-]
+Out = Annotated[Path | None, out_folder("Write pictures, arrays and a manifest there.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port to listen on.")]
 AllowHost = Annotated[
     list[str] | None,

@@ -6,9 +6,7 @@ import io
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
-from netloupe.cli.options import Json, writable
+from netloupe.cli.options import Json, out_folder
 from netloupe.cli.output import show
 from netloupe.core.table import table
 
@@ -16,7 +14,7 @@ from netloupe.core.table import table
 def photos(
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FOLDER", callback=writable, help="Write the photos as PNG there."),
+        out_folder("Write the photos as PNG there."),
     ] = None,
     as_json: Json = False,
 ) -> None:

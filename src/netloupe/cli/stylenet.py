@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from netloupe.cli.command import settled
-from netloupe.cli.options import Device, Json, grouped, writable
+from netloupe.cli.options import Device, Json, grouped, out_folder, writable
 from netloupe.cli.output import show
 from netloupe.cli.stop import checkpoint_in, keeping
 from netloupe.core.errors import InputError
@@ -34,7 +34,7 @@ def train(
     images: Annotated[str, typer.Option(metavar="SOURCE", help="Photos: a folder, a list, Parquet, or photos.")],
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", metavar="FOLDER", callback=writable, help="Weights, card, log and checkpoint."),
+        out_folder("Weights, card, log and checkpoint."),
     ],
     recipe: Annotated[dict[str, Any], StylizerRecipe],
     extend: Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from netloupe.cli.options import Device, Json, grouped, writable
+from netloupe.cli.options import Device, Json, grouped, out_folder
 from netloupe.cli.output import show
 from netloupe.cli.stop import checkpoint_in, keeping
 from netloupe.training.recipes import ClassifierRecipe
@@ -20,7 +20,7 @@ def train(
     val: Annotated[str, typer.Option("--val", metavar="SOURCE", help="Labeled images to validate on.")],
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", metavar="FOLDER", callback=writable, help="Weights, card, log and checkpoint."),
+        out_folder("Weights, card, log and checkpoint."),
     ],
     recipe: Annotated[dict[str, Any], ClassifierRecipe],
     architecture: Annotated[

@@ -82,7 +82,8 @@ class Task:
     it, "package.module:function", called with the task, the network, the inputs by name and a `Watch`. loads: where the
     function stands that gives its network, called with the task, `Networks` and the inputs; None for what they load.
     spreads: whether its images go through sweeps, which a cluster can do. sweeps: whether it makes images, so that a
-    contact sheet can show values of a setting. head: of the table that `words` makes. moved: old flags that are verbs
+    contact sheet can show values of a setting. folder: where it is written if nothing else is said; None for nowhere.
+    head: of the table that `words` makes. moved: old flags that are verbs
     of their own now, {flag: what to say instead}.
     Raises InputError and UnknownName for settings that are not accepted.
     """
@@ -93,6 +94,7 @@ class Task:
     loads: ClassVar[str | None] = None
     spreads: ClassVar[bool] = False
     sweeps: ClassVar[bool] = False
+    folder: ClassVar[str | None] = None
     head: ClassVar[tuple[str, ...]] = ()
     moved: ClassVar[Mapping[str, str]] = {}
 

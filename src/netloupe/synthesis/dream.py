@@ -33,7 +33,10 @@ from netloupe.synthesis.transforms import Jitter, Noise
 
 @dataclass(frozen=True)
 class Dream(Result):
-    """images, originals: (N, C, H, W) in [0, 1]. scores, before: (N,), raw scores of both. frames: (F, N, C, H, W)."""
+    """images, originals: (N, C, H, W) in [0, 1]. scores, before: (N,), raw scores of both. frames: (F, N, C, H, W).
+
+    stem: how the files of its images are called.
+    """
 
     images: np.ndarray
     originals: np.ndarray
@@ -41,10 +44,11 @@ class Dream(Result):
     before: np.ndarray
     history: np.ndarray
     frames: np.ndarray
+    stem: str = "dream"
 
     def pictures(self) -> dict[str, Picture]:
-        shown = {f"dream-{i}": from_pixels(image) for i, image in enumerate(self.images)}
-        shown = {"dream": shown["dream-0"]} if len(shown) == 1 else shown
+        shown = {f"{self.stem}-{i}": from_pixels(image) for i, image in enumerate(self.images)}
+        shown = {self.stem: shown[f"{self.stem}-0"]} if len(shown) == 1 else shown
         pairs = zip(self.originals, self.images, strict=True)
         return shown | {f"pair-{i}": beside([from_pixels(a), from_pixels(b)]) for i, (a, b) in enumerate(pairs)}
 
@@ -192,6 +196,7 @@ def run_accentuate(task: Accentuate, net: Network, inputs: Mapping[str, Any], wa
         own.cpu().numpy(),
         found.history.cpu().numpy(),
         np.zeros((0, *found.images[:1].shape), np.float32),
+        "accentuated",
     )
 
 

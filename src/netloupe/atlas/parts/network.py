@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from netloupe.atlas.parts.part import About, Part, Resource, Step
 from netloupe.atlas.store import FORMAT, Rows, Store
@@ -34,7 +33,7 @@ class NetworkPage(Part):
             "source_classes": making.source_classes,
             "labeled": source.labels is not None,
             "parameters": sum(p.numel() for p in net.module.parameters()),
-            "provenance": _provenance(making),
+            "provenance": dict(making.provenance),
             "layers": [],
         }
         layers = [
@@ -62,20 +61,3 @@ class NetworkPage(Part):
 def version(store: Store) -> str:
     """Of an atlas: another build has another."""
     return hashlib.sha256(json.dumps(store.network).encode()).hexdigest()[:12]
-
-
-def _provenance(making: Making) -> dict[str, Any]:
-    from netloupe.core.perform import of_network
-
-    parameters = {
-        "images": making.source.title,
-        "k": making.k,
-        "project": making.rule,
-        "synthesis": asdict(making.synthesis),
-        "map": making.map_by,
-        "fingerprint": making.source.fingerprint(),
-    }
-    import torch
-
-    threads = torch.get_num_threads()
-    return {"technique": "atlas", "parameters": parameters, **of_network(making.net), "threads": threads}

@@ -33,7 +33,6 @@ from netloupe.atlas.parts.units import selectivity, unit_rows
 from netloupe.atlas.server import application
 from netloupe.atlas.sheets import typical
 from netloupe.atlas.store import FORMAT, Store
-from netloupe.atlas.synthesis import Synthesis
 from netloupe.core.errors import Cancelled, InputError, StoreError, UnknownName
 from netloupe.core.identity import Identity
 from netloupe.core.network import Network
@@ -329,15 +328,16 @@ def test_killed_between_and_inside_all_steps_it_ends_the_same(
             raise Killed  # the rows are written, the journal is not
         note(self)
 
-    net, source, how = tiny_network(), open_source(atlas.parent / "photos"), Synthesis(("conv1",), steps=2)
+    net, source = tiny_network(), open_source(atlas.parent / "photos")
+    how: Any = {"synthesize": ("conv1",), "steps": 2}
     source = replace(source, photographs=[i // 3 for i in range(len(source))])  # pieces of photographs
-    build(net, source, tmp_path / "whole", batch_size=3, synthesize=how)
+    build(net, source, tmp_path / "whole", batch_size=3, **how)
     monkeypatch.setattr(Store, "put", killing_put)
     monkeypatch.setattr(Store, "_note", killing_note)
     for _ in range(100):
         try:
             inside.clear()
-            build(net, source, tmp_path / "out", batch_size=3, synthesize=how)
+            build(net, source, tmp_path / "out", batch_size=3, **how)
             break
         except Killed:
             continue
@@ -371,8 +371,8 @@ def test_photographs_are_decoded_once_and_pass_through_the_network_once(
     decoded.clear()
     net.layers  # noqa: B018 has been found by now
     hook = net.module.register_forward_hook(lambda _module, given, _result: passed.append(len(given[0])))
-    how = Synthesis(("conv1",), facets=2, steps=2)
-    build(net, source, tmp_path / "out", synthesize=how)
+    how: Any = {"synthesize": ("conv1",), "facets": 2, "steps": 2}
+    build(net, source, tmp_path / "out", **how)
     hook.remove()
     assert sorted(decoded) == sorted(source.names)
     passed.clear()

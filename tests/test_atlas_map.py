@@ -215,7 +215,7 @@ def test_images_that_are_all_the_same_have_no_map_and_the_atlas_says_why(tmp_pat
 
 def test_mistakes_are_found_before_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = open_source(write_photos(tmp_path / "photos", 2))
-    with pytest.raises(UnknownName, match="no map method 'tsn'.*'tsne'"):
+    with pytest.raises(UnknownName, match="no map by 'tsn'.*'tsne'"):
         build(tiny_network(), source, tmp_path / "out", map_by="tsn")
     monkeypatch.setitem(__import__("sys").modules, "umap", None)
     with pytest.raises(InputError, match="needs umap-learn"):

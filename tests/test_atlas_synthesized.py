@@ -24,7 +24,6 @@ from netloupe.analysis.paths import likeness, profiles
 from netloupe.atlas.build import build
 from netloupe.atlas.pages import Pages
 from netloupe.atlas.store import Store
-from netloupe.atlas.synthesis import Synthesis
 from netloupe.cli.app import main
 from netloupe.core.errors import InputError, UnknownName
 from netloupe.core.inputs import InputSpec
@@ -34,7 +33,7 @@ from netloupe.data.sources import pixel_reader
 from netloupe.synthesis.visualize import visualize
 from watch_helpers import Recorder
 
-HOW = Synthesis(("conv1", "conv2"), facets=2, steps=6)
+HOW: Any = {"synthesize": ("conv1", "conv2"), "facets": 2, "steps": 6}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pages(folder: Path) -> Pages:
-    build(tiny_network(), open_source(folder), folder.parent / "atlas", synthesize=HOW, project=None)
+    build(tiny_network(), open_source(folder), folder.parent / "atlas", **HOW, project=None)
     return Pages(Store.open(folder.parent / "atlas"))
 
 
@@ -194,20 +193,19 @@ import os, signal, sys
 from pathlib import Path
 from atlas_helpers import tiny_network
 from netloupe.atlas.build import build
-from netloupe.atlas.synthesis import Synthesis
 from netloupe.data.open import open_source
 from watch_helpers import Reacting
 def react(stage, done):
     if stage == "synthesis" and done >= 70:
         os.kill(os.getpid(), signal.SIGKILL)
-how = Synthesis(("conv1", "conv2"), facets=2, steps=6)
-build(tiny_network(), open_source(sys.argv[1]), Path("out"), synthesize=how, project=None, watch=Reacting(react))
+how = {"synthesize": ("conv1", "conv2"), "facets": 2, "steps": 6}
+build(tiny_network(), open_source(sys.argv[1]), Path("out"), **how, project=None, watch=Reacting(react))
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     killed = subprocess.run([sys.executable, "-c", script, folder], cwd=tmp_path, env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL
     watch = Recorder()
-    build(tiny_network(), open_source(folder), tmp_path / "out", synthesize=HOW, project=None, watch=watch)
+    build(tiny_network(), open_source(folder), tmp_path / "out", **HOW, project=None, watch=watch)
     assert watch.told[-1] == ("synthesis", 76, 76)
     assert contents(tmp_path / "out") == contents(pages.store.path)
 
@@ -226,13 +224,13 @@ def test_without_being_asked_there_are_none(folder: Path, tmp_path: Path) -> Non
 def test_mistakes_are_one_plain_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     net, source = tiny_network(), open_source(folder)
     with pytest.raises(UnknownName, match="conv9"):
-        build(net, source, tmp_path / "out", synthesize=Synthesis(("conv9",)))
+        build(net, source, tmp_path / "out", synthesize=("conv9",))
     with pytest.raises(UnknownName, match="did you mean 'lucid'"):
-        build(net, source, tmp_path / "out", synthesize=Synthesis(("conv1",), preset="lucidd"))
+        build(net, source, tmp_path / "out", synthesize=("conv1",), preset="lucidd")
     with pytest.raises(InputError, match="'conv2', which the atlas leaves out \\(accepted: conv1\\)"):
-        build(net, source, tmp_path / "out", layers=["conv1"], synthesize=Synthesis(("conv2",)))
-    with pytest.raises(InputError, match="-1 facets"):
-        build(net, source, tmp_path / "out", synthesize=Synthesis(("conv1",), -1))
+        build(net, source, tmp_path / "out", layers=["conv1"], synthesize=("conv2",))
+    with pytest.raises(InputError, match="facets -1"):
+        build(net, source, tmp_path / "out", synthesize=("conv1",), facets=-1)
     assert not list(tmp_path.iterdir())
     assert main(["atlas", "build", "--facets", "3", "-o", str(tmp_path / "out")]) == 2
     assert "without --synthesize" in capsys.readouterr().err

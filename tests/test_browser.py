@@ -19,7 +19,6 @@ from torch import Tensor
 from atlas_helpers import tiny_network, write_photos
 from browser_helpers import all_of, chromium, needs_chromium, no_complaints, serving, until, webdriver
 from netloupe.atlas.build import build
-from netloupe.atlas.synthesis import Synthesis
 from netloupe.data.open import open_source
 from netloupe.data.sources import ImageSource, pixel_reader
 
@@ -32,8 +31,8 @@ def atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("browser")
     write_photos(folder / "photos" / "cats", 6, seed=1)
     write_photos(folder / "photos" / "dogs", 6, seed=2)
-    how = Synthesis(("conv2",), facets=2, steps=4)
-    build(tiny_network(), open_source(folder / "photos"), folder / "atlas", synthesize=how)
+    how: Any = {"synthesize": ("conv2",), "facets": 2, "steps": 4}
+    build(tiny_network(), open_source(folder / "photos"), folder / "atlas", **how)
     return folder / "atlas"
 
 

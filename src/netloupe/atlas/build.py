@@ -26,7 +26,7 @@ from netloupe.core.head import Classes
 from netloupe.core.identity import Identity
 from netloupe.core.lock import held, holding
 from netloupe.core.network import Network
-from netloupe.core.perform import provenance_of
+from netloupe.core.perform import function_of, provenance_of
 from netloupe.core.rules import Rule
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource, Skipped
@@ -52,42 +52,28 @@ class BuildReport:
 
 
 @holding("out", "atlas build")
+@function_of(AtlasTask)
 def build(
     net: Network,
     source: ImageSource,
     out: str | Path,
     *,
     layers: Sequence[str] | None = None,
-    k: int = 9,
     project: Rule | None = "deconvnet",
     map_by: str | None = "tsne",
-    synthesize: Synthesis | None = None,
-    batch_size: int = 32,
     watch: Watch = SILENT,
+    **settings: Any,
 ) -> BuildReport:
     """Build the atlas of a network over a source of images into the folder `out`.
 
-    layers: which to show, by default every one that is not another's output handed on. k: patches kept per channel.
-    project: the rule by which their projections are made, "deconvnet" or "guided", or None for none; there are none
-    either if the rule finds no ReLU in the network. synthesize: of which layers to make an image for each channel, by
-    default of none, because one takes about as long as hundreds of images take to sweep. map_by: how the images are
-    laid out on a map, "tsne", "pca" or "umap" (see `analysis.layout.embedding`), or None for no map.
+    There are no projections either if the rule finds no ReLU in the network. An image of a channel takes about as long
+    as hundreds of images take to sweep. For the map see `analysis.layout.embedding`. None is as good as "none".
     The folder appears when all is done. Raises StoreError if `out` holds something else or can't be written,
     UnknownName for a layer, rule or method that is not there, InputError for no readable image.
     """
-    how = synthesize if synthesize is not None else Synthesis()
-    task = AtlasTask(
-        layers=None if layers is None else tuple(layers),
-        k=k,
-        project=NONE if project is None else project,
-        map_by=NONE if map_by is None else map_by,
-        synthesize=how.layers,
-        facets=how.facets,
-        preset=how.preset,
-        steps=how.steps,
-        batch_size=batch_size,
-    )
-    return build_as(task, net, source, out, watch)
+    settings |= {"project": NONE if project is None else project, "map_by": NONE if map_by is None else map_by}
+    task = AtlasTask.of(settings | ({} if layers is None else {"layers": tuple(layers)}))
+    return build_as(task, net, source.first(task.first), out, watch)
 
 
 def build_as(task: AtlasTask, net: Network, source: ImageSource, out: str | Path, watch: Watch = SILENT) -> BuildReport:

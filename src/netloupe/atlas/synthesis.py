@@ -12,7 +12,7 @@ from torch import Tensor
 
 from netloupe.analysis.paths import Likeness, layers_before, likeness, profiles
 from netloupe.atlas.sheets import DARK, TILE_SIDE
-from netloupe.core.errors import DeadUnit, InputError
+from netloupe.core.errors import DeadUnit
 from netloupe.core.network import Network
 from netloupe.core.units import Unit
 from netloupe.data.sources import ReadPixels
@@ -39,14 +39,9 @@ class Synthesis:
     steps: int | None = None
 
     def checked(self, net: Network) -> Synthesis:
-        """The same with steps filled in; without layers, nothing.
-
-        Raises UnknownName for a layer or preset, InputError for a negative number.
-        """
+        """The same with steps filled in; without layers, nothing. Raises UnknownName for a layer."""
         if not self.layers:
             return Synthesis()
-        if self.facets < 0 or (self.steps is not None and self.steps < 1):
-            raise InputError(f"{self.facets} facets in {self.steps} steps (accepted: 0 or more, 1 or more)")
         steps = recipe(net, self.preset, net.inputs.size).steps if self.steps is None else self.steps
         return Synthesis(tuple(dict.fromkeys(net.layer(n).name for n in self.layers)), self.facets, self.preset, steps)
 

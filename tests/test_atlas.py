@@ -29,6 +29,7 @@ from netloupe.atlas.build import build
 from netloupe.atlas.export import export
 from netloupe.atlas.pages import Pages
 from netloupe.atlas.parts import PARTS
+from netloupe.atlas.parts.attention import Attention
 from netloupe.atlas.parts.units import selectivity, unit_rows
 from netloupe.atlas.server import application
 from netloupe.atlas.sheets import typical
@@ -342,10 +343,11 @@ def test_killed_between_and_inside_all_steps_it_ends_the_same(
         except Killed:
             continue
     kinds = {step.partition(":")[0] for step, _ in killed if step is not None}
-    assert kinds == {part.__name__ for part in PARTS}
+    made = [part for part in PARTS if part is not Attention]  # which this network has none of
+    assert kinds == {part.__name__ for part in made}
     assert len({count for step, count in killed if step is None}) == 3  # of twelve images, four written at once
     monkeypatch.undo()
-    for table in {table for part in PARTS for table in part.tables}:
+    for table in {table for part in made for table in part.tables}:
         assert Store(tmp_path / "out").count(table) == Store(tmp_path / "whole").count(table) > 0
     ours, theirs = (contents(tmp_path / name) for name in ("out", "whole"))
     for found in (ours, theirs):

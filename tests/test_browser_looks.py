@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import base64
+import http.server
+import json
+import threading
+import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +21,12 @@ from attention_helpers import HEADS, SIDE, fresh
 from browser_helpers import all_of, chromium, needs_chromium, no_complaints, serving_app, until, webdriver
 from netloupe.analysis.attention.measure import attention_maps
 from netloupe.analysis.tokens import tokens
+from netloupe.atlas.build import build
+from netloupe.atlas.export import export
 from netloupe.atlas.server import application
 from netloupe.core.network import Network
 from netloupe.data.images import fit, to_float
+from netloupe.data.open import open_source
 from netloupe.render.colors import diverging, heat
 from netloupe.render.pictures import Picture, decode
 from netloupe.studio.live import Live
@@ -43,6 +51,25 @@ def studio_of(net: Network) -> Iterator[str]:
     studio = Studio(net)
     yield from serving_app(application(None, studio=Live(lambda: studio).router))
     studio.desk.close()
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An atlas of a transformer as plain files, from any web server."""
+    folder = tmp_path_factory.mktemp("atlas")
+    source = open_source(write_photos(folder / "photos", 5, size=(SIDE, SIDE)))
+    build(fresh(), source, folder / "store", layers=["blocks.0", "blocks.2"], map_by=None, project=None)
+    export(folder / "store", folder / "pages")
+    handler = partial(Quiet, directory=str(folder / "pages"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass
 
 
 @pytest.fixture(scope="module")
@@ -168,5 +195,71 @@ def test_it_fits_a_phone(browser: Any, address: str, photo: Path) -> None:
         opened(browser, address, photo)
         until(lambda: all_of(browser, "#try-looks .head-row"))
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def get_json(address: str, path: str) -> Any:
+    with urllib.request.urlopen(address + path) as answer:
+        return json.load(answer)
+
+
+def test_an_atlas_leads_to_its_attentions_and_each_place_looks_where_the_store_says(
+    browser: Any, exported: str
+) -> None:
+    told = get_json(exported, "data/network.json")["attention"]
+    peaks = get_json(exported, "data/attention/1/3.json")["peaks"]
+    browser.get("about:blank")
+    browser.get(exported)
+    links = until(lambda: all_of(browser, ".attentions a"))
+    assert [link.text for link in links] == [one["name"] for one in told["layers"]] == list(fresh().attentions)
+    dots = until(lambda: all_of(browser, "#attention .head-dot"))
+    assert len(dots) == 2 * 3 * HEADS
+    links[1].click()
+    until(lambda: text(browser, "h1") == "blocks.1.attn")
+    assert [bar.split("\n")[0] for bar in text(browser, "#heads").split("head ")[1:]] == ["0", "1", "2"]
+    assert len(all_of(browser, "#likeness td")) == HEADS**2
+    all_of(browser, ".choice[data-image='3']")[0].click()
+    until(lambda: "image=3" in browser.current_url)
+    pad = all_of(browser, ".pad")[0]
+    pointed(browser, pad, 2, 1, 3)
+    until(lambda: text(browser, "#from") == "from the patch in row 2, column 1")
+    row = 1 + 3 * 2 + 1
+    for head in range(HEADS):
+        peak = peaks[row][head]
+        wanted = f"blocks.1.attn, head {head}, at most {peak:.{2 if peak >= 0.0995 else 3}f} to one patch"
+        assert cell(browser, head, "blocks.1.attn").get_attribute("aria-label").startswith(wanted)
+    cut = cell(browser, 2, "blocks.1.attn").find_element("css selector", ".cut")
+    assert "attention/1/3.webp" in cut.value_of_css_property("background-image")
+    across, down = cut.value_of_css_property("background-position").split()
+    assert across == "100%"
+    assert float(down.rstrip("%")) == pytest.approx(100 * row / 9, abs=0.01)
+    assert browser.current_url.endswith("?image=3&from=2%2C1")
+    browser.refresh()
+    until(lambda: text(browser, "#from") == "from the patch in row 2, column 1")
+    all_of(browser, "#from-first")[0].click()
+    assert text(browser, "#from") == "from the first token, which stands before the patches"
+    webdriver.ActionChains(browser).send_keys("\ue014").perform()  # right: the next attention
+    until(lambda: text(browser, "h1") == "blocks.2.attn")
+    no_complaints(browser)
+
+
+def test_an_attention_that_is_not_there_says_so(browser: Any, exported: str) -> None:
+    browser.get("about:blank")
+    browser.get(exported + "#/attention/blocks.7.attn")
+    problem = until(lambda: text(browser, "#problem"))
+    assert problem == "There is no attention “blocks.7.attn” in ViT."
+    assert all_of(browser, "#view a")[0].get_attribute("href").endswith("#/attention/blocks.0.attn")
+
+
+def test_the_pages_of_attention_fit_a_phone(browser: Any, exported: str) -> None:
+    metrics = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        for path, there in (("#/", "#attention .head-dot"), ("#/attention/blocks.1.attn", "#likeness td")):
+            browser.get("about:blank")
+            browser.get(exported + path)
+            until(lambda there=there: all_of(browser, there))  # type: ignore[misc]
+            assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from netloupe.analysis.attention.placed import attentions
 from netloupe.analysis.layout.embedding import LEAST, embed_vectors
 from netloupe.analysis.unproject import named_rule
 from netloupe.atlas.making import Making
@@ -102,6 +103,7 @@ def build_as(task: AtlasTask, net: Network, source: ImageSource, out: str | Path
         format=FORMAT,
         map=map_by,
         synthesize=asdict(how),
+        **({"attentions": names} if (names := attentions(net)) else {}),
     )
     Store.settle(out)
     if Store.is_of(out, identity):

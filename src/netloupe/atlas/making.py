@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from netloupe.analysis.attention.placed import attentions
 from netloupe.analysis.unproject import no_rectifier, rectifies
 from netloupe.atlas.pictures import Photographs, Pictures
 from netloupe.atlas.sheets import PER_PHOTOGRAPH
@@ -89,10 +90,14 @@ class Making:
         """Reads images as the network sees them, none of them decoded again."""
         return self._photographs.read
 
+    @property
+    def _reads_again(self) -> bool:
+        return self.rule is not None or bool(self.synthesis.layers) or bool(attentions(self.net))
+
     @cached_property
     def _photographs(self) -> Photographs:
         inputs = self.net.inputs
-        kept = self.store.scratch / _PIXELS if self.rule is not None or self.synthesis.layers else None
+        kept = self.store.scratch / _PIXELS if self._reads_again else None
         return Photographs(self.source, inputs.size, inputs.channels, kept, not (self.store.scratch / _STATE).exists())
 
     @cached_property

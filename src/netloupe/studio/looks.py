@@ -9,19 +9,10 @@ import numpy as np
 
 from netloupe.analysis.attention.measure import attention_maps
 from netloupe.analysis.attention.record import Looks
-from netloupe.core.errors import NetworkError
 from netloupe.core.network import Network
 from netloupe.render.colors import heat
 from netloupe.studio.desk import Job, uri
 from netloupe.studio.photos import Seen
-
-
-def attentions(net: Network) -> list[str]:
-    """The attentions of a network; none where it has none, or none that can be read."""
-    try:
-        return list(net.attentions)
-    except NetworkError:
-        return []
 
 
 def looks(net: Network, seen: Seen, settings: Mapping[str, Any], job: Job) -> dict[str, Any]:

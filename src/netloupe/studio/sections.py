@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from netloupe.analysis.activations import activation_maps
+from netloupe.analysis.attention.placed import attentions
 from netloupe.analysis.attention.task import AttentionTask
 from netloupe.analysis.baselines import baseline_images
 from netloupe.analysis.explain.measure import explain
@@ -23,7 +24,7 @@ from netloupe.core.task import Task
 from netloupe.render.colors import enlarged, heat, overlay
 from netloupe.studio.colors import colors
 from netloupe.studio.desk import Job, uri
-from netloupe.studio.looks import attentions, looks
+from netloupe.studio.looks import looks
 from netloupe.studio.photos import Seen
 from netloupe.studio.refusal import Refused
 

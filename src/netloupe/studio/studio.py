@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from netloupe.analysis.attention.placed import attentions
 from netloupe.core.errors import UnknownName, unknown
 from netloupe.core.head import Classes, NoHead
 from netloupe.core.network import Network
@@ -15,7 +16,6 @@ from netloupe.data.photos import credits, photograph
 from netloupe.render.pictures import from_pixels
 from netloupe.studio.colors import colored_layers
 from netloupe.studio.desk import Desk, uri
-from netloupe.studio.looks import attentions
 from netloupe.studio.photos import Photo, Photos, Seen
 from netloupe.studio.refusal import Refused
 from netloupe.studio.sections import SECTIONS, about, masked, methods, shown_layers

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -130,13 +131,18 @@ class Measures:
         self.products += torch.einsum("nhx,ngx->hg", spread, spread)
         self.count += len(weights)
 
-    def looks(self, maps: Tensor) -> Looks:
+    def means(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | tuple[None, None, None]:
+        """Distance and entropy (heads,), likeness (heads, heads), see `Looks`."""
         if not self.of.square:
-            return Looks(maps.numpy(), self.of.keys, None, None, None)
+            return None, None, None
         sizes = self.products.diagonal().clamp(min=1e-30).sqrt()
         likeness = self.products / sizes[:, None] / sizes
         distance, entropy = ((one / self.count).numpy() for one in (self.distance, self.entropy))
-        return Looks(maps.numpy(), self.of.keys, distance, entropy, likeness.numpy())
+        return distance, entropy, likeness.numpy()
+
+    def looks(self, maps: Tensor) -> Looks:
+        distance, entropy, likeness = self.means()
+        return Looks(maps.numpy(), self.of.keys, distance, entropy, likeness)
 
 
 def measure(net: Network, images: Tensor, measures: Mapping[str, Measures]) -> None:

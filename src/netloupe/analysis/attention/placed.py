@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from netloupe.analysis.attention.places import Places, places
-from netloupe.core.errors import InputError
+from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.network import Network
 
 
@@ -43,10 +43,23 @@ class Placed:
         """(N, heads, h, w) of weights (N, heads, Q, K)."""
         return self.places.maps(self.row(weights, place))
 
+    def every(self, weights: Tensor) -> Tensor:
+        """(N, heads, patches, h, w) of weights (N, heads, T, T): what each patch attends to, row by row."""
+        first = self.places.prefix
+        return self.places.maps(weights[:, :, first : first + self.places.grid[0] * self.places.grid[1]])
+
     def box(self, place: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
         (height, width), (down, across) = size, self.places.grid
         y, x = place
         return y * height // down, x * width // across, (y + 1) * height // down, (x + 1) * width // across
+
+
+def attentions(net: Network) -> list[str]:
+    """The attentions of a network; none where it has none, or none that can be read."""
+    try:
+        return list(net.attentions)
+    except NetworkError:
+        return []
 
 
 def place(net: Network, name: str) -> Placed:

@@ -1,5 +1,6 @@
 """The parts of an atlas, in the order in which they are made; build, server and export all go through this list."""
 
+from netloupe.atlas.parts.attention import Attention
 from netloupe.atlas.parts.examples import Examples
 from netloupe.atlas.parts.images import Images
 from netloupe.atlas.parts.layout import Layout
@@ -9,4 +10,13 @@ from netloupe.atlas.parts.projections import Projections
 from netloupe.atlas.parts.synthesized import Synthesized
 from netloupe.atlas.parts.units import Units
 
-PARTS: tuple[type[Part], ...] = (Images, Units, Projections, Layout, Synthesized, Examples, NetworkPage)
+PARTS: tuple[type[Part], ...] = (
+    Images,
+    Units,
+    Attention,
+    Projections,
+    Layout,
+    Synthesized,
+    Examples,
+    NetworkPage,
+)

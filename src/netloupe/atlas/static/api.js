@@ -53,6 +53,7 @@ export const synthesisUrl = (layer, sheet) => lasting(`synthesis/${slug(layer)}/
 export const synthesizedUrl = (layer, channel) => lasting(`synthesized/${slug(layer)}/${channel}.jpg`);
 export const mapsUrl = (id) => lasting(`maps/${id}.webp`);
 export const answerUrl = (id) => lasting(`answers/${id}.webp`);
+export const attentionUrl = (place, image) => lasting(`attention/${place}/${image}.webp`);
 export const imageUrl = (id) => lasting(`img/${id}.webp`);
 
 let prepared = null;
@@ -95,6 +96,10 @@ const bytes = (path) => read(path, "whole", (response) => response.arrayBuffer()
 
 export const getLayer = (name) => json(`data/layer/${slug(name)}.json`);
 export const getImage = (id) => json(`data/image/${id}.json`);
+
+/** {likeness} of the attention heads; {peaks} of their maps in an image, as the rows of its sheet. */
+export const getAttention = (place) => json(`data/attention/${place}.json`);
+export const getAttended = (place, image) => json(`data/attention/${place}/${image}.json`);
 
 export async function getUnit(network, name, channel) {
   const block = Math.floor(channel / network.units_per_block);

@@ -42,6 +42,7 @@ export function receptiveField(field, sizes = []) {
 export const networkHash = () => "#/";
 export const layerHash = (name, query = {}) => withQuery(`#/layer/${encodeURIComponent(name)}`, query);
 export const unitHash = (name, channel, query = {}) => withQuery(`#/unit/${encodeURIComponent(name)}:${channel}`, query);
+export const attentionHash = (name) => `#/attention/${encodeURIComponent(name)}`;
 export const imageHash = (id) => `#/image/${id}`;
 export const imagesHash = (query = {}) => withQuery("#/images", query);
 

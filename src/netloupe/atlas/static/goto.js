@@ -2,7 +2,7 @@
 
 import { getImageRows } from "./api.js";
 import { h } from "./dom.js";
-import { count, imageHash, imagesHash, layerHash, unitHash } from "./format.js";
+import { attentionHash, count, imageHash, imagesHash, layerHash, unitHash } from "./format.js";
 import { outputHref, standsFor } from "./pieces.js";
 
 const AT_MOST = 8; // of one kind; how many more there are is said
@@ -12,7 +12,7 @@ const PAUSE = 150; // ms after the last letter before that begins
 /** What the typed text may mean, best first, but for names of images: groups of {items: [{text, kind, hash}], more: text or null}. */
 function suggestions(network, text) {
   if (text === "") return [];
-  return [group(image(network, text)), group(units(network, text), "channels"), group(layers(network, text), "layers"),
+  return [group(image(network, text)), group(units(network, text), "channels"), group(layers(network, text), "layers"), group(attentions(network, text), "attentions"),
     group(classes(network, text), "classes"), group(outputs(network, text), "channels")].filter(({ items }) => items.length > 0);
 }
 
@@ -36,6 +36,9 @@ function units(network, text) {
 
 const layers = (network, text) => matching(network.layers, text.replace(/:$/, ""), (layer) => layer.name)
   .map((layer) => ({ text: layer.name, kind: "layer", hash: layerHash(layer.name) }));
+
+const attentions = (network, text) => matching(network.attention?.layers ?? [], text, ({ name }) => name)
+  .map(({ name }) => ({ text: name, kind: "attention", hash: attentionHash(name) }));
 
 const numbered = (names) => names.map((name, index) => ({ name, index }));
 

@@ -2,6 +2,7 @@
 // What a view returns: {title, section, node: its elements, leave: what it lets go of once another is shown, if anything}.
 
 import { FetchError, NotFound, getNetwork } from "./api.js";
+import { attentionView } from "./attention.js";
 import { h } from "./dom.js";
 import { networkHash } from "./format.js";
 import { setUpGoto } from "./goto.js";
@@ -19,7 +20,7 @@ import { unitView } from "./unit.js";
 // Those in NAMED take a name after a slash, the others nothing.
 const ATLAS = { "": networkView, images: imagesView, map: mapView, points: pointsView };
 const PLAIN = mode === "alone" ? { "": tryView, try: tryView } : mode === "atlas" ? { ...ATLAS, try: tryView } : ATLAS;
-const NAMED = mode === "alone" ? {} : { layer: layerView, unit: unitView, image: imageView };
+const NAMED = mode === "alone" ? {} : { layer: layerView, unit: unitView, image: imageView, attention: attentionView };
 
 const main = document.getElementById("view");
 const status = document.getElementById("status");

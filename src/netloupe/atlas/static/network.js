@@ -1,5 +1,6 @@
 // The network: what it is, and its layers in order, each with a strip of typical channels.
 
+import { attentionSection } from "./attention.js";
 import { facts, h } from "./dom.js";
 import { count, counted, layerHash, networkHash, percent, receptiveField, shape } from "./format.js";
 import { opening } from "./opening.js";
@@ -18,6 +19,7 @@ export async function networkView({ query, network }) {
         list ? facts(about(network)) : null),
       ...sections,
       list ? null : facts(about(network)),
+      list ? null : attentionSection(network),
       h("section", { "aria-labelledby": "layers-title" },
         h("div", { class: "bar-line" },
           h("h2", { id: "layers-title" }, "Layers"),

@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "tools"))
 
 from apart import Ended  # noqa: E402
-from campaign import MARK, commands, judged  # noqa: E402
+from campaign import MARK  # noqa: E402
+from hostile_lines import commands, judged  # noqa: E402
 
 
 def test_a_short_campaign_finds_nothing() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,16 +14,19 @@ from urllib.parse import urlsplit
 import pytest
 from typer.testing import CliRunner
 
-import hostile_requests
 from atlas_helpers import tiny_network, write_photos
 from browser_helpers import serving
-from hostile_requests import Answer, ask
 from netloupe.atlas import server
 from netloupe.atlas.build import build
 from netloupe.atlas.guard import HEADERS, Hosts, host_name
 from netloupe.atlas.pages import Pages
 from netloupe.atlas.store import Store
 from netloupe.data.open import open_source
+
+sys.path.append(str(Path(__file__).parents[1] / "tools"))
+
+import hostile_requests
+from hostile_requests import Answer, ask
 
 
 @pytest.fixture(scope="module")

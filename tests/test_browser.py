@@ -505,3 +505,23 @@ def test_an_export_needs_no_server_of_ours(tmp_path: Path, browser: Any) -> None
         shown(browser, "network")
         assert "finds no ReLU" in all_of(browser, ".facts")[0].text
         server.shutdown()
+
+
+def test_a_page_whose_atlas_was_replaced_loads_itself_again(browser: Any, tmp_path: Path) -> None:
+    write_photos(tmp_path / "first" / "cats", 3, seed=1)
+    write_photos(tmp_path / "second" / "owls", 4, seed=2)
+    build(tiny_network(), open_source(tmp_path / "first"), tmp_path / "atlas", map_by=None)
+    for address in serving(tmp_path / "atlas"):
+        browser.get(address + "#/image/0")
+        shown(browser, "image")
+        assert "cats" in browser.find_element("id", "view").text
+        browser.execute_script("window.first = true")
+        build(tiny_network(), open_source(tmp_path / "second"), tmp_path / "atlas", map_by=None)
+        browser.execute_script("location.hash = '#/image/1'")
+        until(lambda: browser.execute_script("return window.first === undefined"))
+        shown(browser, "image")
+        until(lambda: "owls" in browser.find_element("id", "view").text)
+        assert "cats" not in browser.find_element("id", "view").text
+        log = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+        assert [line for line in log if "409" not in line] == []
+        assert "409" in log[0]

@@ -28,7 +28,7 @@ VALUES: list[Any] = [
 FEW = {"steps": 1, "count": 1, "first": 2, "sizes": "32", "octaves": 1, "epochs": 1, "stages": 2, "samples": 2}
 """What keeps a call short."""
 LEFT = ("perform", "swept_by")
-"""Public functions that are no technique and read nothing."""
+"""Public functions that take what only Python has: tasks and engines."""
 
 
 def functions() -> list[Callable[..., Any]]:

@@ -22,6 +22,7 @@ from netloupe.cli.app import main
 
 DATA = ("--data", "data")
 MODEL = ("--model", "net.py:make", "--size", "16")
+FEW = ("--map", "pca", "-l", "0", "-l", "3", "-l", "7")
 TRAIN = ("--size", "16", "--sizes", "16:3", "--batch", "4")
 STYLE = ("--sizes", "32:4", "--batch", "1", "--style-size", "32", "--widths", "4,4,4", "--blocks", "1", "--every", "1")
 WEIGHTS = ("--weights", "stylenet/styles.safetensors")
@@ -41,10 +42,10 @@ class Run:
 
 RUNS = {
     "atlas build": Run(
-        ("atlas", "build", *DATA, *MODEL, "--map", "pca", "--synthesize", "3", "--facets", "1", "--steps", "1"), 4
+        ("atlas", "build", *DATA, *MODEL, *FEW, "--synthesize", "3", "--facets", "1", "--steps", "1"), 4
     ),
     "atlas build in place of another": Run(
-        ("atlas", "build", *DATA, *MODEL, "--map", "tsne", "--first", "6"), 2, over="atlas build"
+        ("atlas", "build", *DATA, *MODEL, *FEW, "--first", "6"), 2, over="atlas build"
     ),
     "train": Run(("train", *DATA, "--val", "data", *TRAIN, "--snapshots", "-a", "net.py:make", "--name", "small"), 4),
     "stylenet train": Run(
@@ -81,17 +82,11 @@ MADE = {"atlas": "atlas build", "snapshots": "train", "stylenet": "stylenet trai
 
 def kills(place: Path, count: int, log: Log) -> Iterator[Trial]:
     """A row for each run; at least `count` kills in all."""
-    shares = sum(run.share for run in RUNS.values())
+    shares, undisturbed = sum(run.share for run in RUNS.values()), Undisturbed(place)
     for verb, run in RUNS.items():
-        row = Trial(f"kills of {verb}")
-        if not count:
-            yield row
-            continue
-        (where := place / "whole" / verb.replace(" ", "-")).mkdir(parents=True)
-        whole = _undisturbed(verb, run, place, where, row)
-        number = 0
-        while whole is not None and row.tries < -(-count * run.share // shares):
-            row.add(log.trial(row.kind, number, lambda draw: _killed(run, whole, place, draw)))  # noqa: B023
+        row, number = Trial(f"kills of {verb}"), 0
+        while row.tries < -(-count * run.share // shares):
+            row.add(log.trial(row.kind, number, lambda draw: _killed(verb, undisturbed, place, draw)))  # noqa: B023
             number += 1
         log.say(f"{row.kind}: {row.tries} in {number} runs, {len(row.failures)} failures")
         yield row
@@ -106,19 +101,37 @@ class Whole:
     found: dict[str, str]
 
 
-def _undisturbed(verb: str, run: Run, place: Path, where: Path, row: Trial) -> Whole | None:
-    _laid(place, where, run)
-    counter = os.open(where.parent / f"{where.name}.count", os.O_RDWR | os.O_CREAT)
-    count = lambda n, _: os.pwrite(counter, b"%9d" % n, 0) == 0  # noqa: E731
-    ended = apart(lambda: hooked(lambda: main([*run.line, "-o", run.out]), where, count), where, 300)
-    if ended.status != 0:
-        row.failures.append(f"the undisturbed run ended with {ended.status}: {ended.err[-300:]}")
-        return None
-    made = found(lambda: tree(where / run.out), where)
-    if not made:
-        row.failures.append("the undisturbed run wrote nothing")
-        return None
-    return Whole(ended.seconds, int(os.pread(counter, 9, 0)), made)
+class Undisturbed:
+    """Runs that nobody kills, each done once it is needed."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.known: dict[str, Whole] = {}
+
+    def __getitem__(self, verb: str) -> Whole:
+        if verb not in self.known:
+            run = RUNS[verb]
+            for word, made in MADE.items():
+                if any(part.split("/")[0] == word for part in run.line[1:]) and made != verb:
+                    self[made]
+            if run.over is not None:
+                self[run.over]
+            self.known[verb] = self._done(verb, run)
+        return self.known[verb]
+
+    def _done(self, verb: str, run: Run) -> Whole:
+        where = self.place / "whole" / verb.replace(" ", "-")
+        where.mkdir(parents=True)
+        _laid(self.place, where, run)
+        counter = os.open(where.parent / f"{where.name}.count", os.O_RDWR | os.O_CREAT)
+        count = lambda n, _: os.pwrite(counter, b"%9d" % n, 0) == 0  # noqa: E731
+        ended = apart(lambda: hooked(lambda: main([*run.line, "-o", run.out]), where, count), where, 300)
+        if ended.status != 0:
+            raise RuntimeError(f"{verb}, which nobody killed, ended with {ended.status}: {ended.err[-300:]}")
+        made = found(lambda: tree(where / run.out), where)
+        if not made:
+            raise RuntimeError(f"{verb} wrote nothing")
+        return Whole(ended.seconds, int(os.pread(counter, 9, 0)), made)
 
 
 def _laid(place: Path, folder: Path, run: Run) -> None:
@@ -133,8 +146,9 @@ def _laid(place: Path, folder: Path, run: Run) -> None:
         shutil.copytree(place / "whole" / run.over.replace(" ", "-") / "out", folder / run.out)
 
 
-def _killed(run: Run, whole: Whole, place: Path, draw: random.Random) -> Trial:
+def _killed(verb: str, undisturbed: Undisturbed, place: Path, draw: random.Random) -> Trial:
     """Up to three kills of one run, and the same command again."""
+    run, whole = RUNS[verb], undisturbed[verb]
     trial, folder = Trial(""), Path(tempfile.mkdtemp(dir=place, prefix="kill"))
     _laid(place, folder, run)
     line, before, plan = [*run.line, "-o", run.out], names(folder), []

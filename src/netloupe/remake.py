@@ -14,6 +14,7 @@ import torch
 from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.files import file_digest
 from netloupe.core.folders import finish_files
+from netloupe.core.given import checked
 from netloupe.core.inputs import InputSpec
 from netloupe.core.layout import parse
 from netloupe.core.network import Network
@@ -166,6 +167,7 @@ class Remade:
     differs: tuple[str, ...]
 
 
+@checked
 def again(
     path: str | Path,
     changes: Mapping[str, Any] | None = None,

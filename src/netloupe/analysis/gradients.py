@@ -18,6 +18,7 @@ from torch import Tensor
 from netloupe.analysis.baselines import Baseline, baseline_images
 from netloupe.core.backward import gradients, quantized, why_none
 from netloupe.core.errors import InputError, NetworkError
+from netloupe.core.given import checked
 from netloupe.core.head import Maps
 from netloupe.core.layers import Layer, Layers
 from netloupe.core.layout import Tokens
@@ -116,6 +117,7 @@ def _check_highest(net: Network, objective: Objective, scores: Tensor) -> None:
         )
 
 
+@checked
 def gradient(net: Network, images: Tensor, objective: Objective | str, rule: Rule = "plain") -> Tensor:
     """The gradient of the objective with respect to images (N, C, H, W) in [0, 1]: the same shape, signed and raw.
 
@@ -128,11 +130,13 @@ def gradient(net: Network, images: Tensor, objective: Objective | str, rule: Rul
     return differentiate(net, images, objective, rule).gradient
 
 
+@checked
 def saliency(net: Network, images: Tensor, objective: Objective | str) -> Tensor:
     """(N, H, W), at least 0: the largest |gradient| over the colors (Simonyan et al. 2013, section 3.1)."""
     return gradient(net, images, objective).abs().amax(1)
 
 
+@checked
 def smooth_grad(
     net: Network,
     images: Tensor,
@@ -168,6 +172,7 @@ def smooth_grad(
     return torch.stack(means)
 
 
+@checked
 def integrated_gradients(
     net: Network,
     images: Tensor,
@@ -208,6 +213,7 @@ def _batches(tensor: Tensor, size: int) -> Iterator[Tensor]:
     yield from tensor.split(size)
 
 
+@checked
 def grad_cam(
     net: Network, images: Tensor, objective: Objective | str, layer: str | None = None, *, upsample: bool = True
 ) -> Tensor:
@@ -230,6 +236,7 @@ def grad_cam(
     return maps[:, 0]
 
 
+@checked
 def guided_grad_cam(net: Network, images: Tensor, objective: Objective | str, layer: str | None = None) -> Tensor:
     """Guided backpropagation times Grad-CAM, (N, C, H, W), signed (Selvaraju et al. 2017, section 3.2)."""
     return gradient(net, images, objective, "guided") * grad_cam(net, images, objective, layer)[:, None]

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from netloupe.core.errors import InputError
+from netloupe.core.given import checked
 from netloupe.render.colors import enlarged
 from netloupe.render.pictures import Picture, from_pixels
 
@@ -64,6 +65,7 @@ class LocatedObject:
         return shown
 
 
+@checked
 def locate_object(
     image: Tensor, saliency: Tensor, *, foreground: float = 0.95, background: float = 0.30
 ) -> LocatedObject:

@@ -16,6 +16,7 @@ from netloupe.analysis.dropping import DROP, Dropping
 from netloupe.analysis.tasks import Occlude
 from netloupe.analysis.windows import Sliding, Windows
 from netloupe.core.errors import InputError, NetworkError
+from netloupe.core.given import checked
 from netloupe.core.network import Network
 from netloupe.core.numbers import spread
 from netloupe.core.objectives import Objective, as_objective
@@ -104,6 +105,7 @@ class Occlusion(Result):
         }
 
 
+@checked
 def occlusion(
     net: Network,
     images: Tensor,

@@ -67,6 +67,12 @@ def unknown(kind: str, given: object, accepted: Iterable[str], *, shown: int = 8
     return UnknownName(f"no {kind} {text!r}{hint} (accepted: {listed or 'none'})")
 
 
+def short(value: object) -> str:
+    """What was given, in one line that is not long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
 LESS = "out of memory; less at once helps: a smaller batch size, size of image, or number of images or classes"
 
 

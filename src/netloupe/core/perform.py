@@ -17,6 +17,7 @@ from torch import Tensor
 
 from netloupe.core.errors import InputError
 from netloupe.core.files import file_digest, portable
+from netloupe.core.given import checked
 from netloupe.core.inputs import InputSpec, showing
 from netloupe.core.network import Network
 from netloupe.core.task import Task
@@ -153,6 +154,7 @@ def versions() -> dict[str, str]:
     return {"netloupe": version("netloupe"), "torch": torch.__version__, "python": platform.python_version()}
 
 
+@checked
 def perform(task: Task, net: Loaded, inputs: Mapping[str, Any], watch: Watch = SILENT) -> Any:
     """The `Result` of a task, with its provenance.
 
@@ -233,10 +235,14 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def function_of(task: type[Task]) -> Callable[[Function], Function]:
-    """For the Python function of a task, declared with `**settings`: its signature and docstring name every setting."""
+    """For the Python function of a task, declared with `**settings`: its signature and docstring name every setting.
 
-    def dress(function: Function) -> Function:
-        own = list(inspect.signature(function).parameters.values())
+    It raises InputError for an argument of another kind than is annotated, see `core.given`.
+    """
+
+    def dress(plain: Function) -> Function:
+        function = checked(plain)
+        own = list(inspect.signature(plain).parameters.values())
         named = {one.name for one in own}
         settings = [one for one in task.settings() if one.name not in named]
         own = [one for one in own if one.kind is not inspect.Parameter.VAR_KEYWORD]

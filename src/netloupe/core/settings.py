@@ -12,7 +12,7 @@ from dataclasses import MISSING, Field, dataclass, field, replace
 from numbers import Real
 from typing import Any
 
-from netloupe.core.errors import InputError, unknown
+from netloupe.core.errors import InputError, short, unknown
 from netloupe.core.numbers import SEEDS, as_number, as_whole
 
 OBJECT = "object"
@@ -204,10 +204,7 @@ class Setting:
 
     def _refused(self, given: Any) -> InputError:
         """In one line, whatever was given."""
-        text = " ".join(repr(given).split())
-        return InputError(
-            f"{self.name} {text if len(text) <= 100 else text[:97] + '...'} (accepted: {self.accepted()})"
-        )
+        return InputError(f"{self.name} {short(given)} (accepted: {self.accepted()})")
 
     def _inside(self, number: float) -> bool:
         return (

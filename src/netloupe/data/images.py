@@ -16,6 +16,7 @@ from torch import Tensor
 
 from netloupe.core.errors import InputError, first_line
 from netloupe.core.files import file_digest, portable
+from netloupe.core.given import checked
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.core.perform import Images
@@ -263,6 +264,7 @@ def to_float(pixels: np.ndarray | Tensor) -> Tensor:
     return moved.float() if tensor.is_floating_point() else moved.float().div(255)
 
 
+@checked
 def load_image(
     path: str | Path, size: Size | None = None, *, channels: int = 3, values: tuple[float, float] | None = None
 ) -> Tensor:
@@ -274,6 +276,7 @@ def load_image(
     return to_float(fit(open_image(path, None, InputSpec(channels=channels, values=values)), size, channels))
 
 
+@checked
 def load_images(
     paths: Sequence[str | Path], size: Size, *, channels: int = 3, values: tuple[float, float] | None = None
 ) -> Tensor:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from netloupe.core.errors import InputError
+from netloupe.core.given import checked
 from netloupe.core.inputs import InputSpec
 from netloupe.data.bands import Opened
 from netloupe.data.drives import Drive, Local, drive_of
@@ -35,6 +36,7 @@ _MOST = 1_000_000  # files that braces may name
 _KINDS = "a folder, list, Parquet, Lance, .tar, 'photos', 'digits'"
 
 
+@checked
 def open_source(spec: str | Path) -> ImageSource:
     """The images that `spec` names.
 

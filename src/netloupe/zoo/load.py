@@ -11,6 +11,7 @@ from torch import nn
 from netloupe.core.device import device_of
 from netloupe.core.errors import InputError, NetworkError, UnknownName, unknown
 from netloupe.core.files import file_digest, portable
+from netloupe.core.given import checked
 from netloupe.core.head import Head
 from netloupe.core.inputs import InputSpec
 from netloupe.core.layout import Layout
@@ -39,6 +40,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 Inputs = InputSpec | Callable[[InputSpec], InputSpec]
 
 
+@checked
 def load(
     model: str = "lenslet",
     *,

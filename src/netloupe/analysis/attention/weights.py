@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from netloupe.core.attention import AttentionReader, Queries
+from netloupe.core.given import checked
 from netloupe.core.network import Network, readable
 
 
@@ -51,6 +52,7 @@ class Attention(Mapping[str, Tensor]):
         return f"Attention({', '.join(self)})"
 
 
+@checked
 def attention(
     net: Network, images: Tensor, layers: Iterable[str] | None = None, *, queries: Queries = None
 ) -> Attention:

@@ -34,7 +34,7 @@ def campaign(place: Path, counts: dict[str, int], log: Log) -> Iterator[Trial]:
     """The rows of the table, as they are found."""
     preload()
     prepare(place)
-    yield from (row for row in kills(place, counts["kills"], log) if counts["kills"])
+    yield from kills(place, counts["kills"], log)
     for name, run in (("lines", lines), ("calls", calls), ("requests", requested)):
         if counts[name]:
             yield run(place, counts[name], log)

@@ -18,7 +18,7 @@ from hostile_lines import commands, judged  # noqa: E402
 
 def test_a_short_campaign_finds_nothing() -> None:
     command = [sys.executable, str(ROOT / "tools" / "campaign.py"), "--kills", "0", "--lines", "6", "--calls", "4"]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    found = subprocess.run([*command, "--requests", "0"], capture_output=True, text=True)
     assert "FAILED" not in found.stdout
     assert found.returncode == 0
     assert "| hostile command lines | 6 |" in found.stdout

@@ -14,6 +14,10 @@ from pathlib import Path
 from typing import Any
 
 
+LONG = 1200.0
+"""Seconds for what ends by itself, on a machine that has other work to do."""
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a run ended: status is the exit code, negative for a signal, None for one that was cut off; what it wrote."""
@@ -67,7 +71,7 @@ def _child(run: Callable[[], Any], folder: Path, told: list[Path]) -> None:
 
 def found(run: Callable[[], Any], folder: Path) -> Any:
     """What `run` gives, plain JSON, found in a process of its own."""
-    ended = apart(lambda: print(json.dumps(run())), folder)
+    ended = apart(lambda: print(json.dumps(run())), folder, LONG)
     if ended.status != 0:
         raise RuntimeError(ended.err)
     return json.loads(ended.out)

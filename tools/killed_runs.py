@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from apart import Ended, apart, found
+from apart import LONG, Ended, apart, found
 from kills import hooked
 from trials import Log, Trial
 from workplace import FILES, names
@@ -125,7 +125,7 @@ class Undisturbed:
         _laid(self.place, where, run)
         counter = os.open(where.parent / f"{where.name}.count", os.O_RDWR | os.O_CREAT)
         count = lambda n, _: os.pwrite(counter, b"%9d" % n, 0) == 0  # noqa: E731
-        ended = apart(lambda: hooked(lambda: main([*run.line, "-o", run.out]), where, count), where, 300)
+        ended = apart(lambda: hooked(lambda: main([*run.line, "-o", run.out]), where, count), where, LONG)
         if ended.status != 0:
             raise RuntimeError(f"{verb}, which nobody killed, ended with {ended.status}: {ended.err[-300:]}")
         made = found(lambda: tree(where / run.out), where)
@@ -157,7 +157,7 @@ def _killed(verb: str, undisturbed: Undisturbed, place: Path, draw: random.Rando
         if draw.random() < 0.5:
             plan.append(f"at change {moment}")
             hook = lambda n, _: n == moment  # noqa: E731, B023
-            ended = apart(lambda: hooked(lambda: main(line), folder, hook), folder, 300)  # noqa: B023
+            ended = apart(lambda: hooked(lambda: main(line), folder, hook), folder, LONG)  # noqa: B023
         else:
             plan.append(f"after {second:.2f} s")
             ended = apart(lambda: main(line), folder, kill=second)
@@ -175,7 +175,7 @@ def _begun_again(
     run: Run, line: list[str], folder: Path, before: set[str], plan: list[str], whole: Whole
 ) -> Iterator[str]:
     """What is wrong with how it ends."""
-    last = apart(lambda: main(line), folder, 300)
+    last = apart(lambda: main(line), folder, LONG)
     if last.status == 2 and (folder / run.out).exists() and "not empty" in last.err:
         last = Ended(0, "", "", 0)
     left = {name.partition("/")[0] for name in names(folder) - before} - {run.out, "__pycache__"}

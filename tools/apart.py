@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
 LONG = 1200.0
 """Seconds for what ends by itself, on a machine that has other work to do."""
 

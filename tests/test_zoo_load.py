@@ -8,6 +8,7 @@ import os
 import pickle
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -409,3 +410,15 @@ def test_a_real_network_is_right_about_real_photographs() -> None:
 def test_a_network_that_ships_is_its_own_folded_form() -> None:
     plain = load().module
     assert plain.folded() is plain
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        ({"size": 64}, r"inputs \{'size': 64\} fails: 'dict' object is not callable \(accepted: an InputSpec"),
+        (lambda spec: spec.size, r"inputs <function .* gives \(64, 64\) \(accepted: an InputSpec, or a function"),
+    ],
+)
+def test_inputs_that_are_none(inputs: Any, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        load(inputs=inputs)

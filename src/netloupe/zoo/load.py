@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from netloupe.core.device import device_of
-from netloupe.core.errors import InputError, NetworkError, UnknownName, unknown
+from netloupe.core.errors import InputError, NetworkError, UnknownName, first_line, short, unknown
 from netloupe.core.files import file_digest, portable
 from netloupe.core.given import checked
 from netloupe.core.head import Head
@@ -180,7 +180,18 @@ def _spec(inputs: Inputs | None, stored: Stored | None, base: InputSpec | None) 
         return inputs
     known = stored.inputs if stored is not None and stored.inputs is not None else base
     known = known if known is not None else InputSpec()
-    return inputs(known) if inputs is not None else known
+    return known if inputs is None else _made_of(inputs, known)
+
+
+def _made_of(inputs: Callable[[InputSpec], InputSpec], known: InputSpec) -> InputSpec:
+    accepted = "(accepted: an InputSpec, or a function that makes one of another)"
+    try:
+        made = inputs(known)
+    except TypeError as error:
+        raise InputError(f"inputs {short(inputs)} fails: {first_line(error)} {accepted}") from None
+    if not isinstance(made, InputSpec):
+        raise InputError(f"inputs {short(inputs)} gives {short(made)} {accepted}")
+    return made
 
 
 def _embedded(model: str) -> Stored:

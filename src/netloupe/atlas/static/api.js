@@ -34,7 +34,7 @@ async function read(path, form, parse) {
   } catch {
     throw new FetchError(`${path} could not be fetched: the server does not answer.`);
   }
-  if (response.status === 409) location.reload(); // another atlas lies there by now
+  heed(response);
   if (!response.ok) throw new FetchError(`${path} could not be fetched: the server answered ${response.status}.`);
   try {
     return await parse(response);
@@ -42,6 +42,16 @@ async function read(path, form, parse) {
     throw new FetchError(`${path} could not be read: it is not ${form}.`);
   }
 }
+
+/** Have the page load again where another atlas lies by now. */
+function heed(response) {
+  if (response.status === 409) location.reload();
+}
+
+/** Ask why a picture could not be loaded, which it does not tell. */
+const ask = (url) => fetch(url).then(heed, () => {});
+
+addEventListener("error", ({ target }) => { if (target instanceof HTMLImageElement) ask(target.src); }, true);
 
 /** A layer's name as a part of an address. */
 const slug = encodeURIComponent;
@@ -149,6 +159,7 @@ export function getSheet(url) {
   if (!sheets.has(url)) {
     const image = new Image();
     image.src = url;
+    image.addEventListener("error", () => ask(url));
     sheets.set(url, image.decode().then(() => ({ width: image.naturalWidth, height: image.naturalHeight })));
   }
   return sheets.get(url);

@@ -66,14 +66,19 @@ def _loaded(browser: Any, address: str, scrolled: bool) -> int:
 
 
 def _quiet(browser: Any) -> int:
-    """The bytes that arrive until nothing has for half a second."""
-    total, end = 0, time.monotonic() + 0.5
-    while time.monotonic() < end:
-        events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-        ended = [e["params"]["encodedDataLength"] for e in events if e["method"] == "Network.loadingFinished"]
-        total += int(sum(ended))
-        if any(e["method"].startswith("Network.") for e in events):
-            end = time.monotonic() + 0.5
+    """The bytes that arrive until none are awaited, and for three seconds none were asked for, as the page may be busy."""
+    total, open_, end = 0, set(), time.monotonic() + 3
+    while open_ or time.monotonic() < end:
+        for entry in browser.get_log("performance"):
+            event = json.loads(entry["message"])["message"]
+            told = event["params"]
+            if event["method"] == "Network.requestWillBeSent" and told["request"]["url"].startswith("http"):
+                open_.add(told["requestId"])
+            if event["method"] in ("Network.loadingFinished", "Network.loadingFailed"):
+                open_.discard(told["requestId"])
+                total += int(told.get("encodedDataLength", 0))
+            if event["method"].startswith("Network."):
+                end = time.monotonic() + 3
         time.sleep(0.05)
     return total
 

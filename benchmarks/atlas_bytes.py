@@ -66,7 +66,7 @@ def _loaded(browser: Any, address: str, scrolled: bool) -> int:
 
 
 def _quiet(browser: Any) -> int:
-    """The bytes that arrive until none are awaited, and for three seconds none were asked for, as the page may be busy."""
+    """The bytes that arrive until none are awaited, and none were asked for in three seconds: the page may be busy."""
     total, open_, end = 0, set(), time.monotonic() + 3
     while open_ or time.monotonic() < end:
         for entry in browser.get_log("performance"):

@@ -153,5 +153,5 @@ def test_a_look_has_the_statistics_of_its_images(net: Network, images: Tensor) -
             look(net, [images[0], images[1]], **wrong).targets()  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no style image"):
         look(net, [])
-    with pytest.raises(InputError, match="style image of 2x2 px is too small"):
+    with pytest.raises(InputError, match="style images of 2x2 px don't fit"):
         look(net, [images[0, :, :2, :2]]).targets()

@@ -272,7 +272,7 @@ def test_frames_show_it_forming_at_every_size(net: Network, cat: Tensor, styles:
         ({"content_weight": float("inf")}, "content_weight inf"),
         ({"style_scale": 0.0}, "style_scale 0.0"),
         ({"lr": 0.1, "optimizer": LBFGS()}, "with an optimizer by name"),
-        ({"style_scale": 0.02}, "too small"),
+        ({"style_scale": 0.02}, "style images of .* px don't fit"),
         ({"shares": [1.0, 2.0]}, "weights \\[1.0, 2.0\\] for 1 style"),
         ({"masks": [torch.zeros(8, 8)]}, "mask that is empty"),
         ({"content_layers": ["relu99"]}, "no layer 'relu99'"),

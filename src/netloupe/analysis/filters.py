@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from netloupe.analysis.tasks import FiltersTask
 from netloupe.core.errors import InputError
 from netloupe.core.network import Network
-from netloupe.core.perform import function_of, perform
+from netloupe.core.perform import decided, function_of, perform
 from netloupe.core.watch import Watch
 from netloupe.render.pictures import Picture, grid, resized
 from netloupe.render.result import Result
@@ -95,4 +95,4 @@ def run(task: FiltersTask, net: Network, inputs: Mapping[str, Any], watch: Watch
         raise InputError(f"layer {layer!r} is a {net.layer(layer).kind} without filters (accepted: {listed})")
     weight = net.layers[layer].weight()
     assert weight is not None  # a convolution has one
-    return Filters(layer, weight.float().cpu().numpy(), task.scale)
+    return Filters(layer, weight.float().cpu().numpy(), task.scale, provenance=decided(replace(task, layer=layer)))

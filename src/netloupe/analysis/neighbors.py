@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from netloupe.analysis.nearest import Nearest, Search, Votes, search, vote
 from netloupe.analysis.spaces import Space, feature_space, features_of, pixel_space, pixels_of
 from netloupe.analysis.tasks import NeighborsTask
 from netloupe.core.network import Network
-from netloupe.core.perform import function_of, perform
+from netloupe.core.perform import decided, function_of, perform
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.images import as_seen
 from netloupe.data.sources import ImageSource, Skipped
@@ -146,6 +146,7 @@ def run(task: NeighborsTask, net: Network, inputs: Mapping[str, Any], watch: Wat
         found,
         features.skipped,
         tuple(_notes(images, {"features": features, "pixels": pixels}, k, votes)),
+        provenance=decided(replace(task, layer=layer)),
     )
 
 

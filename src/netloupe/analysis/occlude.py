@@ -27,7 +27,7 @@ from netloupe.core.head import Classes, NoHead
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective, as_objective, energy, logit, probability
 from netloupe.core.objectives.answers import usual
-from netloupe.core.perform import function_of, perform
+from netloupe.core.perform import decided, function_of, perform
 from netloupe.core.rules import Rule
 from netloupe.core.taps import LOGITS
 from netloupe.core.units import Unit
@@ -283,6 +283,7 @@ def _panels(task: Occlude, net: Network, image: Tensor, others: ImageSource | No
         None if others is None else _best(net, others, unit, rule, watch),
         sliding.method,
         largest(errors),
+        provenance=decided(replace(task, layer=layer)),
     )
 
 

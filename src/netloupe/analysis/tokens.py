@@ -8,7 +8,7 @@ registers", figure 3).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Tensor
 from netloupe.analysis.tasks import TokensTask
 from netloupe.core.errors import InputError
 from netloupe.core.network import Network
-from netloupe.core.perform import function_of, perform
+from netloupe.core.perform import decided, function_of, perform
 from netloupe.core.watch import SILENT, Watch
 from netloupe.render.colors import diverging, heat
 from netloupe.render.pictures import Picture, captioned, fitted, from_pixels, grid, resized
@@ -185,6 +185,7 @@ def run(task: TokensTask, net: Network, inputs: Mapping[str, Any], watch: Watch)
         vectors.norm(dim=-1).float().numpy(),
         likeness,
         task.at,
+        provenance=decided(replace(task, layer=layer.name)),
     )
 
 

@@ -239,7 +239,7 @@ def performed(
 
 
 def tell(result: Result, task: Task, out: Path | None, as_json: bool) -> None:
-    """Save a result where `out` says so; its summary to stdout, its remarks to stderr."""
+    """Save a result where `out` says so; its summary to stdout, to stderr what was chosen and its remarks."""
     deliver(result, out, as_json, task.words)
-    for remark in result.remarks():
+    for remark in [*task.chosen(result.task), *result.remarks()]:
         typer.echo(remark, err=True)

@@ -118,6 +118,12 @@ class Layer:
         return self.is_map and not isinstance(self.layout, Maps) and any(True for _ in self.module.children())
 
     @property
+    def is_shell(self) -> bool:
+        """Whether the module makes nothing itself: it holds others in a row, or hands on what it is given."""
+        alone = self.same_as is not None and not any(True for _ in self.module.children())
+        return isinstance(self.module, nn.Sequential) or alone
+
+    @property
     def is_convolution(self) -> bool:
         """Whether the module is a two-dimensional convolution, and no container of one."""
         return isinstance(self.module, nn.Conv2d)
@@ -359,15 +365,18 @@ class Layers(Mapping[str, Layer]):
     def last_map(self) -> Layer:
         """The last map before the features; where these are one, what the last layer with weights before them reads.
 
-        Of lenslet `relu7`, of AlexNet its last pooling. Raises InputError without one.
+        Of lenslet `relu7`, of AlexNet its last pooling, of ResNet-18 `layer4.1`. Of tokens, and of maps with their
+        channels last, the last whole block: a last normalization behind it says the same at one length everywhere, so
+        it does not show which tokens are long (Darcet et al. 2024). Raises InputError without one.
         """
         end = self.features()
         if end.is_map:
             end = [*list(self.values())[:1], *self.before(end.name).weighted().values()][-1]
-        maps = self.before(end.name).maps()
+        maps = self.before(end.name).maps().where(lambda layer: not layer.is_shell)
         if not maps:
             raise InputError(f"{self._whole.title} has no map over the image before its last features; name the layers")
-        return maps.last
+        blocks = maps.where(lambda layer: layer.is_block).distinct()
+        return blocks.last if blocks and not isinstance(maps.last.layout, Maps) else maps.last
 
     def first_features(self) -> Layer:
         """The last layer before the second one with weights: what that reads.

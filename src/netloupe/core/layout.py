@@ -222,6 +222,16 @@ MAPS, CHANNELS_LAST, VECTORS = Maps(), ChannelsLast(), Vectors()
 _NAMED: dict[str, Layout] = {str(one): one for one in (MAPS, CHANNELS_LAST, VECTORS)}
 
 
+def has_positions(output: Tensor) -> bool:
+    """Whether what a pass hands on is maps (N, C, h, w), not vectors (N, C)."""
+    return output.ndim == MAPS.dimensions
+
+
+def as_maps(output: Tensor) -> Tensor:
+    """Maps (N, C, h, w) as they are, vectors (N, C) as maps of one position."""
+    return output if has_positions(output) else output[:, :, None, None]
+
+
 def parse(text: str) -> Layout:
     """The layout of that text, such as `tokens:prefix=5,grid=16x16`. Raises InputError."""
     if text in _NAMED:

@@ -6,8 +6,9 @@ import copy
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ from netloupe.core.numbers import whole
 from netloupe.core.objectives import Objective, Reading, as_objective
 from netloupe.core.probe import list_layers
 from netloupe.core.returned import Output, called
+from netloupe.core.sizes import USUAL, Sizes
 from netloupe.core.taps import LOGITS, Reader, evaluating, placement, tapped
 
 
@@ -76,6 +78,7 @@ class Network:
         self.output = self._said.output
         self.layouts = {key: parse(one) if isinstance(one, str) else one for key, one in (layouts or {}).items()}
         self.name = name if name is not None else type(self.module).__name__
+        self._sizes: dict[tuple[str, ...], Sizes] = {}
         self.origin: Mapping[str, Any] | None = None
 
     def __repr__(self) -> str:
@@ -99,9 +102,14 @@ class Network:
         weights' type, valid until it returns unless it clones. `LOGITS` (the empty string) reads the answer, as the
         head picks it. Gradients as the caller set them.
 
-        Raises UnknownName for a layer that is not there, NetworkError if the module fails or does not reach a layer.
+        Raises UnknownName for a layer that is not there, NetworkError if the module fails or does not reach a layer,
+        InputError for images of a size that it does not take, with the nearest that it does.
         """
         self.inputs.check(images)
+        with self._sized(images, tuple(readers)):
+            self._run(images, readers)
+
+    def _run(self, images: Tensor, readers: Mapping[str, Reader]) -> None:
         hooked: dict[str, Reader] = {}
         for name, reader in readers.items():
             if name != LOGITS:
@@ -134,7 +142,7 @@ class Network:
         x = self.inputs.normalize(images.to(self.device)).to(self.dtype)
         handle = self.module.get_submodule(part).register_forward_pre_hook(hook, with_kwargs=True)
         try:
-            with evaluating(self.module):
+            with self._sized(images), evaluating(self.module):
                 result = self._forward(x)
                 size = int(x.shape[2]), int(x.shape[3])
                 return readable(self._learn(result, size).pick(result, size))
@@ -158,7 +166,11 @@ class Network:
         wanted = None if layers is None else self.attention_layers(layers)
         x = self.inputs.normalize(images.to(self.device)).to(self.dtype)
         stop = wanted is not None
-        with evaluating(self.module), attending(self.module, reader, len(x), wanted, queries, stop=stop) as waiting:
+        with (
+            self._sized(images),
+            evaluating(self.module),
+            attending(self.module, reader, len(x), wanted, queries, stop=stop) as waiting,
+        ):
             self._forward(x)
         if waiting:
             missed = ", ".join(repr(name) for name in wanted or () if name in waiting)
@@ -204,6 +216,44 @@ class Network:
             reason = LESS if lacks_memory(error) else failure(error)
             raise NetworkError(f"{self.name} failed on input of shape {tuple(x.shape)}: {reason}") from error
 
+    def sizes(self, layers: Iterable[str] = ()) -> Sizes:
+        """The sizes of images that passes as deep as these layers take; by default, and of `LOGITS`, whole passes."""
+        names = tuple(dict.fromkeys(layers))
+        if names not in self._sizes:
+            self._sizes[names] = Sizes(self.name, self.inputs.size, partial(self._takes, names))
+        return self._sizes[names]
+
+    def _takes(self, layers: tuple[str, ...], size: Size) -> bool:
+        """Whether a plain image of (height, width) goes through, and its layers lie as they should."""
+        image = self.inputs.mean_color().view(1, -1, 1, 1).expand(1, -1, *size)
+        read = {name: _unread for name in layers if name != LOGITS}
+        try:
+            with torch.no_grad():
+                if read:
+                    self._run(image, read)
+                if len(read) < max(1, len(layers)):
+                    with evaluating(self.module):
+                        self._forward(self.inputs.normalize(image.to(self.device)).to(self.dtype))
+        except NetloupeError:
+            return False
+        return True
+
+    @contextmanager
+    def _sized(self, images: Tensor, layers: tuple[str, ...] = ()) -> Iterator[None]:
+        """Where a pass fails because of the images' size, the error says which are taken."""
+        try:
+            yield
+        except NetloupeError as error:
+            size = int(images.shape[2]), int(images.shape[3])
+            if LESS in str(error) or isinstance(error, UnknownName) or self._takes(layers, size):
+                raise
+            if size != self.inputs.size and self._takes(layers, self.inputs.size):
+                raise self.sizes(layers).refused(size) from error
+            other = next((side for side in USUAL if self._takes(layers, (side, side))), None)
+            if other is None:
+                raise
+            raise Sizes(self.name, (other, other), partial(self._takes, layers)).refused(size) from error
+
     @property
     def labels(self) -> Sequence[str] | None:
         """The names of the classes by index, where they were given."""
@@ -219,7 +269,7 @@ class Network:
         """What the module returns for two blank images that lie in memory so."""
         blank = torch.zeros(2, self.inputs.channels, *self.inputs.size).contiguous(memory_format=layout)
         x = self.inputs.normalize(blank.to(self.device)).to(self.dtype)
-        with torch.no_grad(), evaluating(self.module):
+        with self._sized(blank), torch.no_grad(), evaluating(self.module):
             return self._forward(x)
 
     @property
@@ -350,7 +400,8 @@ class Network:
                 raise NetworkError("nothing but features")
             return answer
 
-        return list_layers(self.name, self.module, self.inputs, forward, pick, self.layouts)
+        with self._sized(torch.empty(1, 0, *self.inputs.size)):
+            return list_layers(self.name, self.module, self.inputs, forward, pick, self.layouts)
 
     def layer(self, name: str) -> Layer:
         """The layer of that name, or UnknownName with the nearest match."""
@@ -417,6 +468,10 @@ def _unwrapped(module: nn.Module) -> nn.Module:
     while isinstance(module, parallel) or type(module).__name__ == "OptimizedModule":
         module = module.module if isinstance(module, parallel) else module.get_submodule("_orig_mod")
     return module
+
+
+def _unread(_: Tensor) -> None:
+    """A reader of nothing: what matters is that the layer is reached."""
 
 
 def _both(first: Reader | None, second: Reader) -> Reader:

@@ -20,6 +20,7 @@ from netloupe.core.files import file_digest, portable
 from netloupe.core.given import checked
 from netloupe.core.inputs import InputSpec, showing
 from netloupe.core.network import Network
+from netloupe.core.sizes import Sizes
 from netloupe.core.task import Task
 from netloupe.core.watch import SILENT, Watch
 
@@ -40,8 +41,11 @@ class Images(ABC):
         """(N, C, H, W) in [0, 1], all as the network takes them, or of another (height, width)."""
 
     @abstractmethod
-    def shaped(self, net: Network, side: int | None = None) -> list[Tensor]:
-        """(C, H, W) in [0, 1] each in its own shape, the shorter side at most `side` px."""
+    def shaped(self, net: Network, side: int | None = None, sizes: Sizes | None = None) -> list[Tensor]:
+        """(C, H, W) in [0, 1] each in its own shape, the shorter side at most `side` px.
+
+        sizes: those that are taken. Files are cut to one, tensors of another refused with an InputError.
+        """
 
     @abstractmethod
     def masks(self, size: tuple[int, int]) -> list[Tensor]:
@@ -67,7 +71,9 @@ class Held(Images):
             raise InputError("images of several sizes (accepted: of one)")
         return torch.stack(self.tensors)
 
-    def shaped(self, net: Network, side: int | None = None) -> list[Tensor]:
+    def shaped(self, net: Network, side: int | None = None, sizes: Sizes | None = None) -> list[Tensor]:
+        for one in self.tensors if sizes is not None else ():
+            sizes.check((int(one.shape[-2]), int(one.shape[-1])))
         return list(self.tensors)
 
     def masks(self, size: tuple[int, int]) -> list[Tensor]:

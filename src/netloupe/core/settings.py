@@ -21,6 +21,8 @@ OBJECT = "object"
 HEADS = ("classes", "sigmoid", "probabilities", "value", "binary", "vector", "maps", "detections", "none")
 """What can be said of what a network answers (`head=`, `--head`), see `core.head`."""
 
+SHOWN = 8  # names of layers in a line, at most
+
 NAMELESS = ("value", "vector", "none")
 """Those of them that know of no classes."""
 
@@ -231,6 +233,18 @@ class Setting:
                 raise InputError(f"{self.name} {name!r} was given twice (accepted: once each)")
             found[name] = self._one(weight)
         return found
+
+    @property
+    def of_layers(self) -> bool:
+        """Whether it names layers that are chosen where it is left out."""
+        return self.optional and self.name.endswith(("layer", "layers"))
+
+    def told(self, names: Any) -> str:
+        """The layers that it names, in words."""
+        several = [names] if isinstance(names, str) else list(names)
+        more = f", ... ({len(several)} in all)" if len(several) > SHOWN else ""
+        kind = self.name.replace("_", " ").removesuffix("s") + "s" * (len(several) > 1)
+        return f"{kind} {', '.join(several[:SHOWN])}{more}"
 
     def json(self, value: Any) -> Any:
         """The value as a manifest holds it."""

@@ -125,6 +125,14 @@ class Task:
             return table((found["sweep"], *self.head), rows)
         return "\n".join([table(self.head, self.rows(found)), *self.notes(found)])
 
+    def chosen(self, made: Task | None) -> list[str]:
+        """A line for each choice of layers that was left to the run. made: the task with what was decided by it."""
+        if type(made) is not type(self):
+            return []
+        left = [one for one in self.settings() if one.of_layers and not getattr(self, one.name)]
+        pairs = [(one, getattr(made, one.name)) for one in left]
+        return [f"{one.told(layers)}, by default ({one.flags[0]} NAME for another)" for one, layers in pairs if layers]
+
     def rows(self, found: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """The rows below `head` of a summary."""
         raise NotImplementedError

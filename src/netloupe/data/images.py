@@ -20,6 +20,7 @@ from netloupe.core.given import checked
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.core.perform import Images
+from netloupe.core.sizes import Sizes
 from netloupe.data.bands import Bands, Opened, channels_first, scaled
 from netloupe.data.color import gray_in_srgb, in_srgb
 
@@ -326,9 +327,9 @@ class ImageFiles(Images):
         pixels = [fit(found.open(i), size or net.inputs.size, net.inputs.channels) for i in range(len(self.paths))]
         return torch.stack([to_float(one) for one in pixels])
 
-    def shaped(self, net: Network, side: int | None = None) -> list[Tensor]:
+    def shaped(self, net: Network, side: int | None = None, sizes: Sizes | None = None) -> list[Tensor]:
         found = self.read_for(net.inputs)
-        return [shaped(found.open(i), net, side) for i in range(len(self.paths))]
+        return [shaped(found.open(i), net, side, sizes) for i in range(len(self.paths))]
 
     def masks(self, size: tuple[int, int]) -> list[Tensor]:
         return [load_image(path, size, channels=1)[0] for path in self.paths]
@@ -338,8 +339,9 @@ class ImageFiles(Images):
         return [{"name": name, "sha256": file_digest(path)} for name, path in pairs]
 
 
-def shaped(opened: Opened, net: Network, side: int | None) -> Tensor:
-    """(C, H, W) in [0, 1] in its own shape, the shorter side at most `side` px."""
+def shaped(opened: Opened, net: Network, side: int | None, sizes: Sizes | None = None) -> Tensor:
+    """(C, H, W) in [0, 1] in its own shape, the shorter side at most `side` px; cut to one of `sizes`."""
     share = 1.0 if side is None else min(1.0, side / min(opened.size))
     size = max(1, round(opened.height * share)), max(1, round(opened.width * share))
+    size = size if sizes is None else sizes.within(size)
     return to_float(fit(opened, size, net.inputs.channels))

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from netloupe.core.layout import as_maps, has_positions
+
 
 class Maps:
     """One layer's output for one batch of n images, valid only until the `update` that got it returns.
@@ -42,7 +44,7 @@ class Maps:
 
     def _over_positions(self, summary: Callable[[Tensor], Tensor]) -> np.ndarray:
         """(n, C), or more columns: a summary of the maps (b, C, H, W); without positions the values themselves."""
-        found = summary(self.output) if self.output.ndim == 4 else self.output.clone()
+        found = summary(self.output) if has_positions(self.output) else self.output.clone()
         values: np.ndarray = found.float().cpu().numpy()
         return values if self._rows is None else values[self._rows]
 
@@ -79,7 +81,7 @@ class Maps:
 
     def sampled(self, shares: np.ndarray) -> np.ndarray:
         """(n, p, C) float32: the values at p places of each image, given (n, p, 2) as shares of the map in [0, 1)."""
-        output = self.output if self.output.ndim == 4 else self.output[:, :, None, None]
+        output = as_maps(self.output)
         rows = np.arange(len(shares)) if self._rows is None else self._rows
         y, x = (torch.from_numpy((shares[..., i] * output.shape[2 + i]).astype(np.int64)) for i in (0, 1))
         values: np.ndarray = output[torch.from_numpy(rows)[:, None], :, y, x].float().cpu().numpy()
@@ -90,7 +92,7 @@ class Maps:
 
         The first in scan order of equals; (0, 0) in a layer without positions.
         """
-        if self.output.ndim != 4 or len(images) == 0:
+        if not has_positions(self.output) or len(images) == 0:
             return np.zeros((len(images), 2), dtype=np.int32)
         rows = images if self._rows is None else self._rows[images]
         count, width = self.output.shape[1], self.output.shape[3]

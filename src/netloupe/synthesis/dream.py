@@ -17,6 +17,7 @@ from netloupe.core.errors import InputError
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective, as_objective, energy, is_text, match_best, match_features
 from netloupe.core.perform import Images, function_of, perform
+from netloupe.core.sizes import Size, Sizes
 from netloupe.core.units import Unit
 from netloupe.core.watch import SILENT, Watch
 from netloupe.render.pictures import Picture, beside, from_pixels
@@ -35,7 +36,8 @@ from netloupe.synthesis.transforms import Jitter, Noise
 class Dream(Result):
     """images, originals: (N, C, H, W) in [0, 1]. scores, before: (N,), raw scores of both. frames: (F, N, C, H, W).
 
-    stem: how the files of its images are called.
+    sizes: (height, width) of the octaves that it went through; one where there were none. stem: how the files of its
+    images are called.
     """
 
     images: np.ndarray
@@ -44,7 +46,15 @@ class Dream(Result):
     before: np.ndarray
     history: np.ndarray
     frames: np.ndarray
+    sizes: tuple[Size, ...]
     stem: str = "dream"
+
+    def remarks(self) -> list[str]:
+        task = self.task
+        if not isinstance(task, DreamTask) or len(self.sizes) == task.octaves:
+            return []
+        went = ", ".join("{}x{}".format(*size) for size in self.sizes)
+        return [f"{task.octaves} octaves fall on {len(self.sizes)} of the sizes that the network takes: {went} px"]
 
     def pictures(self) -> dict[str, Picture]:
         shown = {f"{self.stem}-{i}": from_pixels(image) for i, image in enumerate(self.images)}
@@ -61,6 +71,7 @@ class Dream(Result):
     def summary(self) -> dict[str, Any]:
         return {
             "size": list(self.images.shape[2:]),
+            "sizes": [list(size) for size in self.sizes],
             "frames": len(self.frames),
             "images": [
                 {"before": float(before), "score": float(score)}
@@ -95,11 +106,12 @@ def dream(
 
 
 def run(task: DreamTask, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Dream:
-    originals = _given(net, inputs["image"], task.side)
-    sizes = enlarging((int(originals.shape[2]), int(originals.shape[3])), task.octaves, task.scale)
-    guide = inputs["guide"].shaped(net, task.side)[0] if "guide" in inputs else None
+    taken = net.sizes(response(task.layer).layers)
+    originals = _given(net, inputs["image"], task.side, taken)
+    sizes = enlarging((int(originals.shape[2]), int(originals.shape[3])), task.octaves, task.scale, taken)
+    guide = inputs["guide"].shaped(net, task.side, taken)[0] if "guide" in inputs else None
     objective = response(task.layer) if guide is None else _guided(net, task.layer, guide)
-    part = watch.part("steps", len(originals) * task.steps * task.octaves + task.frames * _fewer(task.steps))
+    part = watch.part("steps", len(originals) * task.steps * len(sizes) + task.frames * _fewer(task.steps))
 
     def climbed(start: Tensor, count: int, number: int) -> Any:
         return climb(
@@ -145,6 +157,7 @@ def run(task: DreamTask, net: Network, inputs: Mapping[str, Any], watch: Watch) 
         before.cpu().numpy(),
         found.history.cpu().numpy(),
         np.stack([one.numpy() for one in shown]) if shown else np.zeros((0, *found.images[:1].shape), np.float32),
+        tuple(sizes),
     )
 
 
@@ -169,7 +182,8 @@ def accentuate(
 
 
 def run_accentuate(task: Accentuate, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Dream:
-    originals = _given(net, inputs["image"], task.side)
+    layers = [*response(task.unit).layers, task.keep]
+    originals = _given(net, inputs["image"], task.side, net.sizes(layers))
     raised = [net.fixed(task.unit, image[None]) for image in originals]
     with torch.no_grad():
         own = torch.cat([net.read(image[None], one) for one, image in zip(raised, originals, strict=True)])
@@ -196,13 +210,14 @@ def run_accentuate(task: Accentuate, net: Network, inputs: Mapping[str, Any], wa
         own.cpu().numpy(),
         found.history.cpu().numpy(),
         np.zeros((0, *found.images[:1].shape), np.float32),
+        ((int(originals.shape[2]), int(originals.shape[3])),),
         "accentuated",
     )
 
 
-def _given(net: Network, images: Images, side: int) -> Tensor:
+def _given(net: Network, images: Images, side: int, sizes: Sizes) -> Tensor:
     """(N, C, H, W) in [0, 1], on the network's device."""
-    pixels = torch.stack(images.shaped(net, side))
+    pixels = torch.stack(images.shaped(net, side, sizes))
     net.inputs.check(pixels)
     net.inputs.check_range(pixels)
     return pixels.detach().to(net.device)

@@ -20,8 +20,9 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from torch import Tensor
 
 from netloupe.core.errors import InputError
+from netloupe.core.layout import has_positions
 from netloupe.core.network import Network
-from netloupe.core.objectives import Objective, direction
+from netloupe.core.objectives import Objective, as_objective, direction
 from netloupe.core.perform import decided, function_of, perform
 from netloupe.core.receptive_field import Box
 from netloupe.core.taps import LOGITS
@@ -33,7 +34,7 @@ from netloupe.render.result import Result
 from netloupe.sweep.engine import check_any_read, sweep
 from netloupe.sweep.top import Strongest
 from netloupe.synthesis.tasks import FacetsTask
-from netloupe.synthesis.visualize import addresses, dtype_of, exciting, name_of, visualize
+from netloupe.synthesis.visualize import addresses, check_size, dtype_of, exciting, name_of, visualize
 
 AVERAGED = 15  # images nearest to the center of a group, whose mean is its start (Nguyen et al. 2016)
 
@@ -151,6 +152,7 @@ def run(task: FacetsTask, net: Network, inputs: Mapping[str, Any], watch: Watch)
         if (one.channel is None and one.class_name is None) or one.position is not None:
             raise InputError(f"facets of {one} (accepted: a channel as conv5:17, or a class as class:koala)")
     sides = net.inputs.size if task.size is None else task.size
+    check_size(net, [as_objective(one) for one in asked], sides)
     ranked = rank(net, asked, source, task.images, watch.named("photographs"))
     read = pixel_reader(source, net.inputs.size, net.inputs.channels)
     enough = [len(order.ids) > 1 for order in ranked]
@@ -307,9 +309,9 @@ def features_of(net: Network, images: Tensor, unit: Unit, positions: np.ndarray 
     layer, parts = _layer(net, unit), []
     for first in range(0, len(images), 32):
         maps = net.activations(images[first : first + 32], [layer])[layer].cpu()
-        if maps.ndim == 4 and unit.class_name is not None:
+        if has_positions(maps) and unit.class_name is not None:
             maps = maps.mean((2, 3))
-        elif maps.ndim == 4:
+        elif has_positions(maps):
             if positions is None:
                 where = maps[:, unit.channel].flatten(1).argmax(1)
             else:

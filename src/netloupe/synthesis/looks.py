@@ -11,6 +11,7 @@ from torch import Tensor
 from netloupe.core.errors import InputError, first_line
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective
+from netloupe.core.sizes import Sizes
 from netloupe.synthesis.octaves import scaled
 from netloupe.synthesis.statistics import PIXELS, Statistics, preset_layers, statistics
 
@@ -33,6 +34,12 @@ class Look:
     statistic: str
     masks: tuple[Tensor, ...] | None = None
     tile: int | None = None
+
+    @property
+    def taken(self) -> Sizes | None:
+        """The sizes of images that the layers can be read of; None for any, where only pixels are."""
+        names = [name for name in self.layers if name != PIXELS]
+        return self.net.sizes(names) if names else None
 
     def targets(self, factor: float = 1.0) -> list[Statistics]:
         """What is wanted of each region, or of the whole, of images that are `factor` times as large."""
@@ -58,7 +65,7 @@ class Look:
         return total
 
     def _measured(self, image: Tensor, factor: float) -> Statistics:
-        pixels = scaled(image[None], factor).to(self.net.device)
+        pixels = scaled(image[None], factor, self.taken).to(self.net.device)
         try:
             return statistics(self.net, pixels, list(self.layers), self.statistic, tile=self.tile)
         except InputError:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from netloupe.core.errors import InputError, unknown
+from netloupe.core.layout import Maps, has_positions
 from netloupe.core.moments import covariance, gram, neighborhoods, relative_distance
 from netloupe.core.network import Network
 from netloupe.core.objectives import (
@@ -27,6 +28,8 @@ from netloupe.synthesis.tiles import read
 PIXELS = "pixels"
 """Stands among the layers for the pixels themselves, of which `SIDE` x `SIDE` neighborhoods are taken."""
 SIDE = 3
+
+_SIZES = 5  # of maps that a choice of layers goes through, at most
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def measured(reading: Reading, layers: Sequence[str], kind: str, mask: Tensor | 
             found[name] = covariance(neighborhoods(reading.images, SIDE), mask)
             continue
         features = reading.layer(name)
-        if features.ndim != 4:
+        if not has_positions(features):
             raise InputError(f"layer {name!r} has no positions, so no Gram matrix (accepted: a layer (C, H, W))")
         found[name] = (gram(features, mask),) if kind == "gram" else covariance(features, mask)
     return Statistics(kind, found)
@@ -121,7 +124,7 @@ def preset_layers(net: Network, preset: str = "sharp") -> tuple[dict[str, float]
     sizes = _by_size(net)
     third, fourth = sizes[:3][-1], sizes[:4][-1]
     if preset == "gatys":
-        return _alike(names[0] for names in sizes[:5]), _alike(fourth[:2][-1:])
+        return _alike(names[0] for names in sizes[:_SIZES]), _alike(fourth[:2][-1:])
     if preset == "johnson":
         return _alike(names[-1] for names in sizes[:4]), _alike(third[-1:])
     first = _alike(names[0] for names in sizes[:4])
@@ -133,8 +136,19 @@ def _alike(names: Iterable[str]) -> dict[str, float]:
 
 
 def _by_size(net: Network) -> list[list[str]]:
-    """The rectified layers, or all where there are none, by the size of their maps, in order."""
+    """The rectified layers, or all where there are none, by the size of their maps, in order.
+
+    Where these are few because tokens stay as many as they are, the longest row of such layers is halved until there
+    are `_SIZES`: depth takes the place of size.
+    """
     maps = net.layers.maps()
     if not maps:
-        raise InputError(f"{net.name} has no layer (C, H, W), so no style; this needs a convolutional network")
-    return [list(layers) for layers in (maps.rectifiers() or maps).by_size()]
+        raise InputError(f"{net.name} has no map over the image, so no style")
+    found = [list(layers.values()) for layers in (maps.rectifiers() or maps).by_size()]
+    while len(found) < _SIZES:
+        longest = max(found, key=lambda row: len(row) if not isinstance(row[-1].layout, Maps) else 0)
+        if len(longest) < 2 or isinstance(longest[-1].layout, Maps):
+            break
+        at, half = found.index(longest), (len(longest) + 1) // 2
+        found[at : at + 1] = [longest[:half], longest[half:]]
+    return [[layer.name for layer in row] for row in found]

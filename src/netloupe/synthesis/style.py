@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from netloupe.core.errors import InputError, unknown
 from netloupe.core.moments import relative_distance
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective, match_features, total_variation
-from netloupe.core.perform import Images, function_of, perform
+from netloupe.core.perform import Images, decided, function_of, perform
+from netloupe.core.sizes import Sizes
 from netloupe.core.watch import SILENT, Watch
 from netloupe.render.pictures import Picture, beside, captioned, from_pixels
 from netloupe.render.pictures import resized as at_size
@@ -29,7 +30,7 @@ from netloupe.synthesis.optimizers import chosen
 from netloupe.synthesis.parameterizations import Pixels
 from netloupe.synthesis.recipe import Recipe
 from netloupe.synthesis.starts import Start, begun
-from netloupe.synthesis.statistics import Statistics, preset_layers
+from netloupe.synthesis.statistics import PIXELS, Statistics, preset_layers
 from netloupe.synthesis.tasks import STARTS, Style
 from netloupe.synthesis.tiles import read
 
@@ -134,14 +135,19 @@ def style(
 
 
 def run(task: Style, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Styled:
-    originals = _checked(net, inputs["contents"].shaped(net, task.side))
+    task = _chosen(task, net)
+    layers, content = as_weights(net, task.layers or {}, also=(PIXELS,)), as_weights(net, task.content_layers or {})
+    dreamed = () if task.dream is None else response(task.dream).layers
+    taken = net.sizes([name for name in (*layers, *content, *dreamed) if name != PIXELS])
+    originals = _checked(net, inputs["contents"].shaped(net, task.side, taken))
     given = inputs["styles"].shaped(net) if inputs["styles"] else []
     size = int(originals.shape[2]), int(originals.shape[3])
     gray = task.colors == "luminance"
     subject = luminance(originals).expand_as(originals).contiguous() if gray else originals
-    shown = [_prepared(net, image, originals, task.colors, min(size) * task.style_scale) for image in given]
-    goal = _goal(task, net, shown, inputs["masks"].masks(size) if "masks" in inputs else None)
-    stages = doubling(size, task.sizes)
+    short = min(size) * task.style_scale
+    shown = [_prepared(net, image, originals, task.colors, short, taken) for image in given]
+    goal = _goal(task, net, (layers, content), shown, inputs["masks"].masks(size) if "masks" in inputs else None)
+    stages = doubling(size, task.sizes, taken)
     images = _start(net, inputs["start"], subject, shown[0], stages[0], task.seed)
     frames: list[Tensor] = []
     optimizer = chosen(task.optimizer, task.lr, _LR, task.steps)
@@ -185,6 +191,7 @@ def run(task: Style, net: Network, inputs: Mapping[str, Any], watch: Watch) -> S
         away.cpu().numpy(),
         found.history.cpu().numpy(),
         np.stack([f.numpy() for f in frames]) if frames else np.zeros((0, *images.shape), np.float32),
+        provenance=decided(task),
     )
 
 
@@ -225,15 +232,29 @@ class _Goal:
         return read(self.look.net, images, list(self.content), self.look.tile).outputs
 
 
-def _goal(task: Style, net: Network, shown: Sequence[Tensor], masks: Sequence[Tensor] | None) -> _Goal:
-    layers, content = task.layers, task.content_layers
-    if layers is None or content is None:
-        usual = preset_layers(net, task.preset)
-        layers, content = layers if layers is not None else usual[0], content if content is not None else usual[1]
+def _chosen(task: Style, net: Network) -> Style:
+    """The task that says where the style and where the content are read."""
+    if task.layers is not None and task.content_layers is not None:
+        return task
+    layers, content = preset_layers(net, task.preset)
+    return replace(
+        task,
+        layers=layers if task.layers is None else task.layers,
+        content_layers=content if task.content_layers is None else task.content_layers,
+    )
+
+
+def _goal(
+    task: Style,
+    net: Network,
+    layers: tuple[Mapping[str, float], Mapping[str, float]],
+    shown: Sequence[Tensor],
+    masks: Sequence[Tensor] | None,
+) -> _Goal:
     return _Goal(
-        look(net, shown, shares=task.shares, layers=layers, statistic=task.statistic, masks=masks, tile=task.tile),
+        look(net, shown, shares=task.shares, layers=layers[0], statistic=task.statistic, masks=masks, tile=task.tile),
         task.content_weight,
-        as_weights(net, content),
+        layers[1],
         task.style_weight,
         None if task.dream is None else (response(task.dream), task.dream_weight),
     )
@@ -251,12 +272,12 @@ def _checked(net: Network, images: Sequence[Tensor]) -> Tensor:
     return contents.detach().to(net.device)
 
 
-def _prepared(net: Network, image: Tensor, contents: Tensor, colors: str, short: float) -> Tensor:
-    """A style image, its shorter side at `short` px, in the colors that it is to be taken in."""
+def _prepared(net: Network, image: Tensor, contents: Tensor, colors: str, short: float, taken: Sizes) -> Tensor:
+    """A style image, its shorter side at `short` px, in the colors that it is to be taken in; cut to a size `taken`."""
     net.inputs.check(image[None])
     net.inputs.check_range(image)
     one = image.detach().to(net.device)[None]
-    one = scaled(one, short / min(one.shape[2:]))
+    one = scaled(one, short / min(one.shape[2:]), taken)
     if colors != "style":
         one = (light_matched if colors == "luminance" else matched)(one, contents[:1])
     return one[0]

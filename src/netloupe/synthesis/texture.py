@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 from netloupe.core.device import fast_dtype
 from netloupe.core.errors import InputError
 from netloupe.core.network import Network
-from netloupe.core.perform import Images, function_of, perform
+from netloupe.core.perform import Images, decided, function_of, perform
 from netloupe.core.watch import SILENT, Watch
 from netloupe.render.pictures import Picture, beside, captioned, from_pixels
 from netloupe.render.pictures import resized as at_size
@@ -110,16 +110,19 @@ def texture(net: Network, image: Tensor, *, start: Start = "noise", watch: Watch
 
 
 def run(task: TextureTask, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Texture:
-    images = inputs["image"].shaped(net, task.side)
+    layers = preset_layers(net, task.preset)[0] if task.layers is None else task.layers
+    weights = as_weights(net, layers, also=(PIXELS,))
+    read = [name for name in weights if name != PIXELS]
+    taken = net.sizes(read) if read else None
+    images = inputs["image"].shaped(net, task.side, taken)
     if len(images) != 1:
         raise InputError(f"{len(images)} samples (accepted: one)")
     net.inputs.check(images[0][None])
     net.inputs.check_range(images[0])
     sample = images[0].detach().to(net.device)
     size = (int(sample.shape[1]), int(sample.shape[2])) if task.size is None else task.size
-    weights = as_weights(
-        net, preset_layers(net, task.preset)[0] if task.layers is None else task.layers, also=(PIXELS,)
-    )
+    if taken is not None:
+        taken.check(size, "textures")
     sampled = task.method in SAMPLED
     wanted = look(net, [sample], layers=weights, statistic="gram" if sampled else task.method, tile=task.tile)
     made = _sampled(task, sample, size, watch) if sampled else _climbed(task, wanted, inputs["start"], size, watch)
@@ -135,6 +138,7 @@ def run(task: TextureTask, net: Network, inputs: Mapping[str, Any], watch: Watch
         made.history,
         task.tileable or task.method == "wei-levoy",
         made.sizes,
+        provenance=decided(replace(task, layers=layers)),
     )
 
 
@@ -157,7 +161,7 @@ def _sampled(task: TextureTask, sample: Tensor, size: Size, watch: Watch) -> _Ma
 
 def _climbed(task: TextureTask, wanted: Look, start: Start | Images, size: Size, watch: Watch) -> _Made:
     """An image climbed at each size, or one for each layer and those before it."""
-    net, names, stages = wanted.net, tuple(wanted.layers), doubling(size, task.sizes)
+    net, names, stages = wanted.net, tuple(wanted.layers), doubling(size, task.sizes, wanted.taken)
     read = tuple(names[: i + 1] for i in range(len(names))) if task.by_layer else (names,)
     optimizer = chosen(task.optimizer, task.lr, _LR, task.steps)
     images = begun(net, start, len(read), stages[0], task.seed)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil
+from math import ceil, lcm
 
 import torch
 from torch import Tensor
@@ -51,7 +51,7 @@ def read(
             return net.reading(images, layers)
     maps = [name for name in layers if name != LOGITS and net.layer(name).spatial]
     strides = {name: _stride(net, name, tile) for name in maps}
-    step = max(strides.values(), default=1)
+    step = lcm(_step(net, layers, tile), *strides.values())
     reach = max((_reach(net, name, tile) for name in maps), default=0)
     rows, columns = (_spans(int(side), tile, step, reach) for side in images.shape[2:])
 
@@ -103,6 +103,14 @@ def _spans(length: int, tile: int, step: int, reach: int) -> list[_Span]:
     cuts = sorted({round(i * length / count / step) * step for i in range(count)} | {length})
     margin = ceil(reach / step) * step
     return [_Span(a, b, max(0, a - margin), min(length, b + margin)) for a, b in pairwise(cuts)]
+
+
+def _step(net: Network, layers: Sequence[str], tile: int) -> int:
+    """Of what the sides of images are multiples, tiles too."""
+    sizes = net.sizes(layers)
+    if sizes.step is None:
+        raise InputError(f"tiles of {tile} px for {net.name} (accepted: {sizes}, as a whole)")
+    return sizes.step
 
 
 def _stride(net: Network, name: str, tile: int) -> int:

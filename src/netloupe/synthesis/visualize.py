@@ -12,7 +12,7 @@ from torch import Tensor
 
 from netloupe.core.backward import why_none
 from netloupe.core.device import fast_dtype
-from netloupe.core.errors import DeadUnit, InputError, NetloupeError, NetworkError
+from netloupe.core.errors import DeadUnit, InputError
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective, Reading, as_objective, diversity, excitation, is_text
 from netloupe.core.perform import decided, function_of, perform
@@ -110,7 +110,7 @@ def visualize(
     layer or the last before it that has positions. parameterization, optimizer: a name, or an object. Scores are found
     in float32, whatever the dtype.
     Raises DeadUnit if no objective has a gradient; NetworkError if a score is not finite; InputError for a size
-    that the network can't take, with the smallest that it can.
+    that the network does not take, with those that it does.
     """
     found: Visualization = perform(Visualize.of({"objective": objective, **settings}), net, {"start": start}, watch)
     return found
@@ -234,30 +234,8 @@ def exciting(given: Objective | str | Unit) -> Objective:
 
 
 def check_size(net: Network, objectives: Sequence[Objective], size: tuple[int, int]) -> None:
-    """Raise InputError, with the smallest side that works, if the network can't take images of (height, width)."""
-    layers = dict.fromkeys(name for one in objectives for name in one.layers)
-
-    @torch.no_grad()
-    def trouble(sides: tuple[int, int]) -> NetloupeError | None:
-        probe = net.inputs.mean_color().view(1, -1, 1, 1).expand(1, -1, *sides)
-        try:
-            net.reading(probe, layers)
-        except NetworkError as error:
-            return error
-        return None
-
-    error = trouble(size)
-    if error is None:
-        return
-    low, high = 0, max(*net.inputs.size, *size)
-    if trouble((high, high)) is not None:
-        raise error
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if trouble((middle, middle)) is None else (middle, high)
-    raise InputError(
-        f"size {size[0]}x{size[1]} is too small for {net.name} (accepted: {high} px a side or more): {error}"
-    )
+    """Raise InputError, with the sizes that it takes, if the network can't take images of (height, width)."""
+    net.sizes(name for one in objectives for name in one.layers).check(size)
 
 
 def _adjusted(how: Recipe, task: Visualize) -> Recipe:

@@ -11,7 +11,7 @@ from torch import Tensor
 from netloupe.analysis.correlation import rank_correlation
 from netloupe.analysis.explain.target import Target
 from netloupe.analysis.fidelity import area, deletion, insertion, points
-from netloupe.analysis.gradients import acted_on
+from netloupe.analysis.gradients import acted_on, cam_layer
 from netloupe.analysis.methods import Method
 from netloupe.core.errors import NetworkError
 from netloupe.core.network import Network
@@ -89,8 +89,15 @@ def explained_by(
         rival,
         _likeness(method, random, image, target.objective, importance, target.sees),
         None if constant else curves_of(net, image, target, importance, steps),
-        acted_on(net, image, target.objective, method.rule),
+        _note(net, image, target.objective, method),
     )
+
+
+def _note(net: Network, image: Tensor, objective: Objective, method: Method) -> str:
+    """What one has to know of a method: the layer that it chose, or on how much its rule acted."""
+    acted = acted_on(net, image, objective, method.rule)
+    layer = f"reads layer {cam_layer(net, objective)}" if "grad_cam" in method.name else ""
+    return ", and ".join(filter(None, (layer, acted)))
 
 
 def curves_of(net: Network, image: Tensor, target: Target, importance: Tensor, steps: int) -> Curves:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from netloupe.analysis.layout.task import Layout
 from netloupe.analysis.nearest import Votes, vote
 from netloupe.analysis.spaces import feature_space, features_of, pixel_space, pixels_of
 from netloupe.core.network import Network
-from netloupe.core.perform import function_of, perform
+from netloupe.core.perform import decided, function_of, perform
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.labels import class_names, of_network
 from netloupe.data.sources import ImageSource, Skipped
@@ -172,6 +172,7 @@ def run(task: Layout, net: Network, inputs: Mapping[str, Any], watch: Watch) -> 
         tuple(_notes(made.about["notes"], votes)),
         side_for(len(space.ids)) if task.thumbnail is None else task.thumbnail,
         _class_names(net, images),
+        provenance=decided(replace(task, layer=layer)),
     )
 
 

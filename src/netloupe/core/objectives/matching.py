@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from netloupe.core.errors import InputError
+from netloupe.core.layout import has_positions
 from netloupe.core.moments import covariance, gram, neighborhoods, relative_distance
 from netloupe.core.objectives.objective import Objective, OfLayer, Reading, keep
 
@@ -50,7 +51,7 @@ class MatchBest(OfLayer):
 
     def score(self, reading: Reading) -> Tensor:
         features, count = reading.layer(self.layer), len(self.guide)
-        if features.ndim != 4 or features.shape[1] != count:
+        if not has_positions(features) or features.shape[1] != count:
             raise InputError(f"guide of {count} channels for layer {self.layer!r} of {tuple(features.shape[1:])}")
         return (features.flatten(2).transpose(1, 2) @ self.guide.to(features)).amax(2).sum(1)
 
@@ -135,7 +136,7 @@ class Diversity(OfLayer):
 
 def _maps(reading: Reading, layer: str) -> Tensor:
     features = reading.layer(layer)
-    if features.ndim != 4:
+    if not has_positions(features):
         raise InputError(f"layer {layer!r} has no positions, so no Gram matrix (accepted: a layer (C, H, W))")
     return features
 

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from netloupe.core.errors import InputError, NetworkError
+from netloupe.core.layout import as_maps
 from netloupe.core.network import Network
-from netloupe.core.perform import finished, function_of
+from netloupe.core.perform import decided, finished, function_of
 from netloupe.core.receptive_field import Box
 from netloupe.core.trace.after import Rest
 from netloupe.core.watch import SILENT, Watch
@@ -69,6 +70,7 @@ def _measured(
         raise InputError("0 images (accepted: 1 or more)")
     net.head.classes("ablation", 2)
     names = net.layers.each(task.layers or net.layers.stage_ends())
+    task = replace(task, layers=tuple(names))
     parts = images.split(_BATCH)
     targets, clean = _clean(net, parts, labels)
     means = _means(net, parts, names)
@@ -81,6 +83,7 @@ def _measured(
         clean_right=(clean.argmax(1) == targets).numpy(),
         labeled=labels is not None,
         images=images.cpu().numpy(),
+        provenance=decided(task),
     )
 
 
@@ -172,14 +175,15 @@ class _Layer:
 
     def _take_in(self, output: Tensor, start: int) -> None:
         """Sums of the activations, and where each channel is strongest."""
-        flat = output.double().cpu().reshape(len(output), output.shape[1], -1)
+        maps = as_maps(output)
+        flat = maps.double().cpu().flatten(2)
         self._activity += flat.sum((0, 2))
         self._change += (flat - self._mean.cpu().reshape(1, output.shape[1], -1)).abs().sum((0, 2))
         peaks, places = flat.transpose(0, 1).flatten(1).max(1)
         for c in (peaks > self._peaks).nonzero()[:, 0].tolist():
             self._peaks[c] = peaks[c]
             image, place = divmod(int(places[c]), flat.shape[2])
-            self._patches[c] = (start + image, *self._box(*divmod(place, output.shape[3] if output.ndim == 4 else 1)))
+            self._patches[c] = (start + image, *self._box(*divmod(place, maps.shape[3])))
 
     def _box(self, y: int, x: int) -> Box:
         height, width = self._parts[0].shape[2:]

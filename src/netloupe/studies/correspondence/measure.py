@@ -8,6 +8,7 @@ where hiding the part does the same to all images. Squares at random places are 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.network import Network
-from netloupe.core.perform import finished, function_of
+from netloupe.core.perform import decided, finished, function_of
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource, pixel_reader
 from netloupe.studies.correspondence import figure
@@ -84,6 +85,7 @@ def measure(
     net.inputs.check_range(images)
     usual = () if task.layers else (net.layers.last_map().name, net.layers.features().name)
     wanted = tuple(net.layers.each(task.layers or usual))
+    task = replace(task, layers=wanted)
     _check(images, parts)
     few = {part: int(np.isfinite(at).all(1).sum()) for part, at in parts.items() if np.isfinite(at).all(1).sum() < 2}
     said = [
@@ -119,6 +121,7 @@ def measure(
         images=images.cpu().numpy(),
         color=color.numpy(),
         notes=(*said, *notes),
+        provenance=decided(task),
     )
 
 

@@ -6,7 +6,7 @@ Beside them stands the same network trained from scratch on the same images (Zei
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from netloupe.core.errors import InputError, NetloupeError, NetworkError
 from netloupe.core.network import Network
-from netloupe.core.perform import function_of, perform
+from netloupe.core.perform import decided, function_of, perform
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.bands import eight_bits
 from netloupe.data.labels import check_same, required
@@ -99,6 +99,7 @@ def run(task: GeneralizationTask, net: Network, inputs: Mapping[str, Any], watch
         classes=tuple(len(one.classes) for one in draws),
         images=np.array([(len(one.folds[0].train), len(one.folds[0].test)) for one in draws]),
         left_out=left_out,
+        provenance=decided(replace(task, layers=tuple(asked))),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 from netloupe.core.errors import InputError, NetworkError
 from netloupe.core.head import Classes
 from netloupe.core.network import Network
-from netloupe.core.perform import function_of, perform
+from netloupe.core.perform import decided, function_of, perform
 from netloupe.core.taps import LOGITS
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.labels import of_network
@@ -105,6 +105,7 @@ def run(task: InvarianceTask, net: Network, inputs: Mapping[str, Any], watch: Wa
         examples=tuple(ids.index(i) for i in shown),
         strips={motion: _strips([rows[i].strips[motion] for i in shown]) for motion in MOTIONS},
         skipped=tuple(skipped),
+        provenance=decided(replace(task, layers=names)),
     )
 
 

@@ -7,7 +7,7 @@ scores are brought to the size of the image bilinearly, and the classes of pixel
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from netloupe.core.errors import InputError
 from netloupe.core.network import Network
-from netloupe.core.perform import finished, function_of
+from netloupe.core.perform import decided, finished, function_of
 from netloupe.core.watch import SILENT, Part, Watch
 from netloupe.data.sources import ImageSource, Skipped, read_all
 from netloupe.studies.boxes import read_boxes
@@ -119,6 +119,7 @@ def measure(
         masks=masks[test][:SHOWN],
         predicted=predicted[layers[int(means.argmax())]],
         unreadable=unreadable,
+        provenance=decided(replace(task, layers=tuple(layers))),
     )
 
 

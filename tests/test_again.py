@@ -315,6 +315,10 @@ VERBS: Mapping[str, tuple[str, ...]] = {
         *("--from", "1,2", "--first", "2"),
     ),
     "tokens": ("a.png", "{place}/b.png", "-l", "conv3", "--foreground", "above", "--at", "1,2"),
+    "tokens --model patchlet": (
+        *("a.png", "--weights", "random", "-l", "blocks.2", "--layout", "blocks.*=tokens:prefix=5,grid=4x16"),
+        *("--layout", "norm=tokens:prefix=37,grid=4x8"),
+    ),
     "patches": ("--data", "{place}/images", "-l", "conv1", "-k", "2"),
     "patches --unit conv3:17": ("--data", "{place}/images", "--project", "deconvnet", "-k", "1"),
     "neighbors": ("{place}/a.png", "--data", "{place}/images", "-k", "1"),

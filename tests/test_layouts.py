@@ -286,3 +286,49 @@ def test_patches_of_what_sees_all_show_where_it_stands() -> None:
         box = (y * 8, x * 8, y * 8 + 8, x * 8 + 8) if name == "patch" else (*wide, wide[0] + 24, wide[1] + 24)
         assert top.box(name, 3, 0) == box
     assert [one["shown"] for one in top.summary()["layers"].values()] == ["receptive field", "place"]
+
+
+def test_changes_stay_within_receptive_fields_of_a_convnext() -> None:
+    """Where a map changes most is not where the image did, and still it lies as it should.
+
+    In a ConvNeXt with random weights the residual stream changes most at the place itself. What is computed within a
+    block follows a depthwise convolution of 7x7 random weights, whose largest need not be in the middle: up to 3
+    positions away. So counting where maps change most tells kernels, not layouts; receptive fields tell these.
+    """
+    torch.manual_seed(0)
+
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.depthwise = nn.Conv2d(12, 12, 7, padding=3, groups=12)
+            self.norm, self.up, self.act, self.down = nn.LayerNorm(12), nn.Linear(12, 48), nn.GELU(), nn.Linear(48, 12)
+            self.scale = nn.Parameter(torch.full((12,), 1e-6))
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
+            y = self.scale * self.down(self.act(self.up(y)))
+            return x + y.permute(0, 3, 1, 2)
+
+    module = nn.Sequential(
+        nn.Conv2d(3, 12, 4, 4), Last(), Last(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 4)
+    )
+    net = Network(module.eval(), InputSpec((64, 64)))
+    before = torch.rand(1, 3, 64, 64)
+    after = before.clone()
+    after[:, :, 20:24, 40:44] = 1 - after[:, :, 20:24, 40:44]
+    maps = net.layers.maps()
+    assert {str(layer.layout) for layer in maps.values()} == {"nchw", "nhwc"}
+    old, new = net.activations(before, maps), net.activations(after, maps)
+    away = {}
+    for name, layer in maps.items():
+        changed = (new[name] - old[name]).abs().sum(1)[0]
+        y, x = divmod(int(changed.argmax()), 16)
+        away[name] = max(abs(y - 5), abs(x - 10))
+        for row, column in (changed > 0).nonzero().tolist():
+            top, left, bottom, right = layer.receptive_field.box(row, column, (64, 64))
+            assert top < 24, name
+            assert bottom > 20, name
+            assert left < 44, name
+            assert right > 40, name
+    assert [away[name] for name in ("0", "1", "2")] == [0, 0, 0]
+    assert 0 < max(away.values()) <= 3

@@ -1,0 +1,86 @@
+"""The table of networks against verbs, in short: a transformer and a convolutional network of our own."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+from attention_helpers import SIDE, ViT
+from netloupe.core.errors import InputError
+
+TOOL = Path(__file__).resolve().parent.parent / "tools" / "networks.py"
+
+
+@pytest.fixture(scope="module")
+def tool() -> Any:
+    spec = importlib.util.spec_from_file_location("networks_tool", TOOL)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look up the types of their fields
+    spec.loader.exec_module(module)
+    return module
+
+
+def convolutional() -> nn.Module:
+    parts = nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 8, 3, padding=1), nn.ReLU()
+    return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+
+
+def embedding() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def test_every_verb_works_or_says_why(tool: Any) -> None:
+    verbs = list(tool.VERBS)
+    found = {}
+    for name, make, head in (
+        ("vit", lambda: ViT("fused"), None),
+        ("conv", convolutional, None),
+        ("net", embedding, "vector"),
+    ):
+        found[f"ours:{name}"] = tool.row(tool.Family("ours", name, make, SIDE, head), verbs, 120)
+    faults = [(key, verb, one) for key, row in found.items() for verb, one in row.items() if one["outcome"] == "FAULT"]
+    assert faults == []
+    refused = {key: {verb for verb, one in row.items() if one["outcome"] == "refuses"} for key, row in found.items()}
+    assert refused == {
+        "ours:vit": set(),
+        "ours:conv": {"attention"},
+        "ours:net": {"attention", "fool"},
+    }
+    page = tool.page(found)
+    assert "| vit | ours | yes (" in page
+    assert "`fool`: fooling needs classes" in page
+    assert "(conv, net)" in page
+
+
+def test_faults_refusals_and_what_is_late_are_told_apart(tool: Any) -> None:
+    def refuse() -> None:
+        raise InputError("no")
+
+    def fail() -> None:
+        raise KeyError("layer")
+
+    def late() -> None:
+        try:
+            time.sleep(30)
+        except Exception:
+            return
+
+    outcomes = [tool.tried(one, 1)["outcome"] for one in (lambda: 1, refuse, fail, late)]
+    assert outcomes == ["works", "refuses", "FAULT", "slow"]
+
+
+def test_networks_that_can_not_be_made_are_left_out(tool: Any) -> None:
+    def absent() -> nn.Module:
+        raise ImportError("no such library")
+
+    row = tool.row(tool.Family("none", "absent", absent, 8), ["layers"], 5)
+    assert row["make"]["outcome"] == "absent"
+    assert "absent" not in tool.page({"none:absent": row})

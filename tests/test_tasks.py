@@ -216,8 +216,8 @@ def test_unknown_verbs_and_settings_name_the_nearest() -> None:
 def test_results_know_their_task() -> None:
     net = netloupe.load()
     result = netloupe.filters(net, scale="layer")
-    assert result.task == task_named("filters")(scale="layer")  # type: ignore[call-arg]
-    assert result.provenance["parameters"] == {"layer": None, "scale": "layer"}
+    assert result.task == task_named("filters")(layer="conv1", scale="layer")  # type: ignore[call-arg]
+    assert result.provenance["parameters"] == {"layer": "conv1", "scale": "layer"}
 
 
 @pytest.mark.parametrize(("verb", "recipe"), [("train", ClassifierRecipe), ("stylenet train", StylizerRecipe)])

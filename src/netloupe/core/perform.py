@@ -72,8 +72,9 @@ class Held(Images):
         return torch.stack(self.tensors)
 
     def shaped(self, net: Network, side: int | None = None, sizes: Sizes | None = None) -> list[Tensor]:
-        for one in self.tensors if sizes is not None else ():
-            sizes.check((int(one.shape[-2]), int(one.shape[-1])))
+        if sizes is not None:
+            for one in self.tensors:
+                sizes.check((int(one.shape[-2]), int(one.shape[-1])))
         return list(self.tensors)
 
     def masks(self, size: tuple[int, int]) -> list[Tensor]:

@@ -176,7 +176,8 @@ def made(verb: str, network: Network, photo: ImageFiles, **settings: object) -> 
     from netloupe.tasks import task_named
 
     inputs = {"dream": "image", "texture": "image", "style": "contents"}
-    given = {inputs[verb]: photo} | ({"styles": photo} if verb == "style" else {})
+    more = {"dream": {}, "texture": {"start": "noise"}, "style": {"styles": photo, "start": "content"}}
+    given = {inputs[verb]: photo, **more[verb]}
     found: netloupe.Result = netloupe.perform(task_named(verb).of({"steps": 1, **settings}), network, given)
     return found
 
@@ -206,7 +207,7 @@ def test_textures_and_styles_keep_to_the_sizes(make: Callable[[], Network], size
 def test_images_in_memory_are_refused() -> None:
     with pytest.raises(InputError, match="images of 60x64 px don't fit patchlet .*nearest 56x64 and 64x64"):
         netloupe.dream(patchlet(), torch.rand(1, 3, 60, 64), "blocks.1", steps=1)
-    with pytest.raises(InputError, match=r"size of 40x40 px don't fit small \(accepted: 32x32 px\)"):
+    with pytest.raises(InputError, match=r"images of 40x40 px don't fit small \(accepted: 32x32 px\)"):
         netloupe.visualize(fixed(), "class:1", size=40, steps=1)
 
 

@@ -140,7 +140,7 @@ def test_a_dead_unit_says_so() -> None:
 def test_a_size_too_small_names_the_smallest_that_works() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 7), nn.MaxPool2d(4), nn.Conv2d(4, 4, 3))
     net = Network(nn.Sequential(module, nn.AdaptiveAvgPool2d(1), nn.Flatten()), InputSpec((40, 40)), name="deep")
-    with pytest.raises(InputError, match=r"size of 12x12 px don't fit deep \(accepted: 18 px a side or more\)"):
+    with pytest.raises(InputError, match=r"images of 12x12 px don't fit deep \(accepted: 18 px a side or more\)"):
         visualize(net, "class:1", size=12, steps=1)
     assert visualize(net, "class:1", size=18, steps=1).images.shape[2] == 18
 

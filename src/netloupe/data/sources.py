@@ -26,6 +26,7 @@ from netloupe.core.identity import Stamped
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.core.perform import Images
+from netloupe.core.sizes import Sizes
 from netloupe.data.bands import Opened
 from netloupe.data.images import Size, fit, height_width, shaped, to_float
 
@@ -209,8 +210,8 @@ class SourceImage(Images):
         opened = self.read_for(net.inputs).open()
         return to_float(fit(opened, size or net.inputs.size, net.inputs.channels))[None]
 
-    def shaped(self, net: Network, side: int | None = None) -> list[Tensor]:
-        return [shaped(self.read_for(net.inputs).open(), net, side)]
+    def shaped(self, net: Network, side: int | None = None, sizes: Sizes | None = None) -> list[Tensor]:
+        return [shaped(self.read_for(net.inputs).open(), net, side, sizes)]
 
     def masks(self, size: tuple[int, int]) -> list[Tensor]:
         return [to_float(fit(self.open(), size, 1))[0]]

@@ -208,8 +208,8 @@ HEAD = """# Which networks work
 
 Made by `python tools/networks.py --publish`, with random weights and small inputs: *yes* is a result, *no* one line
 that says why it can't be had (below the table), in brackets the seconds of `layers`. Whether results are right is for
-the tests; what a result of random weights shows means nothing. Networks that can't be had with the installed libraries
-are left out.
+the tests; what a result of random weights shows means nothing, and a unit of theirs may be dead. *slow* is over a minute
+on a busy machine. Networks that are not in the table have not been tried with this version.
 """
 
 
@@ -228,7 +228,8 @@ def page(found: dict[str, dict[str, dict[str, Any]]]) -> str:
             mark = "" if one is None else MARKS[one["outcome"]]
             cells.append(f"{mark} ({one['seconds']:.1f})" if one is not None and verb == "layers" else mark)
             if one is not None and one["outcome"] in ("refuses", "FAULT"):
-                refusals.setdefault(f"`{verb}`: {one['line']}", []).append(name)
+                line = one["line"].replace(name, "the network")
+                refusals.setdefault(f"`{verb}`: {line}", []).append(name)
         lines.append(f"| {name} | {library} | " + " | ".join(cells) + " |")
     lines += ["", "## What is said where it is no", ""]
     lines += [f"- {line} ({', '.join(names)})" for line, names in refusals.items()]

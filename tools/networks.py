@@ -208,8 +208,8 @@ HEAD = """# Which networks work
 
 Made by `python tools/networks.py --publish`, with random weights and small inputs: *yes* is a result, *no* one line
 that says why it can't be had (below the table), in brackets the seconds of `layers`. Whether results are right is for
-the tests; what a result of random weights shows means nothing, and a unit of theirs may be dead. *slow* is over a minute
-on a busy machine. Networks that are not in the table have not been tried with this version.
+the tests; what a result of random weights shows means nothing, and a unit of theirs may be dead. *slow* is over a
+minute on a busy machine. Networks that are not in the table have not been tried with this version.
 """
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,9 @@ from netloupe.atlas.store import Store
 from netloupe.core.network import Network
 from netloupe.data.images import fit, to_float
 from netloupe.data.open import open_source
+from netloupe.studio.desk import Job
 from netloupe.studio.live import Live
+from netloupe.studio.sections import SECTIONS
 from netloupe.studio.studio import Studio
 
 pytestmark = needs_chromium
@@ -80,9 +84,15 @@ def expected(photo: Path, crop: tuple[int, int, int, int]) -> list[str]:
 WHOLE = (0, 16, 96, 144)  # the largest crop of 96 x 160 px in the proportions of 24 x 32, in the middle
 
 
-def opened(browser: Any, address: str, photo: Path) -> None:
-    browser.get("about:blank")
+def fresh(browser: Any, address: str) -> None:
+    """The page as it is in a tab where it was not before."""
+    browser.get(address + "static/icon.svg")
+    browser.execute_script("sessionStorage.clear()")
     browser.get(address)
+
+
+def opened(browser: Any, address: str, photo: Path) -> None:
+    fresh(browser, address)
     until(lambda: all_of(browser, "#try-file"))[0].send_keys(str(photo))
     until(lambda: bars(browser) == expected(photo, WHOLE))
 
@@ -154,8 +164,7 @@ done();
 
 @pytest.mark.parametrize("kind", ["drop", "paste"])
 def test_a_photo_is_dropped_or_pasted(browser: Any, address: str, photo: Path, kind: str) -> None:
-    browser.get("about:blank")
-    browser.get(address)
+    fresh(browser, address)
     until(lambda: all_of(browser, "#try-file"))
     browser.execute_async_script(SYNTHETIC, kind, list(photo.read_bytes()))
     until(lambda: bars(browser) == expected(photo, WHOLE))
@@ -166,8 +175,7 @@ def test_a_photo_is_dropped_or_pasted(browser: Any, address: str, photo: Path, k
 
 
 def test_the_camera_takes_a_photo_and_its_light_goes_off(browser: Any, address: str) -> None:
-    browser.get("about:blank")
-    browser.get(address)
+    fresh(browser, address)
     until(lambda: all_of(browser, ".invitation button"))[1].click()
     until(lambda: browser.execute_script("return document.querySelector('video')?.videoWidth > 0"))
     browser.execute_script("window.track = document.querySelector('video').srcObject.getTracks()[0]")
@@ -175,6 +183,55 @@ def test_the_camera_takes_a_photo_and_its_light_goes_off(browser: Any, address: 
     until(lambda: len(bars(browser)) == 4)
     assert browser.execute_script("return window.track.readyState") == "ended"
     assert not all_of(browser, "video")
+
+
+class Gate:
+    """Work of a section that goes on until the gate is opened or it is stopped. begun: how often it was begun."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.begun = 0
+
+    def __call__(self, net: Network, seen: Any, settings: Any, job: Job) -> dict[str, Any]:
+        self.begun += 1
+        told = job.part("places", 4)
+        told.advance(2)
+        while not self.open.wait(0.02):
+            job.check()
+        told.advance(2)
+        return {"rows": []}
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    made = Gate()
+    monkeypatch.setitem(SECTIONS, "layers", replace(SECTIONS["layers"], run=made))
+    yield made
+    made.open.set()
+
+
+def test_the_bar_tells_of_the_job_and_stops_it(browser: Any, address: str, photo: Path, gate: Gate) -> None:
+    opened(browser, address, photo)
+    until(lambda: texts(browser, "#jobbar p") == ["Layer by layer 2 of 4, 2 more to follow"])
+    all_of(browser, "#jobbar button")[0].click()
+    until(lambda: texts(browser, "section[aria-labelledby=try-layers-title] [role=status]") == ["Stopped."])
+    until(lambda: texts(browser, "#try-then .bars li"))  # the jobs that follow are done
+    until(lambda: not all_of(browser, "#jobbar")[0].is_displayed())
+    assert gate.begun == 1
+    no_complaints(browser)
+
+
+def test_a_job_goes_on_when_the_page_is_loaded_anew(browser: Any, address: str, photo: Path, gate: Gate) -> None:
+    opened(browser, address, photo)
+    until(lambda: all_of(browser, "#jobbar")[0].is_displayed())
+    browser.refresh()
+    until(lambda: bars(browser) == expected(photo, WHOLE))
+    until(lambda: texts(browser, "#jobbar p") == ["Layer by layer 2 of 4, 2 more to follow"])
+    gate.open.set()
+    until(lambda: texts(browser, "#try-then .bars li"))
+    until(lambda: not all_of(browser, "#jobbar")[0].is_displayed())
+    assert gate.begun == 1
+    no_complaints(browser)
 
 
 def test_it_fits_a_phone(browser: Any, address: str, photo: Path) -> None:

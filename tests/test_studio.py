@@ -11,6 +11,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,10 +34,11 @@ from netloupe.data.images import as_seen, fit, to_float
 from netloupe.render.colors import heat
 from netloupe.render.pictures import decode
 from netloupe.studio import desk
-from netloupe.studio.desk import Desk, Job
+from netloupe.studio.desk import Desk, Job, Order
 from netloupe.studio.live import BYTES, Live
 from netloupe.studio.photos import opened
 from netloupe.studio.refusal import Refused
+from netloupe.studio.sections import SECTIONS
 from netloupe.studio.studio import Studio
 
 CROP = [10, 20, 70, 100]  # of a photo of 90 x 120 px, in the proportions of the input
@@ -343,9 +345,9 @@ def ended(job: Job, seconds: float = 20) -> str:
 def test_the_latest_of_a_section_wins_and_never_two_run() -> None:
     made, work = Desk(), Slow()
     with ThreadPoolExecutor(20) as threads:
-        jobs = list(threads.map(lambda _: made.post("a", work), range(20)))
+        jobs = list(threads.map(lambda _: made.post(Order("a", work)), range(20)))
     last = max(jobs, key=lambda job: job.number)
-    other = made.post("b", lambda job: {"answer": 42})
+    other = made.post(Order("b", lambda job: {"answer": 42}))
     assert all(ended(job) == "cancelled" for job in jobs if job is not last)
     last.cancel()
     assert ended(last) == "cancelled"
@@ -354,10 +356,99 @@ def test_the_latest_of_a_section_wins_and_never_two_run() -> None:
     made.close()
 
 
+def test_twenty_posts_at_once_never_run_two_jobs(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Slow()
+    for name, section in SECTIONS.items():
+        slow = replace(section, run=lambda net, seen, settings, job: work(job))
+        monkeypatch.setitem(SECTIONS, name, slow)
+    with ThreadPoolExecutor(20) as threads:
+        numbers = list(threads.map(lambda i: client.post(list(SECTIONS)[i % 3], window=i), range(20)))
+    assert len(set(numbers)) == 20
+    assert work.started.wait(20)
+    left = client.studio.desk.of("")
+    assert len(left) <= 3  # one of each section
+    for number in numbers:
+        client.http.delete(f"/live/jobs/{number}")
+    ends = [client.events(number)[-1] for number in numbers]
+    assert all(end == ("cancelled", {"message": "stopped"}) for end in ends)
+    assert work.most == 1
+
+
+def test_what_is_asked_again_is_the_job_that_there_is(net: Network) -> None:
+    made = Client(net)
+    asked = made.asked(section="layers", page="a")
+    assert made.http.post("/live/jobs", json={**asked, "known": True}).json() == {
+        "job": None,
+        "title": "Layer by layer",
+    }
+    first = made.http.post("/live/jobs", json=asked).json()["job"]
+    whole = made.events(first)
+    for more in ({}, {"known": True}):
+        assert made.http.post("/live/jobs", json={**asked, **more}).json()["job"] == first
+    assert made.events(first) == whole
+    assert made.http.get(f"/live/jobs/{first}/events?after={len(whole) - 1}").text.count("id: ") == 1
+    for more in ({"page": "b"}, {"crop": [0, 0, 60, 80]}, {"settings": {"about": "class:1"}}):
+        assert made.http.post("/live/jobs", json={**asked, **more}).json()["job"] != first, more
+    made.studio.desk.close()
+
+
+def test_what_was_stopped_is_done_anew(net: Network) -> None:
+    made, work = Desk(), Slow()
+    order = Order("a", work, page="p", asked="this")
+    first = made.post(order)
+    assert work.started.wait(20)
+    assert made.post(order) is first
+    assert [job.number for job in made.of("p")] == [first.number]
+    assert made.of("q") == []
+    first.cancel()
+    assert ended(first) == "cancelled"
+    second = made.post(order)
+    assert second is not first
+    made.close()
+
+
+def test_a_job_says_how_long_it_will_take() -> None:
+    made = Desk()
+
+    def work(job: Job) -> dict[str, Any]:
+        told = job.part("steps", 40, done=10)
+        for _ in range(30):
+            time.sleep(0.03)
+            told.advance()
+        return {}
+
+    events = [one[1].data for one in made.post(Order("a", work)).listen() if one is not None]
+    known = [(one["total"] - one["done"], one["left"]) for one in events if one.get("left") is not None]
+    assert len(known) > 3
+    assert all(left >= 0.03 * steps for steps, left in known)
+    assert events[0]["left"] is None
+    assert known[-1][1] == 0
+    made.close()
+
+
+def test_of_many_pictures_the_latest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desk, "_BETWEEN", 0)
+    monkeypatch.setattr(desk, "_HELD", 3)
+    made = Desk()
+
+    def work(job: Job) -> dict[str, Any]:
+        job.beside = lambda name, image: {"mean": float(image.mean())}
+        for i in range(8):
+            job.picture("image 0", torch.full((3, 2, 2), i / 8))
+        return {"answer": 1}
+
+    job = made.post(Order("a", work))
+    assert ended(job) == "done"
+    heard = [one for one in job.listen() if one is not None]
+    assert [number for number, _ in heard] == [5, 6, 7, 8]
+    assert [event.data["mean"] for _, event in heard[:-1]] == [5 / 8, 6 / 8, 7 / 8]
+    made.close()
+
+
 def test_a_job_ends_that_nobody_listens_to_and_one_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(desk, "ABANDONED", 0.2)
     made, work = Desk(), Slow()
-    job = made.post("a", work)
+    job = made.post(Order("a", work))
     until = time.monotonic() + 20
     while not (job.events and job.events[-1].last):
         assert time.monotonic() < until
@@ -365,7 +456,7 @@ def test_a_job_ends_that_nobody_listens_to_and_one_that_takes_too_long(monkeypat
     assert job.events[-1].kind == "cancelled"
     monkeypatch.setattr(desk, "ABANDONED", 100)
     monkeypatch.setattr(desk, "LONGEST", 0.2)
-    assert ended(made.post("a", work)) == "cancelled"
+    assert ended(made.post(Order("a", work))) == "cancelled"
     made.close()
 
 
@@ -379,9 +470,9 @@ def test_a_fault_of_one_job_is_not_the_next_ones(capsys: pytest.CaptureFixture[s
         raise Refused("no such thing")
 
     said = {"message": "this did not work; the terminal says why"}
-    assert list(made.post("a", broken).listen())[-1] == (0, desk.Event("failed", said))
-    assert list(made.post("a", refused).listen())[-1] == (0, desk.Event("failed", {"message": "no such thing"}))
-    assert ended(made.post("a", lambda job: {})) == "done"
+    assert list(made.post(Order("a", broken)).listen())[-1] == (0, desk.Event("failed", said))
+    assert list(made.post(Order("a", refused)).listen())[-1] == (0, desk.Event("failed", {"message": "no such thing"}))
+    assert ended(made.post(Order("a", lambda job: {}))) == "done"
     assert "ZeroDivisionError" in capsys.readouterr().err
     made.close()
 

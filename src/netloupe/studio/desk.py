@@ -6,6 +6,7 @@ import base64
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,9 +20,11 @@ from netloupe.render.pictures import Picture, encode, from_pixels
 LONGEST = 300.0  # s that a job may take
 ABANDONED = 10.0  # s after which a job ends that nobody listens to
 
-_KEPT = 8  # jobs whose events can still be heard
+_KEPT = 24  # jobs whose events can still be heard
+_HELD = 240  # pictures of a job; the older ones are forgotten
 _PULSE = 5.0  # s of silence after which a listener is told that all is well
 _BETWEEN = 0.08  # s between two events of one name
+_SOON = 0.3  # s into a part, before which nobody can say how long it will take
 
 
 class Event(NamedTuple):
@@ -41,19 +44,38 @@ def uri(picture: Picture, kind: str = "PNG") -> str:
     return f"data:image/{kind.lower()};base64,{base64.b64encode(found).decode()}"
 
 
+@dataclass(frozen=True)
+class Order:
+    """What a job is to do. section: whose it is, of which the latest wins, on one page. title: for people.
+
+    work: called with the job; gives what is told at the end. until: the part after which all that was wanted has been
+    shown; then the run is ended, and that is no failure. asked: what was asked for, all of it; where the page asks for
+    the same again, as after it was loaded anew, it hears the job that there is. None: never the same.
+    """
+
+    section: str
+    work: Callable[[Job], dict[str, Any]]
+    until: str | None = None
+    page: str = ""
+    title: str = ""
+    asked: str | None = None
+
+
 class Job(Watch):
     """One run, which is its own watch: what it hears and sees becomes events.
 
-    work: called with the job; gives what is told at the end. until: the part after which all that was wanted has been
-    shown; then the run is ended, and that is no failure.
+    beside: what is told together with a picture, of its name and the picture; for a section to set.
     """
 
     pictures = True
 
-    def __init__(self, number: int, section: str, work: Callable[[Job], dict[str, Any]], until: str | None) -> None:
-        self.number, self.section, self.until = number, section, until
-        self._work = work
+    def __init__(self, number: int, order: Order) -> None:
+        self.number, self.order = number, order
+        self.beside: Callable[[str, Tensor], dict[str, Any]] = lambda name, image: {}
         self.events: list[Event] = []
+        self._parts: dict[str, tuple[float, int]] = {}  # when each began, and with how much of it done
+        self._pictures: list[int] = []
+        self._why = "stopped"
         self._heard = threading.Condition()
         self._listeners = 0
         self._begun = self._left = time.monotonic()
@@ -65,9 +87,9 @@ class Job(Watch):
         self._begun = self._left = time.monotonic()
         try:
             self.check()
-            self.say("done", self._work(self))
+            self.say("done", self.order.work(self))
         except Cancelled:
-            self.say("done" if self._enough else "cancelled", {})
+            self.say("done" if self._enough else "cancelled", {} if self._enough else {"message": self._why})
         except NetloupeError as error:
             self.say("failed", {"message": str(error)})
         except torch.OutOfMemoryError:
@@ -82,29 +104,48 @@ class Job(Watch):
             if self.events and self.events[-1].last:
                 return
             self.events.append(Event(kind, data))
+            if kind == "picture":
+                self._pictures.append(len(self.events) - 1)
+                if len(self._pictures) > _HELD:
+                    self.events[self._pictures.pop(0)] = _FORGOTTEN
             self._heard.notify_all()
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, however."""
+        return bool(self.events) and self.events[-1].last
+
+    @property
+    def fruitful(self) -> bool:
+        """Whether hearing it is as good as doing it again: it has neither failed nor been cancelled."""
+        return self.events[-1].kind == "done" if self.over else self._enough or not self._cancelled
 
     def cancel(self) -> None:
         super().cancel()
         with self._heard:
             waiting = not self.events  # it has not begun, and need not
         if waiting:
-            self.say("cancelled", {})
+            self.say("cancelled", {"message": self._why})
 
     def tell(self, name: str, done: int, total: int, note: str) -> None:
         now = time.monotonic()
-        if name == self.until and done == total:
+        if name == self.order.until and done == total:
             self._enough = True
             self.cancel()
-        if now - self._begun > LONGEST or (self._listeners == 0 and now - self._left > ABANDONED):
+        if now - self._begun > LONGEST:
+            self._why = f"stopped, since it took more than {LONGEST:g} s"
             self.cancel()
+        if self._listeners == 0 and now - self._left > ABANDONED:
+            self.cancel()
+        begun = self._parts.setdefault(name, (now, done))
         if done == total or self._due(name, now):
-            self.say("progress", {"part": name, "done": done, "total": total})
+            self.say("progress", {"part": name, "done": done, "total": total, "left": _left(begun, now, done, total)})
 
     def show(self, name: str, image: Tensor) -> None:
         if self._due(f"picture {name}", time.monotonic()):
             pixels = np.asarray(image.detach().float().cpu())
-            self.say("picture", {"name": name, "src": uri(from_pixels(pixels if pixels.ndim == 3 else pixels[0]))})
+            src = uri(from_pixels(pixels if pixels.ndim == 3 else pixels[0]))
+            self.say("picture", {"name": name, "src": src, **self.beside(name, image)})
 
     def _due(self, name: str, now: float) -> bool:
         due = now - self._told.get(name, -_BETWEEN) >= _BETWEEN
@@ -125,7 +166,8 @@ class Job(Watch):
                 if not fresh:
                     yield None
                 for event in fresh:
-                    yield after, event
+                    if event is not _FORGOTTEN:
+                        yield after, event
                     after += 1
                     if event.last:
                         return
@@ -133,6 +175,15 @@ class Job(Watch):
             with self._heard:
                 self._listeners -= 1
                 self._left = time.monotonic()
+
+
+_FORGOTTEN = Event("picture", {})
+
+
+def _left(begun: tuple[float, int], now: float, done: int, total: int) -> float | None:
+    """Seconds until a part is done, at the pace so far; None where nobody can say."""
+    passed, steps = now - begun[0], done - begun[1]
+    return passed / steps * (total - done) if passed >= _SOON and steps > 0 else None
 
 
 class Desk:
@@ -147,26 +198,33 @@ class Desk:
         self._more = threading.Condition()
         threading.Thread(target=self._work, name="desk", daemon=True).start()
 
-    def post(self, section: str, work: Callable[[Job], dict[str, Any]], until: str | None = None) -> Job:
-        """A new job; others of its section, running or waiting, are cancelled."""
+    def post(self, order: Order) -> Job:
+        """A job that does it: a new one, or the one that was asked for the same. Others of its section on its page,
+        running or waiting, are cancelled."""
         with self._more:
-            self._count += 1
-            job = Job(self._count, section, work, until)
-            older = [one for one in [*self._waiting, self._running] if one is not None and one.section == section]
-            self._waiting = [one for one in self._waiting if one.section != section] + [job]
-            self._jobs[job.number] = job
-            for number in list(self._jobs)[: max(0, len(self._jobs) - _KEPT)]:
-                if self._jobs[number].events and self._jobs[number].events[-1].last:
-                    del self._jobs[number]
-            self._more.notify()
-        for one in older:
+            job = self._same(order)
+            rivals = [one for one in self._going() if one is not job and _rivals(one.order, order)]
+            self._waiting = [one for one in self._waiting if one not in rivals]
+            if job is None:
+                job = self._added(order)
+        for one in rivals:
             one.cancel()
         return job
+
+    def known(self, order: Order) -> Job | None:
+        """The job that was asked for the same, if there is one that can be heard."""
+        with self._more:
+            return self._same(order)
 
     def job(self, number: int) -> Job | None:
         """The job of that number, if it is known still."""
         with self._more:
             return self._jobs.get(number)
+
+    def of(self, page: str) -> list[Job]:
+        """The jobs of a page that have not ended, in the order in which they are done."""
+        with self._more:
+            return [one for one in self._going() if one.order.page == page and not one.over]
 
     @property
     def running(self) -> Job | None:
@@ -176,11 +234,31 @@ class Desk:
         """Cancel all, and take no more."""
         with self._more:
             self._open = False
-            left = [one for one in [*self._waiting, self._running] if one is not None]
+            left = self._going()
             self._waiting = []
             self._more.notify()
         for one in left:
             one.cancel()
+
+    def _going(self) -> list[Job]:
+        return [one for one in [self._running, *self._waiting] if one is not None]
+
+    def _same(self, order: Order) -> Job | None:
+        if order.asked is None:
+            return None
+        alike = [one for one in self._jobs.values() if _rivals(one.order, order) and one.order.asked == order.asked]
+        return next((one for one in reversed(alike) if one.fruitful), None)
+
+    def _added(self, order: Order) -> Job:
+        self._count += 1
+        job = Job(self._count, order)
+        self._waiting.append(job)
+        self._jobs[job.number] = job
+        over = [number for number, one in self._jobs.items() if one.over]
+        for number in over[: max(0, len(self._jobs) - _KEPT)]:
+            del self._jobs[number]
+        self._more.notify()
+        return job
 
     def _work(self) -> None:
         while True:
@@ -198,3 +276,7 @@ class Desk:
                 traceback.print_exc()
             finally:
                 self._running = None
+
+
+def _rivals(one: Order, other: Order) -> bool:
+    return (one.page, one.section) == (other.page, other.section)

@@ -44,6 +44,7 @@ class Live:
             ("PUT", "/photo", self._put),
             ("GET", "/photo/{photo}.webp", self._show),
             ("POST", "/look", self._look),
+            ("GET", "/jobs", self._jobs),
             ("POST", "/jobs", self._post),
             ("DELETE", "/jobs/{number}", self._stop),
             ("GET", "/jobs/{number}/events", self._events),
@@ -99,6 +100,12 @@ class Live:
 
         return await _guarded(request, work)
 
+    async def _jobs(self, request: Request) -> Response:
+        async def work() -> Any:
+            return (await self.studio()).jobs(request.query_params.get("page", "")[:40])
+
+        return await _guarded(request, work)
+
     async def _stop(self, request: Request, number: int) -> Response:
         async def work() -> Any:
             job = (await self.studio()).desk.job(number)
@@ -112,9 +119,13 @@ class Live:
         job = (await self.studio()).desk.job(number)
         if job is None:
             return _refusal(Refused("that job is not known any more", 404))
-        last = request.headers.get("last-event-id", "")
-        after = int(last) + 1 if last.isdecimal() and len(last) < 9 else 0
-        return StreamingResponse(_told(job, after), media_type="text/event-stream", headers=_FRESH)
+        last, after = request.headers.get("last-event-id", ""), request.query_params.get("after", "")
+        first = _number(last) + 1 if last else _number(after)
+        return StreamingResponse(_told(job, first), media_type="text/event-stream", headers=_FRESH)
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() and text.isascii() and len(text) < 9 else 0
 
 
 def _told(job: Job, after: int) -> Iterator[str]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,28 +18,16 @@ from netloupe.analysis.methods import METHODS
 from netloupe.analysis.occlusion import occlusion
 from netloupe.analysis.tasks import Activations, Occlude, TokensTask
 from netloupe.core.network import Network
-from netloupe.core.objectives import Objective, as_objective
-from netloupe.core.task import Task
 from netloupe.render.colors import enlarged, heat, overlay
 from netloupe.studio.colors import colors
 from netloupe.studio.desk import Job, uri
 from netloupe.studio.looks import looks
 from netloupe.studio.photos import Seen
 from netloupe.studio.refusal import Refused
+from netloupe.studio.section import Section, about, whole
 
 CHANNELS = 8  # of a layer
 _LAYERS = 12  # at most, spread evenly over the network
-
-
-@dataclass(frozen=True)
-class Section:
-    """One of them. task: the technique. run: called with the network, what is seen, the settings that the page sent,
-    and the job. until: the part of the run after which all that is shown has been shown, unless the page wants more.
-    """
-
-    task: type[Task]
-    run: Callable[[Network, Seen, Mapping[str, Any], Job], dict[str, Any]]
-    until: str | None = None
 
 
 def shown_layers(net: Network) -> list[str]:
@@ -68,8 +55,8 @@ def _pixels(net: Network, seen: Seen, settings: Mapping[str, Any], job: Job) -> 
 
 def _hide(net: Network, seen: Seen, settings: Mapping[str, Any], job: Job) -> dict[str, Any]:
     side = min(net.inputs.size)
-    window = _whole(settings, "window", max(2, round(side / 7)), 2, side)
-    stride = _whole(settings, "stride", max(1, window // 2), max(1, side // 56), window)
+    window = whole(settings, "window", max(2, round(side / 7)), 2, side)
+    stride = whole(settings, "stride", max(1, window // 2), max(1, side // 56), window)
     read = find_target(net, seen.pixels, about(net, settings)).curve
     found = occlusion(net, seen.pixels, read, window, stride, watch=job)
     rows, columns = found.windows.spans
@@ -85,35 +72,12 @@ def _hide(net: Network, seen: Seen, settings: Mapping[str, Any], job: Job) -> di
     }
 
 
-def about(net: Network, settings: Mapping[str, Any]) -> Objective | None:
-    """What it is all about: an objective, or None for the class that is most probable. Raises NetloupeError."""
-    text = settings.get("about")
-    if text is None:
-        return None
-    if not isinstance(text, str) or len(text) > 500:
-        raise Refused("about is no text (accepted: a class or unit, as class:koala or conv5:17)")
-    found = as_objective(text)
-    for layer in found.layers:
-        if layer:
-            net.layer(layer)
-    return found
-
-
-def _whole(settings: Mapping[str, Any], name: str, usual: int, low: int, high: int) -> int:
-    value = settings.get(name)
-    if value is None:
-        return usual
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise Refused(f"{name} {value!r} (accepted: a whole number from {low} to {high})")
-    return value
-
-
 SECTIONS = {
-    "layers": Section(Activations, _layers),
-    "looks": Section(AttentionTask, looks),
-    "colors": Section(TokensTask, colors),
-    "pixels": Section(Explain, _pixels, until="maps"),
-    "hide": Section(Occlude, _hide),
+    "layers": Section("Layer by layer", Activations, _layers),
+    "looks": Section("Where tokens look", AttentionTask, looks),
+    "colors": Section("Tokens in color", TokensTask, colors),
+    "pixels": Section("Which pixels matter", Explain, _pixels, until="maps"),
+    "hide": Section("Hide parts", Occlude, _hide),
 }
 
 

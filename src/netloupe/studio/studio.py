@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import cache, partial
 from typing import Any
@@ -15,10 +16,11 @@ from netloupe.core.network import Network
 from netloupe.data.photos import credits, photograph
 from netloupe.render.pictures import from_pixels
 from netloupe.studio.colors import colored_layers
-from netloupe.studio.desk import Desk, uri
+from netloupe.studio.desk import Desk, Job, Order, uri
 from netloupe.studio.photos import Photo, Photos, Seen
 from netloupe.studio.refusal import Refused
-from netloupe.studio.sections import SECTIONS, about, masked, methods, shown_layers
+from netloupe.studio.section import about
+from netloupe.studio.sections import SECTIONS, masked, methods, shown_layers
 
 _SAMPLES = ("cat", "coffee", "motorcycle", "rocket", "china", "flower", "astronaut", "coins")
 _TOP = 5
@@ -69,24 +71,43 @@ class Studio:
         return {"top": [one.document() | {"said": str(one)} for one in said], "seen": shown, "about": value}
 
     def post(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """A new job."""
+        """A job that does what is asked; {job, title}. known: only one that there is, or {job: None}."""
+        order = self._order(asked)
+        job = self.desk.known(order) if asked.get("known") is True else self.desk.post(order)
+        return {"job": None, "title": order.title} if job is None else _told(job)
+
+    def jobs(self, page: str) -> dict[str, Any]:
+        """Those of a page that have not ended, in the order in which they are done."""
+        return {"jobs": [_told(job) for job in self.desk.of(page)]}
+
+    def _order(self, asked: Mapping[str, Any]) -> Order:
         name, settings = asked.get("section"), asked.get("settings") or {}
         if not isinstance(name, str) or name not in SECTIONS:
             raise unknown("section", str(name)[:40], SECTIONS)
         if not isinstance(settings, Mapping):
             raise Refused("settings are no object (accepted: names with values)")
         about(self.net, settings)
-        section, seen = SECTIONS[name], self._seen(asked)
-        until = None if settings.get("whole") is True else section.until
-        page = str(asked.get("page"))[:40]
-        job = self.desk.post(f"{page} {name}", partial(section.run, self.net, seen, settings), until)
-        return {"job": job.number}
+        section, page = SECTIONS[name], asked.get("page")
+        seen = self._seen(asked) if section.photo or asked.get("photo") is not None else None
+        told = {key: asked.get(key) for key in ("photo", "crop", "settings")}
+        return Order(
+            name,
+            partial(section.run, self.net, seen, settings),
+            None if settings.get("whole") is True else section.until,
+            "" if page is None else str(page)[:40],
+            section.title,
+            None if page is None else json.dumps(told, sort_keys=True),
+        )
 
     def _seen(self, asked: Mapping[str, Any]) -> Seen:
         photo, crop = self.photo(asked.get("photo")), asked.get("crop")
         if not isinstance(crop, list) or len(crop) != 4:
             raise Refused(f"crop {crop!r} (accepted: [top, left, bottom, right] px)")
         return photo.seen(crop, self.net.inputs)
+
+
+def _told(job: Job) -> dict[str, Any]:
+    return {"job": job.number, "section": job.order.section, "title": job.order.title}
 
 
 def _samples() -> list[tuple[str, str]]:

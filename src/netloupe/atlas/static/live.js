@@ -65,43 +65,125 @@ export function latest(ask, hear) {
   return call;
 }
 
-const page = crypto.getRandomValues(new Uint32Array(2)).join("-"); // so that two pages don't end each other's jobs
+const PAGE = "netloupe-page"; // in the session's storage: a name by which the studio knows this page, also after it was loaded anew
+
+function stored() {
+  try { return sessionStorage.getItem(PAGE); } catch { return null; }
+}
+
+const before = stored();
+const page = before ?? crypto.getRandomValues(new Uint32Array(2)).join("-"); // so that two pages don't end each other's jobs
+try { sessionStorage.setItem(PAGE, page); } catch { /* then a page that is loaded anew is another page */ }
+
 const posted = new Map(); // section -> its last post, which a later one waits for, so that the studio gets them in order
 
 function post(section, asked, wanted) {
-  const before = posted.get(section) ?? Promise.resolve();
-  const mine = before.then(() => (wanted() ? send("live/jobs", { section, page, ...asked }) : null));
+  const earlier = posted.get(section) ?? Promise.resolve();
+  const mine = earlier.then(() => (wanted() ? send("live/jobs", { section, page, ...asked }) : null));
   posted.set(section, mine.catch(() => {}));
   return mine;
 }
 
+// The jobs of this page that have not ended, in the order in which they are done:
+// {number, section, title, progress, hearers, heard: what it told last of each kind, next: the number of its next event}.
+const jobs = [];
+const watchers = new Set();
+let stream = null; // {job, source}: one at a time, of the first of them
+
+/** `hear(jobs)` is called now and whenever the jobs of this page, or how far they are, changed. */
+export function onJobs(hear) {
+  watchers.add(hear);
+  hear(jobs);
+}
+
+const changed = () => { for (const hear of watchers) hear(jobs); };
+const cancel = ({ number }) => answer(`live/jobs/${number}`, { method: "DELETE" }).catch(() => {});
+
+/** Stops a job; whoever hears it is told so. */
+export const stopJob = (job) => cancel(job);
+
+function listed({ job: number, section, title }) {
+  let one = jobs.find((job) => job.number === number);
+  if (one === undefined) {
+    one = { number, section, title, progress: null, hearers: new Set(), heard: new Map(), next: 0 };
+    jobs.push(one);
+    jobs.sort((a, b) => a.number - b.number);
+  }
+  return one;
+}
+
+function drop(job) {
+  if (jobs.includes(job)) jobs.splice(jobs.indexOf(job), 1);
+  tend();
+}
+
+/** Listens to the first job, if it is not listened to. */
+function tend() {
+  if (stream?.job !== jobs[0]) {
+    stream?.source.close();
+    stream = jobs.length === 0 ? null : listening(jobs[0]);
+  }
+  changed();
+}
+
+function listening(job) {
+  const source = new EventSource(`live/jobs/${job.number}/events?after=${job.next}`);
+  const tell = (kind, data) => {
+    job.heard.set(`${kind} ${data.name ?? data.part ?? ""}`, [kind, data]);
+    if (kind === "progress") job.progress = data;
+    for (const hear of [...job.hearers]) hear(kind, data);
+    if (LAST.includes(kind)) drop(job);
+    else changed();
+  };
+  for (const kind of KINDS) {
+    source.addEventListener(kind, (event) => {
+      if (stream?.source !== source || Number(event.lastEventId) < job.next) return;
+      job.next = Number(event.lastEventId) + 1;
+      tell(kind, JSON.parse(event.data));
+    });
+  }
+  source.addEventListener("error", () => {
+    if (stream?.source === source && source.readyState === EventSource.CLOSED) tell("failed", { message: "The studio does not answer. Is it still running?" });
+  });
+  return { job, source };
+}
+
 /** Starts a job of a section; `hear(kind, data)` gets its events until the last, which is "done", "failed" or "cancelled".
- *  Returns what stops it. */
-export function start(section, asked, hear) {
-  let source = null;
-  let number = null;
-  let over = false;
-  const end = () => { over = true; source?.close(); };
+ *  Where the same was asked for before, as before the page was loaded anew, those of that job; known: only then.
+ *  Returns what stops it, with `leave`, by which it goes on unheard. */
+export function start(section, asked, hear, { known = false } = {}) {
+  let job = null;
+  let over = false; // nothing more is heard
+  let unwanted = false;
+  const mine = (kind, data) => {
+    if (over) return;
+    over = LAST.includes(kind);
+    hear(kind, LAST.includes(kind) && data.message ? { ...data, message: sentence(data.message) } : data);
+  };
+  const leave = () => { over = true; job?.hearers.delete(mine); };
   const stop = () => {
     if (over) return;
-    end();
-    if (number !== null) answer(`live/jobs/${number}`, { method: "DELETE" }).catch(() => {});
+    unwanted = true;
+    leave();
+    if (job !== null) { cancel(job); drop(job); }
   };
-  const fail = (message) => { if (!over) { end(); hear("failed", { message }); } };
 
-  post(section, asked, () => !over).then((found) => {
-    if (found === null) return;
-    number = found.job;
-    if (over) { answer(`live/jobs/${number}`, { method: "DELETE" }).catch(() => {}); return; }
-    source = new EventSource(`live/jobs/${number}/events`);
-    for (const kind of KINDS) {
-      source.addEventListener(kind, (event) => {
-        if (over) return;
-        if (LAST.includes(kind)) end();
-        hear(kind, JSON.parse(event.data));
-      });
-    }
-    source.addEventListener("error", () => { if (source.readyState === EventSource.CLOSED) fail("The studio does not answer. Is it still running?"); });
-  }).catch((error) => fail(error.message));
-  return stop;
+  post(section, { ...asked, known }, () => !unwanted).then((found) => {
+    if (found === null || found.job === null) return;
+    if (unwanted) { cancel({ number: found.job }); return; }
+    job = listed(found);
+    if (!over) job.hearers.add(mine);
+    for (const [kind, data] of job.heard.values()) mine(kind, data);
+    tend();
+  }).catch((error) => mine("failed", { message: error.message }));
+  return Object.assign(stop, { leave });
+}
+
+/** Takes up the jobs that a page of this name asked for before it was loaded anew. */
+export async function resumeJobs() {
+  if (mode === null || before === null) return;
+  try {
+    for (const found of (await answer(`live/jobs?page=${encodeURIComponent(page)}`)).jobs) listed(found);
+    tend();
+  } catch { /* then the views say so */ }
 }

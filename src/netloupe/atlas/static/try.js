@@ -16,11 +16,20 @@ import { taken } from "./trytaken.js";
 const SECTIONS = [layersSection, looksSection, colorsSection, pixelsSection, hideSection]; // each gives null where it means nothing
 const SETTLED = 300; // ms after the last move of the crop, until the sections follow
 
-let kept = null; // {photo, crop, about}: outlives the view, so that one comes back to where one was
+const KEPT = "netloupe-try"; // in the session's storage
+let kept = null; // {of, photo, crop, about, asked}: outlives the view, and the page's being loaded anew, so that one comes back to where one was
+addEventListener("pagehide", () => { try { if (kept !== null) sessionStorage.setItem(KEPT, JSON.stringify(kept)); } catch { /* then one begins again */ } });
+
+function before({ name }) {
+  try {
+    const found = JSON.parse(sessionStorage.getItem(KEPT));
+    return found?.of === name ? found : null;
+  } catch { return null; }
+}
 
 export async function tryView({ say }) {
   const studio = await getStudio();
-  const state = kept ?? { photo: studio.photo, crop: null, about: null };
+  const state = kept ?? before(studio) ?? { of: studio.name, photo: studio.photo, crop: null, about: null, asked: {} };
   kept = state;
   const problem = h("p", { class: "notice", id: "try-problem", role: "alert", hidden: true });
   const stage = h("div", { id: "stage" });

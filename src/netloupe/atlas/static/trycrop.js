@@ -20,8 +20,9 @@ export function cropper(studio, state, moved) {
   let scale = largest;
   let at = [height / 2, width / 2]; // its center
 
-  if (state.crop !== null) {
-    const [top, left, bottom, right] = state.crop;
+  const before = state.crop;
+  if (before !== null) {
+    const [top, left, bottom, right] = before;
     scale = (bottom - top) / inputHeight;
     at = [(top + bottom) / 2, (left + right) / 2];
   }
@@ -81,8 +82,9 @@ export function cropper(studio, state, moved) {
     scale *= Math.exp(event.deltaY / 400);
     place();
   }, { passive: false });
-  image.decode().then(() => place(), () => {});
   place(false);
+  state.crop = before ?? state.crop; // to the pixel what it was
+  image.decode().then(moved, () => {});
 
   return {
     node,

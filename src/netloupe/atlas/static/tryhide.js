@@ -54,6 +54,7 @@ export function hideSection(studio) {
     stop = start("hide", { photo: id, crop, settings: { about, window: Number(size.value) } }, (kind, data) => {
       if (kind === "picture") { heat.src = data.src; heat.hidden = false; heat.classList.add("filling"); }
       if (kind === "progress") status.textContent = `${data.done} of ${data.total} places …`;
+      if (kind === "cancelled") status.textContent = data.message;
       if (kind === "failed") { status.textContent = data.message; heat.hidden = true; }
       if (kind === "done") {
         status.textContent = "";

@@ -18,7 +18,7 @@ export function layersSection(studio, { overlay, about }) {
     stop();
     stop = start("layers", { photo, crop }, (kind, data) => {
       if (kind === "done") { status.textContent = ""; rows.replaceChildren(...data.rows.map((row) => layerRow(studio, row, overlay, about))); }
-      if (kind === "failed") status.textContent = data.message;
+      if (kind === "failed" || kind === "cancelled") status.textContent = data.message;
     });
   }
   return { node, show, leave: () => stop() };

@@ -35,6 +35,7 @@ export function pixelsSection(studio) {
         status.textContent = shown < studio.methods.length ? `${studio.methods.length - shown} of the methods can’t explain this network.` : "";
         if (data.figures) figures(data);
       }
+      if (kind === "cancelled") status.textContent = data.message;
       if (kind === "failed") { status.textContent = data.message; grid.replaceChildren(); cells.clear(); }
     });
   }

@@ -43,6 +43,7 @@ class Live:
             ("GET", "/studio.json", self._describe),
             ("PUT", "/photo", self._put),
             ("GET", "/photo/{photo}.webp", self._show),
+            ("PUT", "/frame", self._frame),
             ("POST", "/look", self._look),
             ("GET", "/jobs", self._jobs),
             ("POST", "/jobs", self._post),
@@ -85,6 +86,13 @@ class Live:
         except NetloupeError as error:
             return _refusal(error)
         return Response(found, media_type="image/webp", headers={"Cache-Control": "private, max-age=3600"})
+
+    async def _frame(self, request: Request) -> Response:
+        async def work() -> Any:
+            data = await _body(request, BYTES)
+            return await run_in_threadpool((await self.studio()).frame, data)
+
+        return await _guarded(request, work)
 
     async def _look(self, request: Request) -> Response:
         async def work() -> Any:

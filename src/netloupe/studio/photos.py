@@ -54,16 +54,25 @@ class Photo:
         if not inside or bottom > self.image.height or right > self.image.width:
             size = f"{self.image.height} x {self.image.width}"
             raise Refused(f"crop {[top, left, bottom, right]} (accepted: within {size} px, sides of {_LEAST} or more)")
-        part = self.image.crop((left, top, right, bottom))
-        return Seen(to_float(fit(part, inputs.size, inputs.channels))[None], as_seen(part, inputs.size))
+        return seen_of(self.image.crop((left, top, right, bottom)), inputs)
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What the network sees of a photo: (1, C, H, W) in [0, 1]; and the same part as people look at it."""
+    """What the network sees of a photo: (1, C, H, W) in [0, 1]; the same as people look at it; and the part itself.
+
+    like: another photo, that the part is to be made like.
+    """
 
     pixels: Tensor
     shown: Picture
+    part: Image.Image
+    like: Photo | None = None
+
+
+def seen_of(part: Image.Image, inputs: InputSpec) -> Seen:
+    """What a network sees of a picture: what of its middle is in the proportions of the input."""
+    return Seen(to_float(fit(part, inputs.size, inputs.channels))[None], as_seen(part, inputs.size), part)
 
 
 class Photos:

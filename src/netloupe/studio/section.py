@@ -46,6 +46,19 @@ def about(net: Network, settings: Settings) -> Objective | None:
     return found
 
 
+def named(settings: Settings, *names: str, **most: float) -> dict[str, Any]:
+    """Those settings of a task that the page sent: `names`, and the numbers in `most`, each up to so much.
+
+    The task itself says what else it accepts. Raises Refused.
+    """
+    found = {name: settings[name] for name in (*names, *most) if settings.get(name) is not None}
+    for name, limit in most.items():
+        value = found.get(name, 0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value > limit:
+            raise Refused(f"{name} {value!r} (accepted here: up to {limit:g})")
+    return found
+
+
 def whole(settings: Settings, name: str, usual: int, low: int, high: int) -> int:
     """A setting that is a whole number from low to high. Raises Refused."""
     value = settings.get(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,6 @@ import numpy as np
 from netloupe.analysis.activations import activation_maps
 from netloupe.analysis.attention.placed import attentions
 from netloupe.analysis.attention.task import AttentionTask
-from netloupe.analysis.baselines import baseline_images
 from netloupe.analysis.explain.measure import explain
 from netloupe.analysis.explain.target import find_target
 from netloupe.analysis.explain.task import Explain
@@ -19,11 +18,11 @@ from netloupe.analysis.occlusion import occlusion
 from netloupe.analysis.tasks import Activations, Occlude, TokensTask
 from netloupe.core.network import Network
 from netloupe.render.colors import enlarged, heat, overlay
+from netloupe.studio import dreaming, fooling, keeping, painting
 from netloupe.studio.colors import colors
 from netloupe.studio.desk import Job, uri
 from netloupe.studio.looks import looks
 from netloupe.studio.photos import Seen
-from netloupe.studio.refusal import Refused
 from netloupe.studio.section import Section, about, whole
 
 CHANNELS = 8  # of a layer
@@ -72,25 +71,21 @@ def _hide(net: Network, seen: Seen, settings: Mapping[str, Any], job: Job) -> di
     }
 
 
-SECTIONS = {
+SECTIONS: dict[str, Section] = {
     "layers": Section("Layer by layer", Activations, _layers),
     "looks": Section("Where tokens look", AttentionTask, looks),
     "colors": Section("Tokens in color", TokensTask, colors),
     "pixels": Section("Which pixels matter", Explain, _pixels, until="maps"),
     "hide": Section("Hide parts", Occlude, _hide),
+    "rival": Section("Which pixels matter", Explain, _pixels, until="maps"),  # of another class, beside
+    "fool": fooling.SECTION,
+    "keep": keeping.SECTION,
+    "dream": dreaming.SECTION,
+    "paint": painting.PAINT,
+    "like": painting.LIKENESS,
 }
 
 
 def methods() -> list[dict[str, Any]]:
     """What the page tells of the attribution methods."""
     return [{"name": m.name, "title": m.title, "paper": m.paper, "signed": m.signed} for m in METHODS.values()]
-
-
-def masked(net: Network, seen: Seen, box: Sequence[object]) -> Seen:
-    """The same with the window in `box` (top, left, bottom, right) px of the input hidden as `occlusion` hides it."""
-    if len(box) != 4 or not all(isinstance(side, int) and 0 <= side <= 1 << 16 for side in box):
-        raise Refused(f"hidden {list(box)!r} (accepted: [top, left, bottom, right] px of the input)")
-    top, left, bottom, right = (int(str(side)) for side in box)
-    pixels = seen.pixels.clone()
-    pixels[:, :, top:bottom, left:right] = baseline_images(net, pixels, "mean")[:, :, top:bottom, left:right]
-    return Seen(pixels, seen.shown)

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
-import torch
-
 from netloupe.analysis.attention.placed import attentions
 from netloupe.core.errors import UnknownName, unknown
-from netloupe.core.head import Classes, NoHead
+from netloupe.core.head import Classes
 from netloupe.core.network import Network
 from netloupe.data.photos import credits, photograph
-from netloupe.render.pictures import from_pixels
 from netloupe.studio.colors import colored_layers
-from netloupe.studio.desk import Desk, Job, Order, uri
-from netloupe.studio.photos import Photo, Photos, Seen
+from netloupe.studio.desk import Desk, Job, Order
+from netloupe.studio.keeping import kept_layers
+from netloupe.studio.looking import look
+from netloupe.studio.painting import styles
+from netloupe.studio.photos import Photo, Photos, Seen, opened, seen_of
 from netloupe.studio.refusal import Refused
 from netloupe.studio.section import about
-from netloupe.studio.sections import SECTIONS, masked, methods, shown_layers
+from netloupe.studio.sections import SECTIONS, methods, shown_layers
 
 _SAMPLES = ("cat", "coffee", "motorcycle", "rocket", "china", "flower", "astronaut", "coins")
-_TOP = 5
 
 
 class Studio:
@@ -44,6 +44,8 @@ class Studio:
             "layers": {name: list(net.layers[name].shape) for name in shown_layers(net)},
             "attentions": attentions(net),
             "colored": colored_layers(net),
+            "kept": kept_layers(net),
+            "styles": list(styles().styles),
             "methods": methods(),
             "samples": [{"id": f"sample-{name}", "title": title} for name, title in _samples()],
             "photo": None if self.first is None else self.first.document(),
@@ -59,16 +61,12 @@ class Studio:
         return self.photos.get(wanted)
 
     def look(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """What the network says of a part of a photo, and where it is wanted what it sees."""
-        net, seen = self.net, self._seen(asked)
-        if asked.get("hidden") is not None:
-            seen = masked(net, seen, asked["hidden"] if isinstance(asked["hidden"], list) else [])
-        wanted = about(net, asked)
-        with torch.no_grad():
-            said = [] if isinstance(net.head, NoHead) else net.said(net(seen.pixels), _TOP)[0]
-            value = None if wanted is None else float(net.read(seen.pixels, wanted)[0])
-        shown = uri(from_pixels(seen.pixels[0].numpy())) if asked.get("seen") is True else None
-        return {"top": [one.document() | {"said": str(one)} for one in said], "seen": shown, "about": value}
+        """What the network says of a part of a photo; see `looking.look`."""
+        return look(self.net, self._seen(asked), asked)
+
+    def frame(self, data: bytes) -> dict[str, Any]:
+        """What the network says of a frame of a camera, an image file's bytes, which is not kept. Raises Refused."""
+        return look(self.net, seen_of(opened(data), self.net.inputs), {})
 
     def post(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """A job that does what is asked; {job, title}. known: only one that there is, or {job: None}."""
@@ -89,7 +87,7 @@ class Studio:
         about(self.net, settings)
         section, page = SECTIONS[name], asked.get("page")
         seen = self._seen(asked) if section.photo or asked.get("photo") is not None else None
-        told = {key: asked.get(key) for key in ("photo", "crop", "settings")}
+        told = {key: asked.get(key) for key in ("photo", "crop", "like", "settings")}
         return Order(
             name,
             partial(section.run, self.net, seen, settings),
@@ -103,7 +101,8 @@ class Studio:
         photo, crop = self.photo(asked.get("photo")), asked.get("crop")
         if not isinstance(crop, list) or len(crop) != 4:
             raise Refused(f"crop {crop!r} (accepted: [top, left, bottom, right] px)")
-        return photo.seen(crop, self.net.inputs)
+        seen = photo.seen(crop, self.net.inputs)
+        return seen if asked.get("like") is None else replace(seen, like=self.photo(asked["like"]))
 
 
 def _told(job: Job) -> dict[str, Any]:

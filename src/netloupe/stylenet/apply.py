@@ -79,11 +79,11 @@ def load(task: Apply, networks: Networks, inputs: Mapping[str, Any]) -> StyleMod
 def run(task: Apply, net: StyleModel, inputs: Mapping[str, Any], watch: Watch) -> Painted:
     """One image, painted."""
     del watch
-    picture = _painted(task, net, eight_bits(fit(inputs["images"].open(), None)))
+    picture = painted(task, net, eight_bits(fit(inputs["images"].open(), None)))
     return Painted(picture, task.name or "painted", net.name, net.shares(task.style))
 
 
-def _painted(task: Apply, model: StyleModel, picture: Picture) -> Picture:
+def painted(task: Apply, model: StyleModel, picture: Picture) -> Picture:
     """(H, W, 3) painted, reduced first where that is wanted."""
     height, width = picture.shape[:2]
     share = 1.0 if task.side is None else min(1.0, task.side / min(height, width))
@@ -184,7 +184,7 @@ class _Painter:
         with frames(path) as video, Writer(target, rate if rate is not None else video.rate, sound=path) as writer:
             part = self.watch.part(plain(path.name), video.count or 0)
             for number, picture in enumerate(video, 1):
-                writer.write(_painted(self.task, self.model, picture))
+                writer.write(painted(self.task, self.model, picture))
                 part.total = max(part.total, number)
                 part.advance()
         return writer.silent

@@ -25,7 +25,7 @@ from netloupe.synthesis.recipe import Recipe
 from netloupe.synthesis.tasks import BATCH
 from netloupe.synthesis.tiles import read
 
-GLIMPSE = 8  # steps from one picture of what forms to the next, where no frames are kept
+GLIMPSE = 2  # steps from one picture of what forms to the next, where no frames are kept
 ROWS = 8  # of a linear layer at once
 
 Until = Callable[[Reading, list[int]], Tensor]

@@ -124,12 +124,12 @@ class Fooled(Result):
         factor = max(1, _CELL // max(self.images.shape[2:]))
         size = self.images.shape[2] * factor, self.images.shape[3] * factor
         change = self.images[i] - self.originals[i]
-        more = 1.0 if not change.any() else 0.5 / float(np.abs(change).max())
+        magnification, more = magnified(change)
         cells = (
             (self.originals[i], self._named(i, self.before, self.probability_before)),
             (self.images[i], self._verdict(i)),
             (0.5 + change, f"change, up to {self.largest[i]:.0f}/255"),
-            (0.5 + more * change, f"change x {more:.0f}, PSNR {self.psnr[i]:.1f} dB"),
+            (magnification, f"change x {more:.0f}, PSNR {self.psnr[i]:.1f} dB"),
         )
         return beside([captioned(resized(from_pixels(image), size, smooth=False), text) for image, text in cells])
 
@@ -168,6 +168,12 @@ class Fooled(Result):
                 for i in range(len(self.images))
             ],
         }
+
+
+def magnified(change: np.ndarray) -> tuple[np.ndarray, float]:
+    """A change of pixels (C, H, W) around gray, so many times as large that the largest is black or white; how many."""
+    times = 0.5 / float(np.abs(change).max()) if change.any() else 1.0
+    return 0.5 + times * change, times
 
 
 @function_of(Fool)

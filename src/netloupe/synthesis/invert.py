@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from netloupe.core.layers import Layers
 from netloupe.core.network import Network
 from netloupe.core.objectives import match_features, norm, total_variation
 from netloupe.core.perform import function_of, perform
@@ -94,11 +95,16 @@ def invert(
     return found
 
 
+def inverted(net: Network) -> Layers:
+    """The layers that are inverted where none is named: every convolution and linear layer."""
+    return net.layers.where(lambda one: one.is_convolution or one.is_linear)
+
+
 def run(task: Invert, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Inversion:
     images = inputs["images"].fitted(net)
     net.inputs.check(images)
     net.inputs.check_range(images)
-    chosen = net.layers.where(lambda one: one.is_convolution or one.is_linear) if task.layer is None else task.layer
+    chosen = inverted(net) if task.layer is None else task.layer
     layers = list(chosen)
     originals = images.detach().to(net.device)
     numbers = originals[0].numel()

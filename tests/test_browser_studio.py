@@ -215,6 +215,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
 
 def test_the_bar_tells_of_the_job_and_stops_it(browser: Any, address: str, photo: Path, gate: Gate) -> None:
     opened(browser, address, photo)
+    until(lambda: all_of(browser, "#jobbar")[0].is_displayed())
     until(lambda: LAYERS_FIRST.fullmatch("".join(texts(browser, "#jobbar p"))))
     all_of(browser, "#jobbar button")[0].click()
     until(lambda: texts(browser, "section[aria-labelledby=try-layers-title] [role=status]") == ["Stopped."])

@@ -6,31 +6,25 @@ import { getStudio, latest, look, putPhoto } from "./live.js";
 import { chooser } from "./trychooser.js";
 import { colorsSection } from "./trycolors.js";
 import { cropper } from "./trycrop.js";
+import { dreamSection } from "./trydream.js";
 import { field } from "./tryfield.js";
+import { foolSection } from "./tryfool.js";
 import { hideSection } from "./tryhide.js";
+import { keepSection } from "./trykeep.js";
 import { layersSection } from "./trylayers.js";
 import { looksSection } from "./trylooks.js";
+import { likeSection, paintSection } from "./trypaint.js";
 import { pixelsSection } from "./trypixels.js";
+import { stateOf } from "./trystate.js";
 import { taken } from "./trytaken.js";
 
-const SECTIONS = [layersSection, looksSection, colorsSection, pixelsSection, hideSection]; // each gives null where it means nothing
+// In the order in which they stand below one another; each gives null where it means nothing.
+const SECTIONS = [layersSection, looksSection, colorsSection, pixelsSection, hideSection, keepSection, foolSection, dreamSection, paintSection, likeSection];
 const SETTLED = 300; // ms after the last move of the crop, until the sections follow
-
-const KEPT = "netloupe-try"; // in the session's storage
-let kept = null; // {of, photo, crop, about, asked}: outlives the view, and the page's being loaded anew, so that one comes back to where one was
-addEventListener("pagehide", () => { try { if (kept !== null) sessionStorage.setItem(KEPT, JSON.stringify(kept)); } catch { /* then one begins again */ } });
-
-function before({ name }) {
-  try {
-    const found = JSON.parse(sessionStorage.getItem(KEPT));
-    return found?.of === name ? found : null;
-  } catch { return null; }
-}
 
 export async function tryView({ say }) {
   const studio = await getStudio();
-  const state = kept ?? before(studio) ?? { of: studio.name, photo: studio.photo, crop: null, about: null, asked: {} };
-  kept = state;
+  const state = stateOf(studio);
   const problem = h("p", { class: "notice", id: "try-problem", role: "alert", hidden: true });
   const stage = h("div", { id: "stage" });
   const body = h("div", { class: "try", hidden: true }, stage);
@@ -49,7 +43,8 @@ export async function tryView({ say }) {
     say("Opening the photo …");
     try {
       const photo = found instanceof Blob ? await putPhoto(found) : found;
-      Object.assign(state, { photo, crop: null });
+      Object.assign(state, { photo, crop: null, asked: {} });
+      for (const part of parts) part.stop?.();
       open();
     } catch (error) {
       fail(error);
@@ -64,7 +59,7 @@ export async function tryView({ say }) {
     leaveStage = opened.leave;
     stage.replaceChildren(...opened.nodes);
     for (const { node } of parts) node.remove();
-    parts = SECTIONS.map((make) => make(studio, { overlay: opened.overlay, about: opened.about })).filter((part) => part !== null);
+    parts = SECTIONS.map((make) => make(studio, { overlay: opened.overlay, about: opened.about, asked: state.asked })).filter((part) => part !== null);
     body.append(h("div", { class: "try-sections" }, parts.map(({ node }) => node)));
     body.querySelectorAll(".try-sections:not(:last-child)").forEach((old) => old.remove());
     opened.follow(parts);

@@ -53,7 +53,11 @@ class Record:
             path = path / "manifest.json"
         if not path.is_file():
             raise InputError(f"{path}: no such file (accepted: {_ACCEPTED})")
-        told = _picture(path) if path.suffix.lower() == ".png" else _manifest(path)
+        return cls.of(path, _picture(path) if path.suffix.lower() == ".png" else _manifest(path))
+
+    @classmethod
+    def of(cls, path: Path, told: Mapping[str, Any] | None) -> Record:
+        """Of what was found in that file. Raises InputError if it does not say how it was made."""
         if told is None or "technique" not in told:
             raise InputError(f"{path}: does not say how it was made (accepted: what a verb of netloupe wrote)")
         if told.get("format") != FORMAT:
@@ -354,7 +358,8 @@ class _Finder:
             raise InputError(f"{one.name} was handed over in Python, not as a file, so it can't be found again")
         near = self.record.path.parent
         folders = [self.folder] if self.folder is not None else []
-        named = [*(place / part for place in folders for part in (name, Path(name).name)), Path(name), near / name]
+        beside = [near / name, near / Path(name).name]
+        named = [*(place / part for place in folders for part in (name, Path(name).name)), Path(name), *beside]
         there = [
             path
             for path in named

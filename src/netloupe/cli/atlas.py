@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from netloupe.cli.command import run
-from netloupe.cli.options import AllowHost, NetworkOptions, Port, out_folder
+from netloupe.cli.options import AllowHost, Keep, NetworkOptions, Port, out_folder
 from netloupe.cli.stop import Terminated, keeping
 from netloupe.core.task import Task
 
 if TYPE_CHECKING:
+    from netloupe.core.network import Network
     from netloupe.studio.live import Live
     from netloupe.studio.studio import Studio
 
@@ -33,6 +34,7 @@ def serve(
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
     port: Port = 8400,
     allow_host: AllowHost = None,
+    keep: Keep = None,
 ) -> None:
     """Serve an atlas to the browser until interrupted.
 
@@ -41,7 +43,7 @@ def serve(
     from netloupe.atlas.guard import Hosts
     from netloupe.atlas.server import serve
 
-    live = _studio(store) if Hosts(host).local else None
+    live = _studio(store, keep) if Hosts(host).local else None
     if not Hosts(host).local:
         typer.echo(f"{host}: whoever reaches this machine can see the atlas and its photographs", err=True)
 
@@ -60,7 +62,7 @@ def serve(
             live.close()
 
 
-def _studio(store: Path) -> Live | None:
+def _studio(store: Path, keep: Path | None) -> Live | None:
     """The studio of an atlas's own network; None, with a line that says why, where that can't be loaded by its name."""
     from netloupe.atlas.store import Store
     from netloupe.studio.live import Live
@@ -74,11 +76,25 @@ def _studio(store: Path) -> Live | None:
 
     def load() -> Studio:
         from netloupe.remake import network_told
+        from netloupe.studio.kept import Kept
         from netloupe.studio.studio import Studio
 
-        return Studio(network_told(told, store))
+        net = network_told(told, store)
+        return Studio(net, kept=None if keep is None else Kept(keep, _said(net)))
 
     return Live(load)
+
+
+def _said(net: Network) -> dict[str, str] | None:
+    """The options by which the command line loads that network; None where its name is not all there is to say."""
+    from netloupe.zoo.load import load
+
+    told = {name: value for name, value in (net.origin or {}).items() if value is not None}
+    name, _ = told.pop("model", None), told.pop("seed", None)
+    if not isinstance(name, str) or told:
+        return None
+    plain = load(name, device=str(net.device))
+    return {"model": name} if (plain.fingerprint(), plain.inputs) == (net.fingerprint(), net.inputs) else None
 
 
 def export(

@@ -22,6 +22,7 @@ from netloupe.cli.options import (
     setting_parameters,
 )
 from netloupe.cli.output import deliver
+from netloupe.core.command import network_flag
 from netloupe.core.errors import InputError
 from netloupe.core.lock import held
 from netloupe.core.settings import TRUTH, Setting
@@ -72,12 +73,10 @@ def command(
 
 
 def _network_parameters(task: type[Task], options: type[Any]) -> list[inspect.Parameter]:
-    hints = hints_of(options)  # type: ignore[arg-type]
-    taken = {flag for one in task.settings() for flag in one.flags}
+    hints = dict(hints_of(options))  # type: ignore[arg-type]
     for name in _clashing(task) & set(hints):
         kind, option = get_args(hints[name])
-        flag = f"--network-{name}" if f"--{name}" in taken else f"--{name}"
-        hints[name] = Annotated[kind, typer.Option(flag, metavar=option.metavar, help=option.help)]
+        hints[name] = Annotated[kind, typer.Option(network_flag(task, name), metavar=option.metavar, help=option.help)]
     return [parameter(_of_network(task, f.name), hints[f.name], f.default) for f in fields(options)]
 
 

@@ -54,6 +54,12 @@ AllowHost = Annotated[
         "--allow-host", metavar="NAME", help="Answer by this name too, as a proxy's; may be given several times."
     ),
 ]
+Keep = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER", callback=writable, help="Results of the studio can be kept there; else nothing is written."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Layers = Annotated[
     list[str] | None, typer.Option("--layer", "-l", metavar="NAME", help="A layer; may be given several times.")
@@ -139,6 +145,16 @@ class NetworkOptions:
     def given(self) -> list[str]:
         """The names of the options that say which network it is, of those that were given."""
         return [f.name for f in fields(self) if f.name not in ("device", "seed") and getattr(self, f.name) != f.default]
+
+    @property
+    def said(self) -> dict[str, str] | None:
+        """Those by name, as they were given; None where that does not say all, or one was given several times."""
+        found = {name: getattr(self, name) for name in self.given}
+        return (
+            None
+            if "layout" in found or self.weights == "random"
+            else {name: str(value) for name, value in found.items()}
+        )
 
     def file(self) -> str | None:
         """The file of weights."""

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from netloupe.cli.options import AllowHost, NetworkOptions, Port, grouped
+from netloupe.cli.options import AllowHost, Keep, NetworkOptions, Port, grouped
 from netloupe.cli.stop import Terminated
 
 
@@ -19,16 +19,18 @@ def studio(
         Path | None, typer.Argument(metavar="[PHOTO]", help="The first photo: a JPEG, PNG or WebP file.")
     ] = None,
     port: Port = 8400,
+    keep: Keep = None,
     allow_host: AllowHost = None,
 ) -> None:
     """Look at your photo through a network, live in a browser."""
     from netloupe.atlas.server import serve
+    from netloupe.studio.kept import Kept
     from netloupe.studio.live import Live
     from netloupe.studio.photos import Photo, opened
     from netloupe.studio.studio import Studio
 
     first = None if photo is None else Photo("first", opened(_bytes(photo)))
-    made = Studio(network.load(), first)
+    made = Studio(network.load(), first, None if keep is None else Kept(keep, network.said))
     live = Live(lambda: made)
 
     def ready(address: str) -> None:

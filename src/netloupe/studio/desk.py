@@ -16,6 +16,7 @@ from torch import Tensor
 from netloupe.core.errors import Cancelled, NetloupeError
 from netloupe.core.watch import Watch
 from netloupe.render.pictures import Picture, encode, from_pixels
+from netloupe.render.result import Result
 
 LONGEST = 300.0  # s that a job may take
 ABANDONED = 10.0  # s after which a job ends that nobody listens to
@@ -64,10 +65,13 @@ class Order:
 class Job(Watch):
     """One run, which is its own watch: what it hears and sees becomes events.
 
-    beside: what is told together with a picture, of its name and the picture; for a section to set.
+    For a section to set: beside, what is told together with a picture, of its name and the picture; between, the
+    seconds from one picture that is told to the next; result, what can be kept as it is.
     """
 
     pictures = True
+    between: float | None = None
+    result: Result | None = None
 
     def __init__(self, number: int, order: Order) -> None:
         self.number, self.order = number, order
@@ -142,13 +146,14 @@ class Job(Watch):
             self.say("progress", {"part": name, "done": done, "total": total, "left": _left(begun, now, done, total)})
 
     def show(self, name: str, image: Tensor) -> None:
-        if self._due(f"picture {name}", time.monotonic()):
+        if self._due(f"picture {name}", time.monotonic(), self.between):
             pixels = np.asarray(image.detach().float().cpu())
             src = uri(from_pixels(pixels if pixels.ndim == 3 else pixels[0]))
             self.say("picture", {"name": name, "src": src, **self.beside(name, image)})
 
-    def _due(self, name: str, now: float) -> bool:
-        due = now - self._told.get(name, -_BETWEEN) >= _BETWEEN
+    def _due(self, name: str, now: float, between: float | None = None) -> bool:
+        between = _BETWEEN if between is None else between
+        due = now - self._told.get(name, -between) >= between
         if due:
             self._told[name] = now
         return due

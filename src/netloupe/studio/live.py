@@ -45,6 +45,9 @@ class Live:
             ("GET", "/photo/{photo}.webp", self._show),
             ("PUT", "/frame", self._frame),
             ("POST", "/look", self._look),
+            ("GET", "/kept.json", self._all_kept),
+            ("GET", "/kept/{name}.json", self._one_kept),
+            ("GET", "/kept/{name}/{file}", self._kept_file),
             ("GET", "/jobs", self._jobs),
             ("POST", "/jobs", self._post),
             ("DELETE", "/jobs/{number}", self._stop),
@@ -74,8 +77,7 @@ class Live:
     async def _put(self, request: Request) -> Response:
         async def work() -> Any:
             data = await _body(request, BYTES)
-            photos = (await self.studio()).photos
-            return (await run_in_threadpool(photos.add, data)).document()
+            return await run_in_threadpool((await self.studio()).put, data)
 
         return await _guarded(request, work)
 
@@ -108,6 +110,30 @@ class Live:
 
         return await _guarded(request, work)
 
+    async def _all_kept(self) -> Response:
+        async def work() -> Any:
+            kept = (await self.studio()).keeper
+            return {"folder": str(kept.folder), "kept": await run_in_threadpool(kept.all)}
+
+        return await _answered(work)
+
+    async def _one_kept(self, name: str) -> Response:
+        async def work() -> Any:
+            return await run_in_threadpool((await self.studio()).keeper.one, name)
+
+        return await _answered(work)
+
+    async def _kept_file(self, name: str, file: str) -> Response:
+        try:
+            kept = (await self.studio()).keeper
+            if file == "page.html":
+                return _download((await run_in_threadpool(kept.page, name)).encode(), f"{name}.html")
+            found = await run_in_threadpool(kept.file, name, file)
+        except NetloupeError as error:
+            return _refusal(error)
+        kind = file.rpartition(".")[2]
+        return Response(found, media_type=f"image/{kind}") if kind in ("png", "gif") else _download(found, file)
+
     async def _jobs(self, request: Request) -> Response:
         async def work() -> Any:
             return (await self.studio()).jobs(request.query_params.get("page", "")[:40])
@@ -130,6 +156,12 @@ class Live:
         last, after = request.headers.get("last-event-id", ""), request.query_params.get("after", "")
         first = _number(last) + 1 if last else _number(after)
         return StreamingResponse(_told(job, first), media_type="text/event-stream", headers=_FRESH)
+
+
+def _download(content: bytes, name: str) -> Response:
+    """A file that the browser saves: what is in it is never a page of this server."""
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(content, media_type="application/octet-stream", headers=headers)
 
 
 def _number(text: str) -> int:

@@ -22,7 +22,8 @@ class Section:
 
     run: called with the network, what is seen (`Seen`, or None where no photo was sent), the settings, and the job.
     until: the part of the run after which all that is shown has been shown, unless the page wants more. photo: whether
-    there must be one.
+    there must be one. kept: the task with the settings that the page sends, whose result can be kept. back: the
+    settings for the page of such a task, None for one that it can't show.
     """
 
     title: str
@@ -30,6 +31,8 @@ class Section:
     run: Callable[[Network, Any, Settings, Job], dict[str, Any]]
     until: str | None = None
     photo: bool = True
+    kept: Callable[[Network, Settings], Task] | None = None
+    back: Callable[[Any], Settings | None] = lambda task: None
 
 
 def about(net: Network, settings: Settings) -> Objective | None:

@@ -21,9 +21,10 @@ from netloupe.render.colors import enlarged, heat, overlay
 from netloupe.studio import dreaming, fooling, keeping, painting
 from netloupe.studio.colors import colors
 from netloupe.studio.desk import Job, uri
+from netloupe.studio.growing import GROW
 from netloupe.studio.looks import looks
 from netloupe.studio.photos import Seen
-from netloupe.studio.section import Section, about, whole
+from netloupe.studio.section import Section, Settings, about, whole
 
 CHANNELS = 8  # of a layer
 _LAYERS = 12  # at most, spread evenly over the network
@@ -53,9 +54,7 @@ def _pixels(net: Network, seen: Seen, settings: Mapping[str, Any], job: Job) -> 
 
 
 def _hide(net: Network, seen: Seen, settings: Mapping[str, Any], job: Job) -> dict[str, Any]:
-    side = min(net.inputs.size)
-    window = whole(settings, "window", max(2, round(side / 7)), 2, side)
-    stride = whole(settings, "stride", max(1, window // 2), max(1, side // 56), window)
+    window, stride = _window(net, settings)
     read = find_target(net, seen.pixels, about(net, settings)).curve
     found = occlusion(net, seen.pixels, read, window, stride, watch=job)
     rows, columns = found.windows.spans
@@ -71,18 +70,50 @@ def _hide(net: Network, seen: Seen, settings: Mapping[str, Any], job: Job) -> di
     }
 
 
+def _window(net: Network, settings: Settings) -> tuple[int, int]:
+    """Its side and the step from one to the next, px."""
+    side = min(net.inputs.size)
+    window = whole(settings, "window", max(2, round(side / 7)), 2, side)
+    return window, whole(settings, "stride", max(1, window // 2), max(1, side // 56), window)
+
+
+def _shown(net: Network, settings: Settings) -> Activations:
+    return Activations.of({"layers": shown_layers(net), "top": CHANNELS})
+
+
+def _explained(net: Network, settings: Settings) -> Explain:
+    return Explain.of({"objective": settings.get("about")})
+
+
+def _hidden(net: Network, settings: Settings) -> Occlude:
+    window, stride = _window(net, settings)
+    told = {"windows": [[window, window]], "stride": [stride, stride], "first": 0}
+    return Occlude.of({"objective": settings.get("about"), **told})
+
+
+def _about(task: Explain) -> Settings:
+    return {"about": task.objective}
+
+
+def _hiding(task: Occlude) -> Settings | None:
+    """For the page, which hides by one square window."""
+    sides = (task.windows or ((0, 0),))[0]
+    return {"about": task.objective, "window": sides[0] or None}
+
+
 SECTIONS: dict[str, Section] = {
-    "layers": Section("Layer by layer", Activations, _layers),
+    "layers": Section("Layer by layer", Activations, _layers, kept=_shown, back=lambda task: {}),
     "looks": Section("Where tokens look", AttentionTask, looks),
     "colors": Section("Tokens in color", TokensTask, colors),
-    "pixels": Section("Which pixels matter", Explain, _pixels, until="maps"),
-    "hide": Section("Hide parts", Occlude, _hide),
+    "pixels": Section("Which pixels matter", Explain, _pixels, until="maps", kept=_explained, back=_about),
+    "hide": Section("Hide parts", Occlude, _hide, kept=_hidden, back=_hiding),
     "rival": Section("Which pixels matter", Explain, _pixels, until="maps"),  # of another class, beside
     "fool": fooling.SECTION,
     "keep": keeping.SECTION,
     "dream": dreaming.SECTION,
     "paint": painting.PAINT,
     "like": painting.LIKENESS,
+    "grow": GROW,
 }
 
 

@@ -8,15 +8,22 @@ from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
+import numpy as np
+
 from netloupe.analysis.attention.placed import attentions
 from netloupe.core.errors import UnknownName, unknown
 from netloupe.core.head import Classes
 from netloupe.core.network import Network
+from netloupe.core.task import Task
 from netloupe.data.photos import credits, photograph
+from netloupe.render.pictures import Picture
+from netloupe.render.result import Result
 from netloupe.studio.colors import colored_layers
 from netloupe.studio.desk import Desk, Job, Order
 from netloupe.studio.keeping import kept_layers
+from netloupe.studio.kept import Kept
 from netloupe.studio.looking import look
+from netloupe.studio.made import told_of
 from netloupe.studio.painting import styles
 from netloupe.studio.photos import Photo, Photos, Seen, opened, seen_of
 from netloupe.studio.refusal import Refused
@@ -27,10 +34,10 @@ _SAMPLES = ("cat", "coffee", "motorcycle", "rocket", "china", "flower", "astrona
 
 
 class Studio:
-    """A network, its photos, and its desk. first: the photo to begin with."""
+    """A network, its photos, and its desk. first: the photo to begin with. kept: where results are, if they are."""
 
-    def __init__(self, net: Network, first: Photo | None = None) -> None:
-        self.net, self.first = net, first
+    def __init__(self, net: Network, first: Photo | None = None, kept: Kept | None = None) -> None:
+        self.net, self.first, self.kept = net, first, kept
         self.photos, self.desk = Photos(), Desk()
 
     def document(self) -> dict[str, Any]:
@@ -50,6 +57,8 @@ class Studio:
             "samples": [{"id": f"sample-{name}", "title": title} for name, title in _samples()],
             "photo": None if self.first is None else self.first.document(),
             "sections": {name: section.task.schema() for name, section in SECTIONS.items()},
+            "keeps": self.kept is not None,
+            "keepable": [name for name, section in SECTIONS.items() if section.kept is not None],
         }
 
     def photo(self, wanted: object) -> Photo:
@@ -80,6 +89,8 @@ class Studio:
 
     def _order(self, asked: Mapping[str, Any]) -> Order:
         name, settings = asked.get("section"), asked.get("settings") or {}
+        if name == "save":
+            return self._saving(asked)
         if not isinstance(name, str) or name not in SECTIONS:
             raise unknown("section", str(name)[:40], SECTIONS)
         if not isinstance(settings, Mapping):
@@ -96,6 +107,36 @@ class Studio:
             section.title,
             None if page is None else json.dumps(told, sort_keys=True),
         )
+
+    def _saving(self, asked: Mapping[str, Any]) -> Order:
+        """To make whole what a section shows, and keep it. settings: the section, and those of it."""
+        wanted = asked.get("settings")
+        if not isinstance(wanted, Mapping) or wanted.get("section") == "save":
+            raise Refused("nothing to keep (accepted: settings with a section and its settings)")
+        inner = {**asked, **{key: wanted.get(key) for key in ("section", "settings")}}
+        order, settings = self._order(inner), inner["settings"] or {}
+        section, shown = SECTIONS[order.section], self.desk.known(order)
+        if section.kept is None:
+            raise Refused(f"what {section.title!r} shows can't be kept")
+        task = section.kept(self.net, settings)
+        seen = None if inner.get("photo") is None else self._seen(inner)
+        made = None if shown is None else shown.result
+        work = partial(self._keep, task, None if seen is None else np.asarray(seen.part), made)
+        return Order("save", work, None, order.page, "Keeping", None)
+
+    def _keep(self, task: Task, photo: Picture | None, made: Result | None, job: Job) -> dict[str, Any]:
+        return {"kept": self.keeper.keep(task, self.net, photo, job, made)}
+
+    @property
+    def keeper(self) -> Kept:
+        """Where results are kept. Raises Refused where nothing is."""
+        if self.kept is None:
+            raise Refused("nothing is kept here (accepted: after a start with --keep FOLDER)", 404)
+        return self.kept
+
+    def put(self, data: bytes) -> dict[str, Any]:
+        """A photo that was sent; of a PNG that netloupe wrote, how it was made too. Raises Refused."""
+        return self.photos.add(data).document() | {"told": told_of(data, self.net.fingerprint())}
 
     def _seen(self, asked: Mapping[str, Any]) -> Seen:
         photo, crop = self.photo(asked.get("photo")), asked.get("crop")

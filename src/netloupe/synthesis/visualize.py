@@ -65,6 +65,13 @@ class Visualization(Result):
             f"frame-{f:03d}": grid([from_pixels(image) for image in frame], 8) for f, frame in enumerate(self.frames)
         }
 
+    def animations(self) -> dict[str, list[Picture]]:
+        """The climb as a film, where frames were kept; its last picture is the result."""
+        if not len(self.frames):
+            return {}
+        frames = [[from_pixels(image) for image in frame] for frame in [*self.frames, self.images]]
+        return {"climb": [frame[0] if len(frame) == 1 else grid(frame, 8) for frame in frames]}
+
     def sheet(self, columns: int = 8) -> Picture:
         """All images with their names and scores; a single one as it is."""
         if len(self.images) == 1:

@@ -29,12 +29,16 @@ let studio = null;
 /** What the studio is of: its network, methods, samples. */
 export const getStudio = () => (studio ??= answer("live/studio.json").catch((error) => { studio = null; throw error; }));
 
-/** {id, size} of a photo that the studio now holds. */
+/** {id, size, told} of a photo that the studio now holds; told: how it was made, where netloupe wrote it. */
 export async function putPhoto(blob) {
   const { limits } = await getStudio();
   if (blob.size > limits.bytes) throw new FetchError(`That photo has more than ${limits.bytes / 2 ** 20} MB.`);
   return answer("live/photo", { method: "PUT", body: blob });
 }
+
+/** What is kept: {folder, kept}, or one of them by its id. */
+export const getKept = (id = null) => answer(id === null ? "live/kept.json" : `live/kept/${encodeURIComponent(id)}.json`);
+export const keptUrl = (id, file) => `live/kept/${encodeURIComponent(id)}/${encodeURIComponent(file)}`;
 
 export const photoUrl = (id) => `live/photo/${encodeURIComponent(id)}.webp`;
 

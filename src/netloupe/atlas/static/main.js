@@ -10,6 +10,7 @@ import { imageView } from "./image.js";
 import { imagesView } from "./images.js";
 import { setUpJobBar } from "./jobbar.js";
 import { setUpKeys } from "./keys.js";
+import { keptView } from "./kept.js";
 import { layerView } from "./layer.js";
 import { mapView } from "./map.js";
 import { networkView } from "./network.js";
@@ -20,8 +21,10 @@ import { unitView } from "./unit.js";
 
 // Those in NAMED take a name after a slash, the others nothing.
 const ATLAS = { "": networkView, images: imagesView, map: mapView, points: pointsView };
-const PLAIN = mode === "alone" ? { "": tryView, try: tryView } : mode === "atlas" ? { ...ATLAS, try: tryView } : ATLAS;
-const NAMED = mode === "alone" ? {} : { layer: layerView, unit: unitView, image: imageView, attention: attentionView };
+const LIVE = mode === null ? {} : { try: tryView, kept: keptView };
+const PLAIN = mode === "alone" ? { "": tryView, ...LIVE } : { ...ATLAS, ...LIVE };
+const UNITS = { layer: layerView, unit: unitView, image: imageView, attention: attentionView };
+const NAMED = { ...(mode === "alone" ? {} : UNITS), ...(mode === null ? {} : { kept: keptView }) };
 
 const main = document.getElementById("view");
 const status = document.getElementById("status");

@@ -5,6 +5,7 @@ import { count, counted, imageHash, percent } from "./format.js";
 import { Camera, listen } from "./mapcamera.js";
 import { colorsOf, planePicture } from "./mapcolors.js";
 import { NONE, Sprites, getMap } from "./mapdata.js";
+import { Names, groupsOf } from "./mapnames.js";
 import { inside, showGroup } from "./mapgroup.js";
 import { Scene } from "./mapscene.js";
 import { nearest } from "./nearest.js";
@@ -39,6 +40,7 @@ class MapView {
       space: chosen("space", map.spaces.map(({ name }) => name)),
       color: chosen("color", Object.keys(COLORS).filter((by) => !(by in this.refused))),
       show: chosen("show", ["thumbnails", "dots"]),
+      names: chosen("names", ["shown", "none"]),
       find: query.get("find") ?? "",
     };
     this.lassoing = false;
@@ -85,7 +87,8 @@ class MapView {
       else this.camera.zoomAt(this.camera.width / 2, this.camera.height / 2, times);
       this.moved();
     } }, text);
-    this.frame = h("div", { id: "map-frame" }, this.canvas, this.legend, this.card,
+    this.names = new Names((group) => { this.sharing = false; this.chosen.find = this.search.value = ""; this.light(); this.select(group.places, null); });
+    this.frame = h("div", { id: "map-frame" }, this.canvas, this.names.node, this.legend, this.card,
       h("div", { id: "map-zoom" }, zoom("zoom-in", "+", "Zoom in", 1.6), zoom("zoom-out", "−", "Zoom out", 1 / 1.6), zoom("zoom-all", "Show all", "Show all", null)));
     this.bar = h("div", { class: "bar-line", id: "map-bar" }, this.choices());
     this.nodes = [h("h1", { class: "quiet" }, "Map"), this.bar, h("div", { id: "map-body" }, this.frame, this.panel), this.about()];
@@ -101,6 +104,7 @@ class MapView {
       select("map-space", "Near by", "space", this.map.spaces.map(({ name }) => [name, SPACES[name]])),
       select("map-color", "Color", "color", Object.entries(COLORS).map(([by, name]) => [by, name, this.refused[by]])),
       select("map-show", "Show", "show", [["thumbnails", "thumbnails"], ["dots", "dots"]]),
+      select("map-names-choice", "Names", "names", [["shown", "shown"], ["none", "none"]]),
       h("label", { class: "filter" }, h("span", {}, "Class"), this.search), this.found, this.lassoButton];
   }
 
@@ -113,6 +117,8 @@ class MapView {
     const missing = Object.entries(this.network.map.missing).map(([space, reason]) => h("p", {}, `By ${space}: none, ${reason}.`));
     return h("details", { class: "more", id: "map-about" }, h("summary", {}, "How this map was made"), texts, missing,
       h("p", {}, "Near each other is alike; how far apart groups lie says little, nor does how large they are, least of all by t-SNE or UMAP."),
+      h("p", {}, "A name stands over images that lie close together: the one or two classes that are most over-represented among them, at least three times as frequent as among all "
+        + "images, and an eighth of the group together. Most groups hold other classes too, and some have no name; the pointer on a name says how many."),
       h("p", {}, this.readout));
   }
 
@@ -152,6 +158,7 @@ class MapView {
     const { scene, map, chosen } = this;
     const space = map.spaces.find(({ name }) => name === chosen.space);
     if (scene.space !== space) scene.setSpace(space);
+    this.names.show(chosen.names === "none" ? [] : this.groups(space));
     const names = { labels: this.network.classes, predictions: this.network.labels ?? [] };
     const colored = colorsOf(map, space, chosen.color, names);
     scene.colors = colored?.pixels ?? null;
@@ -161,6 +168,14 @@ class MapView {
     this.showMembers();
     this.remember();
     scene.request();
+  }
+
+  /** Groups of the space with names: by label where images have some, else by what they are taken for. */
+  groups(space) {
+    const { map, network } = this;
+    const labeled = !("label" in this.refused);
+    space.groups ??= groupsOf(space, labeled ? map.labels : map.predictions, (labeled ? network.classes : network.labels) ?? [], labeled);
+    return space.groups;
   }
 
   drawLegend(colored) {
@@ -279,10 +294,10 @@ class MapView {
   remember() {
     const { x, y, zoom } = this.camera;
     const whole = zoom === 1 && Math.abs(x - 32767.5) < 1 && Math.abs(y - 32767.5) < 1;
-    const { space, color, show, find } = this.chosen;
+    const { space, color, show, names, find } = this.chosen;
     this.setQuery({
       space: space === this.map.spaces[0].name ? null : space, color: color === "none" ? null : color,
-      show: show === "dots" ? show : null, find, group: this.sharing ? "found" : null,
+      show: show === "dots" ? show : null, names: names === "none" ? names : null, find, group: this.sharing ? "found" : null,
       lasso: this.polygon === null ? null : this.polygon.flat().join("."),
       at: whole ? null : `${Math.round(x)},${Math.round(y)},${Number(zoom.toPrecision(4))}`,
     });
@@ -330,6 +345,7 @@ class MapView {
   }
 
   afterDraw() {
+    this.names.place(this.camera);
     const { first } = this.scene.times;
     const { rate } = this.scene;
     const drawn = first === null ? "" : `All ${counted(this.map.count, "image")} first drawn after ${(first / 1000).toFixed(2)} s. `;
@@ -347,6 +363,7 @@ class MapView {
       get thumbnails() { return !scene.asDots; },
       get view() { return { x: camera.x, y: camera.y, zoom: camera.zoom }; },
       get rate() { return scene.rate; },
+      groups: () => this.names.groups.map(({ text, title, places }) => ({ text, title, ids: ids(places) })),
       selected: () => ids(this.members),
       highlighted: () => ids([...(this.lit ?? []).keys()].filter((place) => this.lit[place] === 1)),
       group: () => this.group,

@@ -2,6 +2,7 @@
 
 import { FetchError } from "./api.js";
 import { h } from "./dom.js";
+import { keepable } from "./keep.js";
 import { getStudio, latest, look, putPhoto } from "./live.js";
 import { chooser } from "./trychooser.js";
 import { colorsSection } from "./trycolors.js";
@@ -15,6 +16,7 @@ import { layersSection } from "./trylayers.js";
 import { looksSection } from "./trylooks.js";
 import { likeSection, paintSection } from "./trypaint.js";
 import { pixelsSection } from "./trypixels.js";
+import { madeBy } from "./trymade.js";
 import { stateOf } from "./trystate.js";
 import { taken } from "./trytaken.js";
 
@@ -29,6 +31,7 @@ export async function tryView({ say }) {
   const stage = h("div", { id: "stage" });
   const body = h("div", { class: "try", hidden: true }, stage);
   const places = field(studio, choose, fail);
+  const made = madeBy(studio, (about) => { state.about = about; open(); });
   let parts = [];
   let leaveStage = () => {};
 
@@ -42,9 +45,10 @@ export async function tryView({ say }) {
     problem.hidden = true;
     say("Opening the photo …");
     try {
-      const photo = found instanceof Blob ? await putPhoto(found) : found;
+      const { told = null, ...photo } = found instanceof Blob ? await putPhoto(found) : found;
       Object.assign(state, { photo, crop: null, asked: {} });
       for (const part of parts) part.stop?.();
+      made.show(told);
       open();
     } catch (error) {
       fail(error);
@@ -59,7 +63,8 @@ export async function tryView({ say }) {
     leaveStage = opened.leave;
     stage.replaceChildren(...opened.nodes);
     for (const { node } of parts) node.remove();
-    parts = SECTIONS.map((make) => make(studio, { overlay: opened.overlay, about: opened.about, asked: state.asked })).filter((part) => part !== null);
+    parts = SECTIONS.map((make) => make(studio, { overlay: opened.overlay, about: opened.about, asked: state.asked })).filter((part) => part !== null)
+      .map((part) => keepable(studio, part, () => ({ photo: state.photo.id, crop: state.crop, about: state.about })));
     body.append(h("div", { class: "try-sections" }, parts.map(({ node }) => node)));
     body.querySelectorAll(".try-sections:not(:last-child)").forEach((old) => old.remove());
     opened.follow(parts);
@@ -74,8 +79,9 @@ export async function tryView({ say }) {
     node: [
       h("header", { class: "opening" },
         h("h1", {}, "Try it"),
-        h("p", { class: "lead" }, lead(studio))),
-      places.node, problem, body,
+        h("p", { class: "lead" }, lead(studio)),
+        studio.keeps && h("p", {}, h("a", { id: "try-kept", href: "#/kept" }, "What was kept"))),
+      places.node, problem, made.node, body,
     ],
     leave: () => { places.leave(); leaveStage(); },
   };

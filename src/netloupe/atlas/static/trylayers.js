@@ -21,7 +21,7 @@ export function layersSection(studio, { overlay, about }) {
       if (kind === "failed" || kind === "cancelled") status.textContent = data.message;
     });
   }
-  return { node, show, leave: () => stop() };
+  return { name: "layers", node, show, leave: () => stop() };
 }
 
 function layerRow(studio, { layer, channels, peaks, sheet }, overlay, about) {

@@ -70,5 +70,5 @@ export function pixelsSection(studio) {
     status.textContent = "A map that looks alike for another class or for random weights says little about this network. Good maps: deletion below chance, insertion above.";
   }
 
-  return { node, show: (now) => { state = now; again(false); }, leave: () => stop() };
+  return { name: "pixels", node, show: (now) => { state = now; again(false); }, leave: () => stop() };
 }

@@ -4,6 +4,7 @@ import { NotFound, getLayer, getRowsOf, getStrictest, getUnit } from "./api.js";
 import { histogram } from "./chart.js";
 import { facts, h } from "./dom.js";
 import { count, counted, imageHash, layerHash, number, percent, receptiveField, unitHash } from "./format.js";
+import { growing } from "./grow.js";
 import { findLayer, listed, meant } from "./layer.js";
 import { bars, called, classHref, crop, likeness, nameHref, pager, photo, projection, standsFor } from "./pieces.js";
 import { synthesized } from "./synthesized.js";
@@ -26,7 +27,9 @@ export async function unitView({ name: address, query, network }) {
   const rows = await getRowsOf(network, unit.patches.map(({ image }) => image));
   const columns = meant(network, layer, found);
   const meaning = standsFor(network, layer, channel);
+  const grow = growing(layer, channel, held.patches[0]?.value ?? null, query.get("grow"));
   return {
+    leave: grow.leave,
     section: "network",
     title: meaning === null ? `${name}:${channel}` : `${meaning} (${name}:${channel})`,
     node: [
@@ -45,6 +48,7 @@ export async function unitView({ name: address, query, network }) {
       varied && choice(network, layer, query, channel, strict),
       patches(network, layer, unit, rows, columns.dead[channel], !strict),
       synthesized(network, layer, unit),
+      grow.node,
       h("div", { class: "pair" },
         h("section", { "aria-labelledby": "histogram-title" },
           h("h2", { id: "histogram-title" }, "Over all images"),

@@ -1,0 +1,147 @@
+// Grow it: the image of a unit or class climbs before one's eyes, with its response beside the best photograph's.
+
+import { h, svg, withWidth } from "./dom.js";
+import { count, number, plain } from "./format.js";
+import { keeping } from "./keep.js";
+import { getStudio, mode, start } from "./live.js";
+import { triedPhoto } from "./try.js";
+
+const PRESETS = [["lucid", "lucid"], ["maco", "MACO"], ["simonyan", "Simonyan et al."], ["yosinski", "Yosinski et al."], ["none", "nothing at all"]];
+const STEPS = [32, 64, 128, 256, 512];
+const HEIGHT = 220;
+const EDGE = { top: 14, right: 14, bottom: 40, left: 52 };
+
+/** {node, leave}: the section of a unit's page, where there is a studio. best: the answer to the best photograph.
+ *  asked: "PRESET.STEPS.SEED", with which it begins at once. */
+export function growing(layer, channel, best, asked = null) {
+  if (mode !== "atlas") return { node: null, leave: () => {} };
+  const unit = layer.classes ? `class:${channel}` : `${layer.name}:${channel}`;
+  const section = h("section", { id: "grow", "aria-labelledby": "grow-title" }, h("h2", { id: "grow-title" }, "Grow it"));
+  const part = { leave: () => {} };
+  const open = h("button", { type: "button", class: "framed", id: "grow-open", onclick: () => begin() }, "Make an image of it");
+  const told = h("p", { class: "note", role: "status" }, "Step by step a gray picture is changed so that this ", layer.classes ? "class" : "channel", " answers more.");
+  section.append(h("p", {}, open), told);
+
+  async function begin() {
+    open.disabled = true;
+    told.textContent = "Loading the network …";
+    try {
+      const made = climbing(await getStudio(), unit, best, asked);
+      part.leave = made.leave;
+      section.replaceChildren(section.firstChild, ...made.nodes);
+      made.begin();
+    } catch (error) {
+      told.textContent = error.message;
+      open.disabled = false;
+    }
+  }
+  if (asked !== null) begin();
+  return { node: section, leave: () => part.leave() };
+}
+
+function climbing(studio, unit, best, asked) {
+  const [wanted = "lucid", often = "64", first = "0"] = asked?.split(".") ?? [];
+  const select = (id, text, options, chosen) => h("label", { class: "filter" }, h("span", {}, text),
+    h("select", { id }, options.map(([value, name]) => h("option", { value, selected: value === chosen }, name))));
+  const preset = select("grow-preset", "Kept natural by", PRESETS, wanted);
+  const steps = select("grow-steps", "Steps", [...new Set([...STEPS, Number(often)])].map((n) => [n, String(n)]), Number(often));
+  const mine = h("input", { id: "grow-mine", type: "checkbox" });
+  const tried = triedPhoto(studio);
+  const from = h("label", { class: "filter" }, mine, h("span", {}, tried === null ? "from my photo (first try one)" : "from my photo"));
+  mine.disabled = tried === null;
+  const again = h("button", { type: "button", class: "framed", id: "grow-again", onclick: () => begin(seed) }, "Again");
+  const another = h("button", { type: "button", class: "framed", id: "grow-another", onclick: () => begin(seed + 1) }, "Another");
+  const picture = h("img", { id: "grow-picture", alt: `What ${unit} answers to, as it grows`, width: 64, height: 64 });
+  const status = h("p", { id: "grow-status", class: "note", role: "status" });
+  const scrub = h("input", { id: "grow-frame", type: "range", min: 0, max: 0, value: 0, "aria-label": "Go back and forth through the climb", oninput: () => look(Number(scrub.value)) });
+  const chart = h("div", { class: "chart grow-chart" });
+  let frames = []; // {step, value, src}
+  let seed = Number(first);
+  let width = 0;
+  let shown = null; // which of the frames is looked at; null: the latest
+  let stop = Object.assign(() => {}, { leave: () => {} });
+  let settings = null;
+  let last = null;
+  const keep = keeping(studio, "grow", () => (last === null ? null : last));
+
+  const value = (part) => part.querySelector("select").value;
+  const draw = () => { if (width > 0) chart.replaceChildren(curve(width, frames, Number(settings?.steps ?? 64), best, shown)); };
+  withWidth(chart, (found) => { width = found; draw(); });
+
+  function look(place) {
+    shown = place === frames.length - 1 ? null : place;
+    if (frames[place] !== undefined) picture.src = frames[place].src;
+    draw();
+  }
+
+  function add(step, data) {
+    frames.push({ step, value: data.value, src: data.src });
+    scrub.max = frames.length - 1;
+    if (shown === null) { scrub.value = frames.length - 1; picture.src = data.src; }
+    draw();
+  }
+
+  function begin(next = seed) {
+    stop();
+    seed = next;
+    frames = [];
+    shown = last = null;
+    settings = { unit, preset: value(preset), steps: Number(value(steps)), seed };
+    const start_ = mine.checked && tried !== null ? { photo: tried.photo, crop: tried.crop } : {};
+    const every = Math.max(1, Math.floor(settings.steps / 32));
+    const asked = { ...start_, settings };
+    status.textContent = "It waits for its turn …";
+    stop = start("grow", asked, (kind, data) => {
+      if (kind === "picture") { add(Math.min(settings.steps, (frames.length + 1) * every), data); status.textContent = `Step ${count(frames.at(-1).step)} of ${count(settings.steps)}.`; }
+      if (kind === "failed" || kind === "cancelled") status.textContent = data.message ?? "Stopped.";
+      if (kind === "done") { finish(data, asked); }
+    });
+  }
+
+  function finish(data, asked) {
+    if (frames.at(-1)?.step === settings.steps) frames.pop();
+    add(settings.steps, data);
+    last = asked;
+    status.textContent = said(data);
+  }
+
+  function said({ value: reached, bounded }) {
+    const compare = best === null ? "" : best <= 0 ? ` The best photograph: ${number(best)}.`
+      : reached > best ? ` ${(reached / best).toFixed(1)} times the best photograph’s ${number(best)}.` : ` Less than the best photograph’s ${number(best)}.`;
+    const colors = bounded ? "" : " Its colors leave what a screen can show, and are cut off.";
+    return `It answers ${number(reached)}.${compare}${colors} One of many images that would do, found with seed ${seed}.`;
+  }
+
+  return {
+    nodes: [
+      h("div", { class: "bar-line grow-bar" }, preset, steps, from, again, another, keep.node),
+      h("div", { class: "climbed" },
+        h("figure", {}, h("span", { class: "grow-frame" }, picture), scrub),
+        h("div", {}, chart, h("ul", { class: "legend" }, h("li", { class: "synthesized" }, "its answer to the image"),
+          best !== null && h("li", { class: "other" }, "to the best photograph")))),
+      status,
+    ],
+    begin,
+    leave: () => { stop.leave(); keep.leave(); },
+  };
+}
+
+/** The answers by step, up to `steps`, and the best photograph's as a line. */
+function curve(width, frames, steps, best, shown) {
+  const values = [...frames.map(({ value }) => value), ...(best === null ? [] : [best]), 0];
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const span = high > low ? high - low : 1;
+  const inner = { width: width - EDGE.left - EDGE.right, height: HEIGHT - EDGE.top - EDGE.bottom };
+  const x = (step) => EDGE.left + (step / steps) * inner.width;
+  const y = (value) => EDGE.top + (1 - (value - low) / span) * inner.height;
+  const levels = [low, low + span / 2, high];
+  const now = frames[shown ?? frames.length - 1];
+  return svg("svg", { width, height: HEIGHT, role: "img", "aria-label": `The answer by step, so far ${number(now?.value ?? null)}${best === null ? "" : `; to the best photograph ${number(best)}`}` },
+    levels.map((value) => [svg("line", { class: "grid", x1: EDGE.left, x2: width - EDGE.right, y1: y(value), y2: y(value) }),
+      svg("text", { x: EDGE.left - 8, y: y(value) + 4, "text-anchor": "end" }, number(value))]),
+    [0, steps / 2, steps].map((step) => svg("text", { x: x(step), y: HEIGHT - 22, "text-anchor": "middle" }, plain(step))),
+    best !== null && svg("path", { class: "curve other", d: `M${EDGE.left} ${y(best)}H${width - EDGE.right}` }),
+    svg("path", { class: "curve synthesized", d: frames.map(({ step, value }, i) => `${i === 0 ? "M" : "L"}${x(step)} ${y(value)}`).join("") }),
+    now && svg("circle", { class: "dot synthesized", cx: x(now.step), cy: y(now.value), r: 4 }),
+    svg("text", { class: "axis", x: EDGE.left + inner.width / 2, y: HEIGHT - 4, "text-anchor": "middle" }, "steps"));
+}

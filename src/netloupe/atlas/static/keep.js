@@ -1,0 +1,41 @@
+// The button that keeps what a section of the studio shows, where the studio was started with a folder to keep in.
+
+import { h } from "./dom.js";
+import { start } from "./live.js";
+
+/** `asked()` gives {photo, crop, settings} of what is shown, or null where nothing is. */
+export function keeping(studio, section, asked) {
+  if (!studio.keeps || !studio.keepable.includes(section)) return { node: null, leave: () => {} };
+  const said = h("span", { class: "note", role: "status" });
+  const button = h("button", { type: "button", class: "framed keep", onclick: keep }, "Keep");
+  let stop = { leave: () => {} };
+
+  function keep() {
+    const what = asked();
+    if (what === null) return;
+    const { settings, ...rest } = what;
+    button.disabled = true;
+    said.textContent = "Keeping …";
+    stop = start("save", { ...rest, settings: { section, settings } }, (kind, data) => {
+      if (!["done", "failed", "cancelled"].includes(kind)) return;
+      button.disabled = false;
+      if (kind === "done") said.replaceChildren("Kept: ", h("a", { href: `#/kept/${data.kept}` }, "see it"), ".");
+      else said.textContent = data.message ?? "";
+    });
+  }
+  return { node: h("span", { class: "keeping" }, button, " ", said), leave: () => stop.leave() };
+}
+
+/** A section that can say its settings, with the button in its first line. */
+export function keepable(studio, part, of) {
+  if (part.name === undefined) return part;
+  const { node, leave } = keeping(studio, part.name, () => {
+    const { about, ...seen } = of();
+    return seen.crop === null ? null : { ...seen, settings: { about, ...part.settings?.() } };
+  });
+  if (node === null) return part;
+  const line = part.node.querySelector(".bar-line");
+  if (line !== null) line.append(node);
+  else part.node.querySelector("h2").after(h("p", {}, node));
+  return { ...part, leave: () => { leave(); part.leave(); } };
+}

@@ -1,0 +1,66 @@
+// What was kept: all of it, or one result with its settings, files, and the commands that make the same.
+
+import { h } from "./dom.js";
+import { counted } from "./format.js";
+import { getKept, getStudio, keptUrl } from "./live.js";
+
+export async function keptView({ name }) {
+  const studio = await getStudio();
+  if (!studio.keeps) {
+    return page("Kept", [header("Kept", "Nothing is kept: this studio was started without a folder for it."),
+      h("p", { class: "note" }, "Start it with ", h("code", {}, "--keep FOLDER"), ", and what you keep lies there, with its photo and all that makes it again.")]);
+  }
+  return name === "" ? all(await getKept()) : one(await getKept(name));
+}
+
+const page = (title, node) => ({ section: "try", title, node });
+const header = (title, lead) => h("header", { class: "opening" }, h("h1", {}, title), h("p", { class: "lead" }, lead));
+const made = (time) => new Date(time).toLocaleString("en-US", { dateStyle: "medium", timeStyle: "short" });
+
+function all({ kept, folder }) {
+  const lead = kept.length === 0 ? "Nothing is kept yet. What the studio shows has a button that keeps it."
+    : `${counted(kept.length, "result")} in ${folder}, the latest first.`;
+  return page("Kept", [header("Kept", lead),
+    h("ul", { class: "kept" }, kept.map((one) => h("li", {}, h("a", { href: `#/kept/${one.id}`, "data-kept": one.id },
+      h("span", { class: "kept-picture" }, one.pictures.length > 0 && h("img", { src: keptUrl(one.id, one.pictures[0]), alt: "", loading: "lazy" })),
+      h("span", {}, h("b", {}, one.verb), h("small", {}, changed(one)), h("small", {}, `${one.network}, ${made(one.made)}`))))))]);
+}
+
+/** The settings that are not as usual, in a line. */
+const changed = ({ settings }) => settings.filter(({ usual }) => !usual).map(({ name, value }) => `${name} ${value}`).join(", ") || "all as usual";
+
+function one(kept) {
+  const url = (file) => keptUrl(kept.id, file);
+  const [main, ...others] = kept.pictures;
+  return page(`${kept.verb}, kept`, [
+    header(`${kept.title}`, `netloupe ${kept.verb}, by the network ${kept.network}, ${made(kept.made)}.`),
+    h("div", { class: "kept-one" },
+      h("div", {},
+        main !== undefined && h("img", { class: "kept-main", src: url(main), alt: `What ${kept.verb} made` }),
+        kept.films.map((file) => h("img", { class: "kept-film", src: url(file), alt: `How it came about, as a film: ${file}` })),
+        others.length > 0 && h("details", { class: "more" }, h("summary", {}, `${counted(others.length, "picture")} more`),
+          h("div", { class: "kept-others" }, others.map((file) => h("img", { src: url(file), alt: file, loading: "lazy" }))))),
+      h("div", {},
+        kept.photo && h("figure", { class: "kept-photo" }, h("img", { src: url(kept.photo), alt: "The photo" }), h("figcaption", { class: "caption" }, "the photo, as it was cropped")),
+        h("h2", {}, "Settings"),
+        h("dl", { class: "settings" }, kept.settings.map(({ name, value, help, usual }) => h("div", { class: usual ? "usual" : null, title: help }, h("dt", {}, name), h("dd", {}, value)))),
+        h("h2", {}, "The same by command"),
+        h("p", { class: "note" }, "Where the studio was started, either makes the same bytes."),
+        kept.commands.map((line) => command(line)),
+        h("h2", {}, "Take it along"),
+        h("ul", { class: "kept-files" },
+          h("li", {}, h("a", { href: keptUrl(kept.id, "page.html"), download: `${kept.id}.html` }, "one HTML page"), " that needs nothing else"),
+          [...kept.films, ...kept.pictures.slice(0, 1)].map((file) => h("li", {}, h("a", { href: url(file), download: file }, file)))),
+        h("details", { class: "more" }, h("summary", {}, "What it found, in words"), h("pre", { tabindex: 0 }, kept.words)))),
+    h("p", { class: "note" }, h("a", { href: "#/kept" }, "All that is kept")),
+  ]);
+}
+
+function command(line) {
+  const copy = h("button", { type: "button", class: "framed", onclick: async () => {
+    try { await navigator.clipboard.writeText(line); copy.textContent = "Copied"; } catch { getSelection().selectAllChildren(code); }
+  } }, "Copy");
+  const code = h("code", {}, line);
+  return h("p", { class: "command" }, code, copy);
+}
+

@@ -1,0 +1,137 @@
+"""Growing, keeping and bringing back in a real browser: the studio beside an atlas, with a folder to keep in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from atlas_helpers import tiny_network, write_photos
+from browser_helpers import all_of, chromium, needs_chromium, no_complaints, serving_app, until
+from netloupe.atlas.build import build
+from netloupe.atlas.server import application
+from netloupe.atlas.store import Store
+from netloupe.data.open import open_source
+from netloupe.studio.kept import Kept
+from netloupe.studio.live import Live
+from netloupe.studio.studio import Studio
+
+pytestmark = needs_chromium
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("grow")
+
+
+@pytest.fixture(scope="module")
+def address(place: Path) -> Iterator[str]:
+    net = tiny_network()
+    build(net, open_source(write_photos(place / "photos", 6)), place / "atlas", map_by=None, project=None)
+    studio = Studio(net, kept=Kept(place / "kept", {"model": "tiny"}))
+    yield from serving_app(application(Store.open(place / "atlas"), studio=Live(lambda: studio).router))
+    studio.desk.close()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    yield from chromium(tmp_path_factory.mktemp("profile"))
+
+
+def text(browser: Any, selector: str) -> str:
+    found: str = browser.execute_script("return document.querySelector(arguments[0])?.innerText ?? ''", selector)
+    return found
+
+
+def src(browser: Any) -> str:
+    found: str = browser.execute_script("return document.querySelector('#grow-picture')?.src ?? ''")
+    return found
+
+
+def grown(browser: Any, address: str, unit: str) -> None:
+    browser.get("about:blank")
+    browser.get(f"{address}#/unit/{unit}")
+    until(lambda: all_of(browser, "#grow-open"))[0].click()
+    until(lambda: text(browser, "#grow-status").startswith("It answers "))
+
+
+def test_it_climbs_and_one_can_go_back_through_the_climb(browser: Any, address: str) -> None:
+    grown(browser, address, "conv2:3")
+    last = src(browser)
+    frames = int(browser.execute_script("return document.querySelector('#grow-frame').max")) + 1
+    assert frames >= 8
+    assert "the best photograph" in text(browser, "#grow-status")
+    assert all_of(browser, "#grow .curve.other")
+    move = "const s = document.querySelector('#grow-frame'); s.value = 0; s.dispatchEvent(new Event('input'))"
+    browser.execute_script(move)
+    assert src(browser) != last
+    all_of(browser, "#grow-another")[0].click()
+    until(lambda: "found with seed 1." in text(browser, "#grow-status"))
+    assert src(browser) != last
+    no_complaints(browser)
+
+
+def test_what_has_grown_is_kept_and_its_picture_brings_it_back(browser: Any, address: str, place: Path) -> None:
+    grown(browser, address, "fc:1")
+    all_of(browser, "#grow .keep")[0].click()
+    until(lambda: all_of(browser, "#grow .keeping a"))[0].click()
+    until(lambda: all_of(browser, "#view[data-view=kept] .kept-main"))
+    assert "class:1" in text(browser, ".settings")
+    assert "netloupe visualize" in text(browser, ".command code")
+    loaded = "return [...document.querySelectorAll('.kept-one img')].every(i => i.loading === 'lazy' || i.naturalWidth)"
+    until(lambda: browser.execute_script(loaded))
+    kept = browser.current_url.rpartition("/")[2]
+    browser.get(f"{address}#/kept")
+    until(lambda: all_of(browser, f"[data-kept='{kept}']"))
+    browser.get(f"{address}#/try")
+    until(lambda: all_of(browser, "#try-file"))[0].send_keys(str(place / "kept" / kept / "visualization.png"))
+    until(lambda: "Made by netloupe visualize" in text(browser, "#try-made"))
+    no_complaints(browser)
+
+
+def test_a_pages_picture_makes_its_unit_the_subject(browser: Any, address: str, place: Path) -> None:
+    browser.get("about:blank")
+    browser.get(f"{address}#/try")
+    until(lambda: all_of(browser, "#try-file"))[0].send_keys(str(place / "photos" / "p00.png"))
+    about = until(lambda: all_of(browser, "#about"))[0]
+    about.send_keys("conv2:4\ue007")
+    until(lambda: text(browser, "#about-note").startswith("Or again"))
+    keep = "section[aria-labelledby=try-hide-title]"
+    until(lambda: text(browser, "#try-then"))
+    until(lambda: all_of(browser, f"{keep} .keep"))[0].click()
+    until(lambda: all_of(browser, f"{keep} .keeping a"))
+    (folder,) = (place / "kept").glob("occlude-*")
+    picture = next(path for path in sorted(folder.glob("*.png")) if path.name != "photo.png")
+    browser.get("about:blank")
+    browser.get(f"{address}#/try")
+    until(lambda: all_of(browser, "#try-file"))[0].send_keys(str(picture))
+    until(lambda: all_of(browser, "#try-back"))[0].click()
+    until(lambda: all_of(browser, "#about")[0].get_attribute("value") == "conv2:4")
+    no_complaints(browser)
+
+
+def test_a_kept_page_opens_from_a_file_without_a_request(browser: Any, address: str, place: Path) -> None:
+    (folder,) = (place / "kept").glob("visualize-*")
+    page = place / "page.html"
+    page.write_text(Kept(place / "kept").page(folder.name))
+    browser.get(page.as_uri())
+    assert all_of(browser, "img")
+    assert browser.execute_script("return [...document.images].every(i => i.naturalWidth > 0)")
+    assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
+    no_complaints(browser)
+
+
+def test_they_fit_a_phone(browser: Any, address: str, place: Path) -> None:
+    metrics = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    (folder,) = (place / "kept").glob("visualize-*")
+    try:
+        for view in ("#/kept", f"#/kept/{folder.name}"):
+            browser.get("about:blank")
+            browser.get(address + view)
+            until(lambda: all_of(browser, "#view[data-view=kept]:not([aria-busy=true])"))
+            assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -27,6 +27,7 @@ from netloupe.core.errors import InputError
 from netloupe.core.task import Task
 from netloupe.core.units import Unit
 from netloupe.render.pictures import decode
+from netloupe.studio import desk
 from netloupe.studio.kept import Kept
 from netloupe.studio.live import Live
 from netloupe.studio.studio import Studio
@@ -80,6 +81,8 @@ class Client:
 
 @pytest.fixture
 def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    monkeypatch.setattr(desk, "ABANDONED", 1e4)  # on a busy machine it takes long until a job is listened to
+    monkeypatch.setattr(desk, "LONGEST", 1e4)
     (tmp_path / "tiny.py").write_text(NETWORK)
     monkeypatch.chdir(tmp_path)
     found = Client(Path("kept"))

@@ -360,3 +360,30 @@ def test_an_atlas_without_a_map_says_so(browser: Any, folder: Path) -> None:
         assert "has no map" in until(lambda: all_of(browser, "#no-map"))[0].text
         assert all_of(browser, "#sections a[data-section=map][aria-current]")
         no_complaints(browser)
+
+
+GROUPS = """
+const [x, y, classes, names, done] = arguments;
+const here = document.querySelector("script[type=module]").src.replace("main.js", "mapnames.js");
+const space = { x: Uint16Array.from(x), y: Uint16Array.from(y) };
+import(here).then(({ groupsOf }) => done(groupsOf(space, Uint16Array.from(classes), names, true)));
+"""
+
+
+def test_groups_are_named_by_the_classes_that_are_more_frequent_there(browser: Any, address: str) -> None:
+    opened(browser, address)
+    rng = np.random.default_rng(0)
+    middles = np.array([[12000, 12000], [50000, 14000], [12000, 52000], [52000, 54000]])
+    points = np.concatenate([rng.normal(middle, 2500, (100, 2)) for middle in middles]).clip(0, 65535).astype(int)
+    classes = np.concatenate([np.repeat([0, 1], 50), np.repeat([2, 9], [80, 20]), rng.integers(3, 9, 200)])
+    names = [f"class {i}" for i in range(10)]
+    found = browser.execute_async_script(GROUPS, points[:, 0].tolist(), points[:, 1].tolist(), classes.tolist(), names)
+    by_middle = {tuple(middles[np.abs(middles - [one["x"], one["y"]]).sum(1).argmin()]): one for one in found}
+    assert by_middle[12000, 12000]["text"] in ("class 0, class 1", "class 1, class 0")
+    assert by_middle[50000, 14000]["text"].startswith("class 2")
+    assert "80 are class 2, " in by_middle[50000, 14000]["title"]
+    assert set(by_middle[50000, 14000]["places"]) <= set(range(100, 200))
+    unnamed = browser.execute_async_script(
+        GROUPS, points[:, 0].tolist(), points[:, 1].tolist(), rng.integers(0, 10, 400).tolist(), names
+    )
+    assert unnamed == [], "classes that are as frequent everywhere name nothing"

@@ -98,6 +98,9 @@ CASES = {
     "hide": ({"about": "conv2:3", "window": 12}, True),
     "layers": ({}, True),
     "grow": ({"unit": "conv2:3", "steps": 8, "preset": "none"}, False),
+    "fool": ({"target": "dog"}, True),
+    "dream": ({"layer": "conv2", "side": 64, "octaves": 1, "steps": 2}, True),
+    "keep": ({"layer": "conv2", "steps": 3}, True),
     "grow from a photo": ({"unit": "class:1", "steps": 8}, True),
 }
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from netloupe.cli.command import run
-from netloupe.cli.options import AllowHost, Keep, NetworkOptions, Port, out_folder
+from netloupe.cli.options import AllowHost, Also, Keep, NetworkOptions, Port, out_folder
 from netloupe.cli.stop import Terminated, keeping
 from netloupe.core.task import Task
 
@@ -35,6 +35,7 @@ def serve(
     port: Port = 8400,
     allow_host: AllowHost = None,
     keep: Keep = None,
+    also: Also = None,
 ) -> None:
     """Serve an atlas to the browser until interrupted.
 
@@ -43,7 +44,7 @@ def serve(
     from netloupe.atlas.guard import Hosts
     from netloupe.atlas.server import serve
 
-    live = _studio(store, keep) if Hosts(host).local else None
+    live = _studio(store, keep, also or []) if Hosts(host).local else None
     if not Hosts(host).local:
         typer.echo(f"{host}: whoever reaches this machine can see the atlas and its photographs", err=True)
 
@@ -62,7 +63,7 @@ def serve(
             live.close()
 
 
-def _studio(store: Path, keep: Path | None) -> Live | None:
+def _studio(store: Path, keep: Path | None, also: list[str]) -> Live | None:
     """The studio of an atlas's own network; None, with a line that says why, where that can't be loaded by its name."""
     from netloupe.atlas.store import Store
     from netloupe.studio.live import Live
@@ -75,12 +76,14 @@ def _studio(store: Path, keep: Path | None) -> Live | None:
         return None
 
     def load() -> Studio:
+        from netloupe.cli.studio import others
         from netloupe.remake import network_told
         from netloupe.studio.kept import Kept
         from netloupe.studio.studio import Studio
 
         net = network_told(told, store)
-        return Studio(net, kept=None if keep is None else Kept(keep, _said(net)))
+        kept = None if keep is None else Kept(keep, _said(net))
+        return Studio(net, None, kept, others(also, model, str(net.device)))
 
     return Live(load)
 

@@ -60,6 +60,13 @@ Keep = Annotated[
         metavar="FOLDER", callback=writable, help="Results of the studio can be kept there; else nothing is written."
     ),
 ]
+Also = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="Another network for the studio to compare, or weights of the same; several times.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Layers = Annotated[
     list[str] | None, typer.Option("--layer", "-l", metavar="NAME", help="A layer; may be given several times.")

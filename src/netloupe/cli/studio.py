@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from netloupe.cli.options import AllowHost, Keep, NetworkOptions, Port, grouped
+from netloupe.cli.options import AllowHost, Also, Keep, NetworkOptions, Port, grouped
 from netloupe.cli.stop import Terminated
+
+if TYPE_CHECKING:
+    from netloupe.core.network import Network
 
 
 @grouped
@@ -20,6 +23,7 @@ def studio(
     ] = None,
     port: Port = 8400,
     keep: Keep = None,
+    also: Also = None,
     allow_host: AllowHost = None,
 ) -> None:
     """Look at your photo through a network, live in a browser."""
@@ -30,7 +34,8 @@ def studio(
     from netloupe.studio.studio import Studio
 
     first = None if photo is None else Photo("first", opened(_bytes(photo)))
-    made = Studio(network.load(), first, None if keep is None else Kept(keep, network.said))
+    kept = None if keep is None else Kept(keep, network.said)
+    made = Studio(network.load(), first, kept, others(also or [], network.model, network.device))
     live = Live(lambda: made)
 
     def ready(address: str) -> None:
@@ -45,6 +50,17 @@ def studio(
         raise typer.Exit from None
     finally:
         live.close()
+
+
+def others(names: list[str], model: str, device: str) -> dict[str, Network]:
+    """Networks by name: of the zoo, or files of weights of `model`, as its training wrote them."""
+    from netloupe.zoo.load import load
+
+    found = {}
+    for name in names:
+        weights = Path(name.partition("#")[0]).is_file() and not name.endswith(".py")
+        found[name] = load(model, weights=name, device=device) if weights else load(name, device=device)
+    return found
 
 
 def _bytes(photo: Path) -> bytes:

@@ -49,10 +49,8 @@ class _Side:
     maps: Mapping[str, np.ndarray]
 
 
-def compare(
-    nets: Mapping[str, Network], seen: Mapping[str, Seen], settings: Settings, job: Job
-) -> dict[str, Any]:
-    """What two networks, by name, make of one photo: predictions, what hiding costs on one scale, maps and how alike."""
+def compare(nets: Mapping[str, Network], seen: Mapping[str, Seen], settings: Settings, job: Job) -> dict[str, Any]:
+    """What two networks, by name, make of one photo: predictions, what hiding costs, maps, and how alike they are."""
     for name, net in nets.items():
         net.head.classes(f"comparing {name}")
     wanted = settings.get("class")
@@ -66,13 +64,14 @@ def compare(
         part.at(100 * len(sides))
     high = max(float(np.abs(one.cost).max()) for one in sides.values())
     one, other = sides.values()
+    both = [name for name in SHOWN if name in one.maps and name in other.maps]
     return {
         "class": wanted,
         "high": high,
         "sides": [{"name": name, **_document(side, high)} for name, side in sides.items()],
         "alike": {
             "hide": _alike(one.cost, other.cost),
-            **{name: _alike(one.maps[name], other.maps[name]) for name in SHOWN if name in one.maps and name in other.maps},
+            **{name: _alike(one.maps[name], other.maps[name]) for name in both},
         },
     }
 

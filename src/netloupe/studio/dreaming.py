@@ -17,8 +17,12 @@ SIDE = 192  # px of the shorter side, unless the page wants another
 _MOST = {"side": 512, "octaves": 8, "steps": 40, "lr": 0.1}
 
 
+def _task(net: Network, settings: Settings) -> DreamTask:
+    return DreamTask.of({"side": SIDE, **named(settings, "layer", **_MOST)})
+
+
 def _dream(net: Network, seen: Seen, settings: Settings, job: Job) -> dict[str, Any]:
-    task = DreamTask.of({"side": SIDE, **named(settings, "layer", **_MOST)})
+    task = _task(net, settings)
     pixels = shaped(seen.part, net, task.side)[None]
     found = dream(
         net, pixels, task.layer, side=task.side, octaves=task.octaves, steps=task.steps, lr=task.lr, watch=job
@@ -26,4 +30,4 @@ def _dream(net: Network, seen: Seen, settings: Settings, job: Job) -> dict[str, 
     return {"src": uri(from_pixels(found.images[0])), "size": found.summary()["size"], **found.summary()["images"][0]}
 
 
-SECTION = Section("Dream", DreamTask, _dream)
+SECTION = Section("Dream", DreamTask, _dream, kept=_task)

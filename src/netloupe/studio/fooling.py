@@ -19,8 +19,12 @@ from netloupe.synthesis.tasks import Fool
 _SETTINGS = ("target", "epsilon", "method")
 
 
+def _task(net: Network, settings: Settings) -> Fool:
+    return Fool.of(named(settings, *_SETTINGS))
+
+
 def _fool(net: Network, seen: Seen, settings: Settings, job: Job) -> dict[str, Any]:
-    task = Fool.of(named(settings, *_SETTINGS))
+    task = _task(net, settings)
     classes = net.head.classes("fool", 2)
     before = net.probabilities(seen.pixels)[0]
     pair = [classes.index(task.target[0]), int(before.argmax())]
@@ -47,4 +51,4 @@ def _fool(net: Network, seen: Seen, settings: Settings, job: Job) -> dict[str, A
     }
 
 
-SECTION = Section("Fool it", Fool, _fool)
+SECTION = Section("Fool it", Fool, _fool, kept=_task)

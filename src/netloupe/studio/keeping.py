@@ -22,10 +22,14 @@ def kept_layers(net: Network) -> list[str]:
     return list(inverted(net).evenly(_LAYERS))
 
 
+def _task(net: Network, settings: Settings) -> Invert:
+    return Invert.of({"layer": kept_layers(net)[-1], "steps": STEPS, **named(settings, "layer", steps=_MOST)})
+
+
 def _keep(net: Network, seen: Seen, settings: Settings, job: Job) -> dict[str, Any]:
-    task = Invert.of({"steps": STEPS, **named(settings, "layer", steps=_MOST)})
-    found = invert(net, seen.pixels, task.layer or kept_layers(net)[-1:], steps=task.steps, watch=job)
+    task = _task(net, settings)
+    found = invert(net, seen.pixels, task.layer, steps=task.steps, watch=job)
     return {"src": uri(from_pixels(found.images[0])), **found.summary()["layers"][0]}
 
 
-SECTION = Section("What a layer keeps", Invert, _keep)
+SECTION = Section("What a layer keeps", Invert, _keep, kept=_task)

@@ -19,6 +19,7 @@ from netloupe.data.photos import credits, photograph
 from netloupe.render.pictures import Picture
 from netloupe.render.result import Result
 from netloupe.studio.colors import colored_layers
+from netloupe.studio.comparing import compare
 from netloupe.studio.desk import Desk, Job, Order
 from netloupe.studio.keeping import kept_layers
 from netloupe.studio.kept import Kept
@@ -34,10 +35,20 @@ _SAMPLES = ("cat", "coffee", "motorcycle", "rocket", "china", "flower", "astrona
 
 
 class Studio:
-    """A network, its photos, and its desk. first: the photo to begin with. kept: where results are, if they are."""
+    """A network, its photos, and its desk. first: the photo to begin with. kept: where results are, if they are.
 
-    def __init__(self, net: Network, first: Photo | None = None, kept: Kept | None = None) -> None:
+    others: networks by name that it can be compared with.
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        first: Photo | None = None,
+        kept: Kept | None = None,
+        others: Mapping[str, Network] | None = None,
+    ) -> None:
         self.net, self.first, self.kept = net, first, kept
+        self.others = dict(others or {})
         self.photos, self.desk = Photos(), Desk()
 
     def document(self) -> dict[str, Any]:
@@ -58,6 +69,7 @@ class Studio:
             "photo": None if self.first is None else self.first.document(),
             "sections": {name: section.task.schema() for name, section in SECTIONS.items()},
             "keeps": self.kept is not None,
+            "others": list(self.others),
             "keepable": [name for name, section in SECTIONS.items() if section.kept is not None],
         }
 
@@ -91,6 +103,8 @@ class Studio:
         name, settings = asked.get("section"), asked.get("settings") or {}
         if name == "save":
             return self._saving(asked)
+        if name == "compare":
+            return self._comparing(asked)
         if not isinstance(name, str) or name not in SECTIONS:
             raise unknown("section", str(name)[:40], SECTIONS)
         if not isinstance(settings, Mapping):
@@ -124,6 +138,22 @@ class Studio:
         work = partial(self._keep, task, None if seen is None else np.asarray(seen.part), made)
         return Order("save", work, None, order.page, "Keeping", None)
 
+    def _comparing(self, asked: Mapping[str, Any]) -> Order:
+        """What this network and another make of a photo. settings: with, the other's name; class, of which."""
+        settings = asked.get("settings")
+        if not isinstance(settings, Mapping):
+            raise Refused("settings are no object (accepted: names with values)")
+        name = str(settings.get("with"))[:100]
+        if name not in self.others:
+            raise unknown("network", name, self.others)
+        nets = {self.net.name if self.net.name != name else f"{name}, the first": self.net, name: self.others[name]}
+        photo = self.photo(asked.get("photo"))
+        seen = {each: photo.seen(self._crop(asked), net.inputs) for each, net in nets.items()}
+        page = str(asked.get("page") or "")[:40]
+        told = {key: asked.get(key) for key in ("photo", "crop", "settings")}
+        work = partial(compare, nets, seen, settings)
+        return Order("compare", work, None, page, "Compare", json.dumps(told, sort_keys=True) if page else None)
+
     def _keep(self, task: Task, photo: Picture | None, made: Result | None, job: Job) -> dict[str, Any]:
         return {"kept": self.keeper.keep(task, self.net, photo, job, made)}
 
@@ -138,11 +168,14 @@ class Studio:
         """A photo that was sent; of a PNG that netloupe wrote, how it was made too. Raises Refused."""
         return self.photos.add(data).document() | {"told": told_of(data, self.net.fingerprint())}
 
-    def _seen(self, asked: Mapping[str, Any]) -> Seen:
-        photo, crop = self.photo(asked.get("photo")), asked.get("crop")
+    def _crop(self, asked: Mapping[str, Any]) -> list[Any]:
+        crop = asked.get("crop")
         if not isinstance(crop, list) or len(crop) != 4:
             raise Refused(f"crop {crop!r} (accepted: [top, left, bottom, right] px)")
-        seen = photo.seen(crop, self.net.inputs)
+        return crop
+
+    def _seen(self, asked: Mapping[str, Any]) -> Seen:
+        seen = self.photo(asked.get("photo")).seen(self._crop(asked), self.net.inputs)
         return seen if asked.get("like") is None else replace(seen, like=self.photo(asked["like"]))
 
 

@@ -4,7 +4,7 @@ import { h, svg, withWidth } from "./dom.js";
 import { count, number, plain } from "./format.js";
 import { keeping } from "./keep.js";
 import { getStudio, mode, start } from "./live.js";
-import { triedPhoto } from "./try.js";
+import { lastPhoto } from "./trystate.js";
 
 const PRESETS = [["lucid", "lucid"], ["maco", "MACO"], ["simonyan", "Simonyan et al."], ["yosinski", "Yosinski et al."], ["none", "nothing at all"]];
 const STEPS = [32, 64, 128, 256, 512];
@@ -46,7 +46,7 @@ function climbing(studio, unit, best, asked) {
   const preset = select("grow-preset", "Kept natural by", PRESETS, wanted);
   const steps = select("grow-steps", "Steps", [...new Set([...STEPS, Number(often)])].map((n) => [n, String(n)]), Number(often));
   const mine = h("input", { id: "grow-mine", type: "checkbox" });
-  const tried = triedPhoto(studio);
+  const tried = lastPhoto();
   const from = h("label", { class: "filter" }, mine, h("span", {}, tried === null ? "from my photo (first try one)" : "from my photo"));
   mine.disabled = tried === null;
   const again = h("button", { type: "button", class: "framed", id: "grow-again", onclick: () => begin(seed) }, "Again");

@@ -5,6 +5,7 @@ import { FetchError, NotFound, getNetwork } from "./api.js";
 import { attentionView } from "./attention.js";
 import { h } from "./dom.js";
 import { networkHash } from "./format.js";
+import { compareView } from "./compare.js";
 import { setUpGoto } from "./goto.js";
 import { imageView } from "./image.js";
 import { imagesView } from "./images.js";
@@ -21,7 +22,7 @@ import { unitView } from "./unit.js";
 
 // Those in NAMED take a name after a slash, the others nothing.
 const ATLAS = { "": networkView, images: imagesView, map: mapView, points: pointsView };
-const LIVE = mode === null ? {} : { try: tryView, kept: keptView };
+const LIVE = mode === null ? {} : { try: tryView, kept: keptView, compare: compareView };
 const PLAIN = mode === "alone" ? { "": tryView, ...LIVE } : { ...ATLAS, ...LIVE };
 const UNITS = { layer: layerView, unit: unitView, image: imageView, attention: attentionView };
 const NAMED = { ...(mode === "alone" ? {} : UNITS), ...(mode === null ? {} : { kept: keptView }) };

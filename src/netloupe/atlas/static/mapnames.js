@@ -69,7 +69,7 @@ function named(places, { x, y }, classes, names, total, labeled) {
   const middle = (values) => places.map((place) => values[place]).sort((a, b) => a - b)[places.length >> 1];
   const name = ({ index }) => names[index] ?? String(index);
   const what = labeled ? "are" : "are taken for";
-  const title = `Of ${count(places.length)} images here ${over.map((one) => `${count(one.here)} ${what} ${name(one)}, ${plain(Number(one.lift.toPrecision(2)))} times as many as elsewhere`).join("; ")}`;
+  const title = `Of ${count(places.length)} images here ${over.map((one) => `${count(one.here)} ${what} ${name(one)}, ${plain(Number(one.lift.toPrecision(2)))} times as frequent as among all`).join("; ")}`;
   return { x: middle(x), y: middle(y), places, text: over.map(name).join(", "), title };
 }
 

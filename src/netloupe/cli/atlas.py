@@ -43,8 +43,11 @@ def serve(
     """
     from netloupe.atlas.guard import Hosts
     from netloupe.atlas.server import serve
+    from netloupe.core.errors import InputError
 
     live = _studio(store, keep, also or []) if Hosts(host).local else None
+    if live is None and (keep is not None or also):
+        raise InputError("--keep and --also are of the studio (accepted: where there is one, on this machine only)")
     if not Hosts(host).local:
         typer.echo(f"{host}: whoever reaches this machine can see the atlas and its photographs", err=True)
 

@@ -97,8 +97,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 CASES = {
     "hide": ({"about": "conv2:3", "window": 12}, True),
     "layers": ({}, True),
-    "grow": ({"unit": "conv2:3", "steps": 8, "preset": "none"}, False),
-    "fool": ({"target": "dog"}, True),
+    "grow": ({"unit": "conv2:5", "steps": 8, "preset": "none", "seed": 2}, False),
+    "fool": ({"target": "1"}, True),
     "dream": ({"layer": "conv2", "side": 64, "octaves": 1, "steps": 2}, True),
     "keep": ({"layer": "conv2", "steps": 3}, True),
     "grow from a photo": ({"unit": "class:1", "steps": 8}, True),
@@ -125,14 +125,14 @@ def test_either_command_makes_the_same_bytes(client: Client, case: str, capsys: 
 
 
 def test_what_was_kept_survives_a_restart_and_is_told_of(client: Client) -> None:
-    settings = {"unit": "conv2:3", "steps": 16, "preset": "maco", "seed": 3}
+    settings = {"unit": "conv2:5", "steps": 16, "preset": "none", "seed": 2}
     kept = client.done("save", {"section": "grow", "settings": settings}, None)["kept"]
     again = Client(Path("kept"))
     (one,) = again.http.get("/live/kept.json").json()["kept"]
     assert (one["id"], one["verb"], one["films"]) == (kept, "visualize", ["climb.gif"])
     changed = {each["name"]: each["value"] for each in one["settings"] if not each["usual"]}
     assert {name: changed[name] for name in ("objective", "steps", "preset", "seed")} == {
-        "objective": "conv2:3", "steps": "16", "preset": "maco", "seed": "3",
+        "objective": "conv2:5", "steps": "16", "preset": "none", "seed": "2",
     }  # fmt: skip
     page = again.http.get(f"/live/kept/{kept}/page.html")
     assert page.headers["content-disposition"].startswith("attachment")

@@ -20,7 +20,10 @@ _SETTINGS = ("target", "epsilon", "method")
 
 
 def _task(net: Network, settings: Settings) -> Fool:
-    return Fool.of(named(settings, *_SETTINGS))
+    found = named(settings, *_SETTINGS)
+    if isinstance(found.get("target"), int):
+        found["target"] = str(found["target"])  # as the command line has it, so that manifests are the same
+    return Fool.of(found)
 
 
 def _fool(net: Network, seen: Seen, settings: Settings, job: Job) -> dict[str, Any]:

@@ -12,7 +12,7 @@ export function keeping(studio, section, asked) {
 
   function keep() {
     const what = asked();
-    if (what === null) return;
+    if (what === null) { said.textContent = "There is nothing to keep yet."; return; }
     const { settings, ...rest } = what;
     button.disabled = true;
     said.textContent = "Keeping …";
@@ -31,7 +31,8 @@ export function keepable(studio, part, of) {
   if (part.name === undefined) return part;
   const { node, leave } = keeping(studio, part.name, () => {
     const { about, ...seen } = of();
-    return seen.crop === null ? null : { ...seen, settings: { about, ...part.settings?.() } };
+    const own = part.settings === undefined ? {} : part.settings();
+    return seen.crop === null || own === null ? null : { ...seen, settings: { about, ...own } };
   });
   if (node === null) return part;
   const line = part.node.querySelector(".bar-line");

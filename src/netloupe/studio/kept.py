@@ -108,7 +108,8 @@ class Kept:
         again = ["netloupe", "again", str(place), "-o", "again"]
         if isinstance((told["model"] or {}).get("model"), Mapping):  # a Python file is only run if it is named
             again += ["--model", (self.network or {}).get("model", "FILE.py:FACTORY")]
-        if self.network is None:
+        seed = (told["model"] or {}).get("seed")  # the command line has one, of the network and of the task
+        if self.network is None or getattr(task, "seed", seed) != seed:
             return [shlex.join(again)]
         photo = [str(place / PHOTO)] if (place / PHOTO).is_file() else []
         given = {_images(task): photo} if photo else {}

@@ -45,7 +45,7 @@ function one(kept) {
         h("h2", {}, "Settings"),
         h("dl", { class: "settings" }, kept.settings.map(({ name, value, help, usual }) => h("div", { class: usual ? "usual" : null, title: help }, h("dt", {}, name), h("dd", {}, value)))),
         h("h2", {}, "The same by command"),
-        h("p", { class: "note" }, "Where the studio was started, either makes the same bytes."),
+        h("p", { class: "note" }, kept.commands.length > 1 ? "Where the studio was started, either makes the same bytes." : "Where the studio was started, it makes the same bytes."),
         kept.commands.map((line) => command(line)),
         h("h2", {}, "Take it along"),
         h("ul", { class: "kept-files" },

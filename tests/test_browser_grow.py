@@ -79,7 +79,7 @@ def test_what_has_grown_is_kept_and_its_picture_brings_it_back(browser: Any, add
     until(lambda: all_of(browser, "#grow .keeping a"))[0].click()
     until(lambda: all_of(browser, "#view[data-view=kept] .kept-main"))
     assert "class:1" in text(browser, ".settings")
-    assert "netloupe visualize" in text(browser, ".command code")
+    assert "netloupe again" in text(browser, ".command code")
     loaded = "return [...document.querySelectorAll('.kept-one img')].every(i => i.loading === 'lazy' || i.naturalWidth)"
     until(lambda: browser.execute_script(loaded))
     kept = browser.current_url.rpartition("/")[2]

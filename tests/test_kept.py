@@ -229,7 +229,7 @@ def _read(task: Task, words: list[str]) -> tuple[Any, dict[str, list[str]], str]
         found.extend([made.as_json(), {name: text for name, text in texts.items() if text}, network.size])
 
     app = typer.Typer()
-    app.command()(command(type(task), run=run))
+    app.command()(command(type(task), then=run))
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     return found[0], found[1], found[2]

@@ -114,6 +114,9 @@ export function isRight(network, image) {
 /** What to call an image: its label, otherwise its name. */
 export const called = (image) => image.label ?? image.name;
 
+/** A name whose lines end after a slash where it does not fit on one. */
+export const broken = (name) => name.split(/(?<=\/)/).flatMap((part, i) => (i === 0 ? part : [h("wbr"), part]));
+
 function prediction(network, image) {
   const chance = percent(image.probability);
   if (image.prediction === null) return null;
@@ -127,7 +130,7 @@ export function thumbnail(network, image, note = null) {
   return h("a", { class: "thumbnail", href: imageHash(image.id), "data-image": image.id },
     photo(network, image.id),
     h("span", { class: "caption" },
-      h("span", { class: "label" }, called(image)),
+      h("span", { class: "label" }, broken(called(image))),
       h("span", { class: "value" }, note ?? prediction(network, image))));
 }
 

@@ -3,7 +3,7 @@
 import { NotFound, getImageRows } from "./api.js";
 import { h } from "./dom.js";
 import { count, counted } from "./format.js";
-import { called, pager, photo } from "./pieces.js";
+import { broken, called, pager, photo } from "./pieces.js";
 import { PointStore, PointsError } from "./pointstore.js";
 
 const PER_PAGE = 60;
@@ -180,7 +180,7 @@ function choice(network, row, change) {
       document.getElementById("points-stage").scrollIntoView({ block: "nearest" });
     }) },
     photo(network, row.id),
-    h("span", { class: "caption" }, h("span", { class: "label" }, called(row)), h("span", { class: "value" })));
+    h("span", { class: "caption" }, h("span", { class: "label" }, broken(called(row))), h("span", { class: "value" })));
 }
 
 function save() {

@@ -511,8 +511,8 @@ def test_an_export_needs_no_server_of_ours(tmp_path: Path, browser: Any) -> None
     "script",
     [
         "location.hash = '#/image/1'",
-        "const one = new Image(); one.src = document.querySelector('#view img').src; document.body.append(one)",
-        "import('/static/' + MODULE).then((api) => api.getSheet(api.imageUrl(1)).catch(() => {}))",
+        "document.querySelector('#view img').src = document.querySelector('#view img').src.replace('img/0', 'maps/1')",
+        "import('/static/' + MODULE).then((api) => api.getSheet(api.mapsUrl(1)).catch(() => {}))",
     ],
     ids=["document", "picture", "sheet"],
 )

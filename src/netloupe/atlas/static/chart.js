@@ -6,14 +6,14 @@ import { count, number, plain } from "./format.js";
 const HEIGHT = 240;
 const EDGE = { top: 12, right: 14, bottom: 46, left: 48 };
 
-/** `marks` are values to point out below the bars. */
-export function histogram({ low, high, counts }, marks) {
+/** `marks` are values to point out below the bars, `own` another, which may lie beyond them. */
+export function histogram({ low, high, counts }, marks, own = null) {
   const frame = h("div", { class: "chart", id: "histogram" });
-  withWidth(frame, (width) => frame.replaceChildren(draw(width, low, high, counts, marks)));
+  withWidth(frame, (width) => frame.replaceChildren(draw(width, low, high, counts, marks, own)));
   return frame;
 }
 
-function draw(width, low, high, counts, marks) {
+function draw(width, low, high, counts, marks, own) {
   const inner = { width: width - EDGE.left - EDGE.right, height: HEIGHT - EDGE.top - EDGE.bottom };
   const most = Math.max(1, ...counts);
   const span = high > low ? high - low : 1;
@@ -33,9 +33,11 @@ function draw(width, low, high, counts, marks) {
   const ticks = round(low, low + span, Math.max(2, Math.floor(inner.width / 80))).map((value) =>
     svg("text", { x: x(value), y: base + 24, "text-anchor": "middle" }, plain(value)));
   const best = marks.map((value) => svg("path", { class: "mark", d: `M${x(value)} ${base + 1}l4 8h-8z` }));
+  const place = own === null ? null : x(Math.min(low + span, Math.max(low, own)));
+  const mine = own !== null && svg("path", { class: "mark own", d: `M${place} ${base - 5}l5 5l-5 5l-5 -5z` }, svg("title", {}, `your photo: ${number(own)}`));
   return svg("svg", { width, height: HEIGHT, role: "img", "aria-label":
     `Histogram of the peak activation over images, from ${number(low)} to ${number(high)}, at most ${count(most)} images in one column` },
-    grid, bars, best, ticks,
+    grid, bars, best, mine, ticks,
     svg("text", { class: "axis", x: EDGE.left + inner.width / 2, y: HEIGHT - 4, "text-anchor": "middle" }, "peak activation"),
     svg("text", { class: "axis", transform: `translate(11 ${EDGE.top + inner.height / 2}) rotate(-90)`, "text-anchor": "middle" },
       "images, square-root scale"));

@@ -40,9 +40,12 @@ export async function putPhoto(blob) {
 export const getKept = (id = null) => answer(id === null ? "live/kept.json" : `live/kept/${encodeURIComponent(id)}.json`);
 export const keptUrl = (id, file) => `live/kept/${encodeURIComponent(id)}/${encodeURIComponent(file)}`;
 
+/** {top} of a frame of a camera, which is not kept. */
+export const putFrame = (blob) => answer("live/frame", { method: "PUT", body: blob });
+
 export const photoUrl = (id) => `live/photo/${encodeURIComponent(id)}.webp`;
 
-/** {top, seen, about} of {photo, crop, hidden, seen, about}. */
+/** {top, seen, about, unit} of {photo, crop, hidden, mask, seen, about, unit}. */
 export const look = (asked) => send("live/look", asked);
 
 /** Of calls that come faster than `ask` answers only the latest is asked; `hear` gets its answer, or null and the error. */

@@ -62,6 +62,13 @@ export function crop(network, id, box, frame) {
   return framed(imageUrl(id), box, frame, [height / (bottom - top), width / (right - left)], [top / (bottom - top), left / (right - left)]);
 }
 
+/** The same of a photo of one's own, of size [height, width], of which the network saw the part in `crop`; box: px of the input. */
+export function ownCrop(network, { url, size, crop: [top, left, bottom, right] }, box, frame) {
+  const [down, across] = [(bottom - top) / network.input.size[0], (right - left) / network.input.size[1]]; // px of the photo for one of the input
+  const [tall, wide] = [box[2] - box[0], box[3] - box[1]];
+  return framed(url, box, frame, [size[0] / down / tall, size[1] / across / wide], [(top / down + box[0]) / tall, (left / across + box[1]) / wide]);
+}
+
 /** The projection of the patch of some rank, out of `count`, in the same frame as `crop` gives it. */
 export function projection(network, layer, channel, rank, count, box, frame) {
   const { columns } = network.projections;

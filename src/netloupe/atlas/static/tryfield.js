@@ -1,11 +1,15 @@
 // Where a photo comes from: dropped, pasted, chosen, taken with the camera, or one of those that are at hand.
 
 import { h } from "./dom.js";
-import { photoUrl } from "./live.js";
+import { photoUrl, putFrame } from "./live.js";
+import { taken } from "./trytaken.js";
+
+const FRAME = 320; // px of the longer side of a frame
+const BETWEEN = 60; // ms from an answer to the next frame
 
 /** `choose` is called with a Blob or with {id, size} of a sample. */
 export function field(studio, choose, fail) {
-  const file = h("input", { id: "try-file", type: "file", accept: "image/jpeg,image/png,image/webp", class: "quiet", tabindex: -1,
+  const file = h("input", { id: "try-file", type: "file", accept: "image/jpeg,image/png,image/webp", class: "quiet", tabindex: -1, "aria-label": "A photo",
     onchange: () => { if (file.files.length > 0) choose(file.files[0]); file.value = ""; } });
   const samples = h("ul", { class: "samples" }, studio.samples.map(({ id, title }) => h("li", {}, sample(id, title, choose, fail))));
   const node = h("section", { id: "try-field", "aria-label": "Your photo" },
@@ -49,7 +53,7 @@ function sample(id, title, choose, fail) {
   } }, picture);
 }
 
-/** The camera's picture until one is taken; its light goes off then, and when the view is left. */
+/** The camera's picture, and what it is taken for frame by frame, until one is kept; its light goes off then, and when the view is left. */
 async function snapshot(node, choose, fail) {
   if (node.querySelector("video")) return;
   let stream;
@@ -61,15 +65,43 @@ async function snapshot(node, choose, fail) {
   }
   const video = h("video", { autoplay: true, muted: true, playsinline: true });
   video.srcObject = stream;
-  const end = () => { for (const track of stream.getTracks()) track.stop(); box.remove(); };
-  const take = () => {
-    const canvas = h("canvas", { width: video.videoWidth, height: video.videoHeight });
-    canvas.getContext("2d").drawImage(video, 0, 0);
-    canvas.toBlob((blob) => { end(); if (blob !== null) choose(blob); }, "image/jpeg", 0.92);
-  };
-  const box = h("div", { class: "camera" }, video, h("p", {},
+  const said = h("div", { id: "try-live", "aria-live": "off" });
+  const unfollow = follow(video, (top) => said.replaceChildren(taken(top)), fail);
+  const end = () => { unfollow(); for (const track of stream.getTracks()) track.stop(); box.remove(); };
+  const take = () => drawn(video, Infinity, (blob) => { end(); if (blob !== null) choose(blob); });
+  const box = h("div", { class: "camera" }, h("div", { class: "camera-pair" }, video, said), h("p", {},
     h("button", { type: "button", class: "framed", onclick: take }, "Take the photo"), " ",
     h("button", { type: "button", class: "plain", onclick: end }, "no, thanks")));
   node.addEventListener("leave", end, { once: true });
   node.append(box);
+  if (!node.isConnected) end(); // the view was left while the camera was asked for
+}
+
+/** `use(blob)` gets the picture of a video as a JPEG, its longer side at most `most` px. */
+function drawn(video, most, use) {
+  const shrink = Math.min(1, most / Math.max(video.videoWidth, video.videoHeight, 1));
+  const canvas = h("canvas", { width: Math.max(1, Math.round(video.videoWidth * shrink)), height: Math.max(1, Math.round(video.videoHeight * shrink)) });
+  canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
+  canvas.toBlob(use, "image/jpeg", 0.92);
+}
+
+/** Has the frames of a video looked at, one at a time, the latest there is: `hear(top)`. Returns what ends that. */
+function follow(video, hear, fail) {
+  let gone = false;
+  (async () => {
+    while (!gone) {
+      if (video.videoWidth > 0) {
+        const blob = await new Promise((resolve) => { drawn(video, FRAME, resolve); });
+        try {
+          const { top } = await putFrame(blob);
+          if (!gone) hear(top);
+        } catch (error) {
+          if (!gone) fail(error);
+          return;
+        }
+      }
+      await new Promise((resolve) => { setTimeout(resolve, BETWEEN); });
+    }
+  })();
+  return () => { gone = true; };
 }

@@ -3,8 +3,9 @@
 import { h } from "./dom.js";
 import { number, percent } from "./format.js";
 import { latest, look, start } from "./live.js";
-import { taken } from "./trytaken.js";
 import { named } from "./trychooser.js";
+import { maskPad } from "./trymask.js";
+import { taken } from "./trytaken.js";
 
 export function hideSection(studio) {
   const side = Math.min(...studio.input.size);
@@ -20,13 +21,14 @@ export function hideSection(studio) {
   const hidden = h("span", { class: "window", hidden: true, style: { "background-color": `rgb(${red}, ${green}, ${blue})` } });
   const photo = h("img", { class: "beneath", alt: "The photo with a part hidden" });
   const then = h("div", { id: "try-then" });
+  const own = maskPad(studio);
   const node = h("section", { "aria-labelledby": "try-hide-title" },
     h("div", { class: "bar-line" }, h("h2", { id: "try-hide-title" }, "Hide parts"), h("label", { class: "filter" }, h("span", {}, "Window"), size)),
     h("p", { class: "note" }, "A gray window hides each place in turn: red where that costs the score, blue where it helps. It shows what this window hides at once; "
-      + "two parts that can stand in for each other both look unimportant. Point at a place to see it hidden."),
+      + "two parts that can stand in for each other both look unimportant. Point at a place to see it hidden, or paint a mask of your own below."),
     status,
     h("div", { class: "hide-pair" }, h("figure", {}, map, h("figcaption", { class: "caption" }, "what hiding costs")),
-      h("figure", {}, h("div", { class: "lay" }, photo, hidden), h("figcaption", { class: "caption" }, "with the window")), then));
+      h("figure", {}, h("div", { class: "lay" }, photo, hidden), h("figcaption", { class: "caption" }, "with the window")), then), own.node);
   let stop = () => {};
   let state = null;
   let found = null;
@@ -106,5 +108,5 @@ export function hideSection(studio) {
     const counts = [found.rows.length, found.columns.length];
     point((place ?? [0, 0]).map((at, i) => Math.min(counts[i] - 1, Math.max(0, at + step[i]))));
   });
-  return { name: "hide", settings: () => ({ window: Number(size.value) }), node, show: (now) => { state = now; again(); }, leave: () => { stop(); peek.leave(); } };
+  return { name: "hide", settings: () => ({ window: Number(size.value) }), node, show: (now) => { state = now; again(); own.show(now); }, leave: () => { stop(); peek.leave(); own.leave(); } };
 }

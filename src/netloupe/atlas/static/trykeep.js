@@ -12,8 +12,8 @@ export function keepSection(studio, { asked }) {
   const named = h("output", { for: "try-layer" });
   const steps = choice("try-keep-steps", [["100", "100 steps"], ["300", "300 steps"], ["600", "600 steps"]], "100");
   const photo = frame("your photo", "Your photo");
-  const image = frame("", "What the layer keeps", { id: "try-kept" });
-  const line = h("ul", { id: "try-kept-line", class: "lined" });
+  const image = frame("", "What the layer keeps", { id: "try-inverted" });
+  const line = h("ul", { id: "try-inverted-line", class: "lined" });
   const found = new Map(); // layer -> its picture and errors
 
   const layer = () => layers[Number(slider.value)];

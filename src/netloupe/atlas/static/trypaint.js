@@ -34,7 +34,7 @@ export function likeSection(studio, { asked }) {
   const shown = frame("the picture to paint it like", "The picture to paint it like", { id: "try-like-picture" });
   const image = frame("", "The photo, painted like it", { id: "try-like-painted" });
   const steps = choice("try-like-steps", [["30", "30 steps"], ["60", "60 steps"], ["150", "150 steps"]], "60");
-  const file = h("input", { id: "try-like-file", type: "file", accept: "image/jpeg,image/png,image/webp", class: "quiet", tabindex: -1, onchange: () => choose() });
+  const file = h("input", { id: "try-like-file", type: "file", accept: "image/jpeg,image/png,image/webp", class: "quiet", tabindex: -1, "aria-label": "The picture to paint it like", onchange: () => choose() });
   const problem = h("p", { class: "note", role: "alert" });
 
   function take(found) {

@@ -19,8 +19,8 @@ export function stateOf({ name, photo }) {
   return kept;
 }
 
-/** {photo, crop} of the photo that was opened last, for a look at it; null where there is none. */
+/** {photo, size, crop} of the photo that was opened last, for a look at it; null where there is none. */
 export function lastPhoto() {
   const found = mode === null ? null : kept ?? stored();
-  return found?.photo && found.crop ? { photo: found.photo.id, crop: found.crop } : null;
+  return found?.photo && found.crop ? { photo: found.photo.id, size: found.photo.size, crop: found.crop } : null;
 }

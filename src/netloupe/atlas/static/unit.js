@@ -8,6 +8,7 @@ import { growing } from "./grow.js";
 import { findLayer, listed, meant } from "./layer.js";
 import { bars, called, classHref, crop, likeness, nameHref, pager, photo, projection, standsFor } from "./pieces.js";
 import { synthesized } from "./synthesized.js";
+import { yours } from "./yours.js";
 
 export async function unitView({ name: address, query, network }) {
   const colon = address.lastIndexOf(":");
@@ -27,6 +28,7 @@ export async function unitView({ name: address, query, network }) {
   const rows = await getRowsOf(network, unit.patches.map(({ image }) => image));
   const columns = meant(network, layer, found);
   const meaning = standsFor(network, layer, channel);
+  const chart = h("div", {}, histogram(unit.histogram, unit.patches.map(({ value }) => value)));
   const grow = growing(layer, channel, held.patches[0]?.value ?? null, query.get("grow"));
   return {
     leave: grow.leave,
@@ -47,12 +49,13 @@ export async function unitView({ name: address, query, network }) {
         ])),
       varied && choice(network, layer, query, channel, strict),
       patches(network, layer, unit, rows, columns.dead[channel], !strict),
+      yours(network, layer, unit, chart),
       synthesized(network, layer, unit),
       grow.node,
       h("div", { class: "pair" },
         h("section", { "aria-labelledby": "histogram-title" },
           h("h2", { id: "histogram-title" }, "Over all images"),
-          histogram(unit.histogram, unit.patches.map(({ value }) => value)),
+          chart,
           unit.patches.length > 0 && h("p", { class: "note" }, h("span", { class: "key-mark", "aria-hidden": "true" }, "▲ "),
             unit.patches.length === 1 ? "the image above" : `the ${unit.patches.length} images above`)),
         unit.classes.length > 0 && classes(network, layer, unit)),

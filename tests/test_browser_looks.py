@@ -215,6 +215,12 @@ def test_an_atlas_leads_to_its_attentions_and_each_place_looks_where_the_store_s
     assert [link.text for link in links] == [one["name"] for one in told["layers"]] == list(fresh().attentions)
     dots = until(lambda: all_of(browser, "#attention .head-dot"))
     assert len(dots) == 2 * 3 * HEADS
+    at = [(4 * y, 4 * x) for y in range(3) for x in range(3)]
+    alike = np.mean([np.hypot(a[0] - b[0], a[1] - b[1]) for a in at for b in at])  # SIDE is 3 patches of 4 px
+    titles = browser.execute_script(
+        "return [...document.querySelectorAll('#attention .evenly')].map(e => e.textContent)"
+    )
+    assert titles == [f"everywhere alike: {alike:.2f} px"] * 3 + [f"everywhere alike: {np.log2(10):.2f} bits"] * 3
     links[1].click()
     until(lambda: text(browser, "h1") == "blocks.1.attn")
     assert [bar.split("\n")[0] for bar in text(browser, "#heads").split("head ")[1:]] == ["0", "1", "2"]

@@ -159,16 +159,32 @@ export function attentionSection(network) {
 function spread(network, current) {
   return h("div", { class: "pair spread" }, Object.keys(MEASURES).map((key) => {
     const frame = h("div", { class: "chart" });
-    withWidth(frame, (width) => frame.replaceChildren(dots(width, network.attention.layers, key, current)));
-    return h("figure", {}, frame, h("figcaption", { class: "note" }, `${MEASURES[key].title}, in ${MEASURES[key].unit}: ${MEASURES[key].about}.`));
+    withWidth(frame, (width) => frame.replaceChildren(dots(width, network, key, current)));
+    return h("figure", {}, frame, h("figcaption", { class: "note" }, `${MEASURES[key].title}, in ${MEASURES[key].unit}: ${MEASURES[key].about}. Dashes: a head that looks everywhere alike.`));
   }));
 }
 
 const EDGE = { top: 12, right: 14, bottom: 42, left: 48 };
 const HEIGHT = 220;
 
-function dots(width, layers, key, current) {
-  const most = Math.max(...layers.flatMap((one) => one[key] ?? []), 1e-9);
+/** What a head has that looks everywhere alike. */
+const EVENLY = {
+  entropy: (_, { tokens }) => Math.log2(tokens),
+  distance([height, width], { grid: [rows, columns] }) {
+    let sum = 0;
+    for (let down = 1 - rows; down < rows; down += 1) {
+      for (let across = 1 - columns; across < columns; across += 1) {
+        sum += (rows - Math.abs(down)) * (columns - Math.abs(across)) * Math.hypot((down * height) / rows, (across * width) / columns);
+      }
+    }
+    return sum / (rows * columns) ** 2;
+  },
+};
+
+function dots(width, network, key, current) {
+  const { layers } = network.attention;
+  const evenly = layers.map((one) => EVENLY[key](network.input.size, one));
+  const most = Math.max(...layers.flatMap((one) => one[key] ?? []), ...evenly);
   const inner = { width: width - EDGE.left - EDGE.right, height: HEIGHT - EDGE.top - EDGE.bottom };
   const x = (place) => EDGE.left + ((place + 0.5) / layers.length) * inner.width;
   const y = (value) => EDGE.top + (1 - value / most) * inner.height;
@@ -181,6 +197,7 @@ function dots(width, layers, key, current) {
     layers.map(({ name, [key]: values }, place) => values && svg("a", { href: attentionHash(name), class: place === current ? "current" : null,
       "aria-label": `${name}: ${span(values)} ${unit}` },
       svg("rect", { x: x(place) - inner.width / layers.length / 2, y: EDGE.top, width: inner.width / layers.length, height: inner.height + EDGE.bottom, fill: "transparent" }),
+      svg("line", { class: "evenly", x1: x(place) - 14, x2: x(place) + 14, y1: y(evenly[place]), y2: y(evenly[place]) }, svg("title", {}, `everywhere alike: ${number(evenly[place])} ${unit}`)),
       values.map((value, head) => svg("circle", { class: "head-dot", cx: x(place), cy: y(value), r: 3.5 }, svg("title", {}, `${name}, head ${head}: ${number(value)} ${unit}`))),
       svg("text", { x: x(place), y: HEIGHT - 22, "text-anchor": "middle" }, place))),
     svg("text", { class: "axis", x: EDGE.left + inner.width / 2, y: HEIGHT - 4, "text-anchor": "middle" }, "attention, in the order of execution"));

@@ -19,6 +19,8 @@ from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.data.images import ImageFiles
 from netloupe.synthesis.octaves import octaves
+from netloupe.synthesis.style import taken
+from netloupe.synthesis.tasks import Style
 from netloupe.synthesis.tiles import read
 from netloupe.zoo.patchlet import Patchlet
 
@@ -192,6 +194,14 @@ def test_dreams_keep_to_the_sizes(photo: ImageFiles) -> None:
     assert one.remarks() == ["3 octaves fall on 1 of the sizes that the network takes: 32x32 px"]
     early = made("dream", flat(), photo, layer="conv", octaves=2)
     assert early.summary()["sizes"] == [[54, 72], [75, 101]]
+
+
+def test_what_a_style_takes_is_known_before_its_photos() -> None:
+    assert str(taken(Style.of({}), fixed())) == "32x32 px"
+    assert str(taken(Style.of({"layers": ["conv"], "content_layers": ["conv"]}), flat())) == "5 px a side or more"
+    assert (
+        str(taken(Style.of({"layers": ["conv"], "content_layers": ["conv"], "dream": "class:1"}), flat())) == "12x12 px"
+    )
 
 
 @pytest.mark.parametrize(("make", "size"), [(patchlet, [72, 96]), (fixed, [32, 32])])

@@ -135,6 +135,12 @@ def source(net: Network) -> Any:
     return netloupe.open_source("photos").first(12)
 
 
+def unit(net: Network) -> str:
+    """The channel of the last map that answers most to the photos: of random weights some are dead."""
+    name = net.layers.last_map().name
+    return f"{name}:{int(net.activations(photos(net), [name])[name].amax((0, 2, 3)).argmax())}"
+
+
 VERBS: dict[str, Callable[[Network], object]] = {
     "layers": lambda net: [layer.receptive_field for layer in net.layers.values()],
     "activations": lambda net: netloupe.activation_maps(net, photos(net), top=2).pictures(),
@@ -147,8 +153,7 @@ VERBS: dict[str, Callable[[Network], object]] = {
     "explain": lambda net: netloupe.explain(net, photos(net)[0]).pictures(),
     "occlude": lambda net: netloupe.occlude(net, photos(net)[0], windows=[net.inputs.size[0] // 2],
                                             stride=net.inputs.size[0] // 2).pictures(),
-    "visualize": lambda net: netloupe.visualize(net, f"{net.layers.last_map().name}:0", steps=12,
-                                                size=net.inputs.size).pictures(),
+    "visualize": lambda net: netloupe.visualize(net, unit(net), steps=12, size=net.inputs.size).pictures(),
     "fool": lambda net: netloupe.fool(net, photos(net)[:1], 0, steps=2).pictures(),
     "invert": lambda net: netloupe.invert(net, photos(net)[:1], net.layers.last_map().name, steps=2).pictures(),
     "dream": lambda net: netloupe.dream(net, photos(net)[:1], net.layers.last_map().name, steps=1,
@@ -208,7 +213,7 @@ HEAD = """# Which networks work
 
 Made by `python tools/networks.py --publish`, with random weights and small inputs: *yes* is a result, *no* one line
 that says why it can't be had (below the table), in brackets the seconds of `layers`. Whether results are right is for
-the tests; what a result of random weights shows means nothing, and a unit of theirs may be dead. *slow* is over a
+the tests; what a result of random weights shows means nothing. *slow* is over a
 minute on a busy machine. Networks that are not in the table have not been tried with this version.
 """
 

@@ -10,7 +10,7 @@ from netloupe.render.pictures import from_pixels
 from netloupe.studio.desk import Job, uri
 from netloupe.studio.photos import Seen
 from netloupe.studio.section import Section, Settings, named
-from netloupe.synthesis.dream import dream
+from netloupe.synthesis.dream import dream, response
 from netloupe.synthesis.tasks import DreamTask
 
 SIDE = 192  # px of the shorter side, unless the page wants another
@@ -23,7 +23,7 @@ def _task(net: Network, settings: Settings) -> DreamTask:
 
 def _dream(net: Network, seen: Seen, settings: Settings, job: Job) -> dict[str, Any]:
     task = _task(net, settings)
-    pixels = shaped(seen.part, net, task.side)[None]
+    pixels = shaped(seen.part, net, task.side, net.sizes(response(task.layer).layers))[None]
     found = dream(
         net, pixels, task.layer, side=task.side, octaves=task.octaves, steps=task.steps, lr=task.lr, watch=job
     )

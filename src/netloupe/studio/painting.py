@@ -17,7 +17,7 @@ from netloupe.studio.section import Section, Settings, named
 from netloupe.stylenet.apply import painted
 from netloupe.stylenet.model import StyleModel, load_styles
 from netloupe.stylenet.tasks import Apply
-from netloupe.synthesis.style import style
+from netloupe.synthesis.style import style, taken
 from netloupe.synthesis.tasks import Style
 
 PAINTED = 384  # px of the shorter side at most, unless the page wants another
@@ -41,7 +41,7 @@ def _like(net: Network, seen: Seen, settings: Settings, job: Job) -> dict[str, A
     if seen.like is None:
         raise Refused("no picture to paint it like (accepted: like, a photo that was sent)")
     task = Style.of({"side": LIKE, "steps": STEPS, **named(settings, side=256, steps=300)})
-    pixels, like = shaped(seen.part, net, task.side)[None], shaped(seen.like.image, net, None)
+    pixels, like = shaped(seen.part, net, task.side, taken(task, net))[None], shaped(seen.like.image, net, None)
     found = style(net, pixels, [like], side=task.side, steps=task.steps, watch=job)
     return {"src": uri(from_pixels(found.images[0])), **found.summary()["images"][0]}
 

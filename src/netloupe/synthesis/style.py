@@ -137,17 +137,16 @@ def style(
 def run(task: Style, net: Network, inputs: Mapping[str, Any], watch: Watch) -> Styled:
     task = _chosen(task, net)
     layers, content = as_weights(net, task.layers or {}, also=(PIXELS,)), as_weights(net, task.content_layers or {})
-    dreamed = () if task.dream is None else response(task.dream).layers
-    taken = net.sizes([name for name in (*layers, *content, *dreamed) if name != PIXELS])
-    originals = _checked(net, inputs["contents"].shaped(net, task.side, taken))
+    sizes = taken(task, net)
+    originals = _checked(net, inputs["contents"].shaped(net, task.side, sizes))
     given = inputs["styles"].shaped(net) if inputs["styles"] else []
     size = int(originals.shape[2]), int(originals.shape[3])
     gray = task.colors == "luminance"
     subject = luminance(originals).expand_as(originals).contiguous() if gray else originals
     short = min(size) * task.style_scale
-    shown = [_prepared(net, image, originals, task.colors, short, taken) for image in given]
+    shown = [_prepared(net, image, originals, task.colors, short, sizes) for image in given]
     goal = _goal(task, net, (layers, content), shown, inputs["masks"].masks(size) if "masks" in inputs else None)
-    stages = doubling(size, task.sizes, taken)
+    stages = doubling(size, task.sizes, sizes)
     images = _start(net, inputs["start"], subject, shown[0], stages[0], task.seed)
     frames: list[Tensor] = []
     optimizer = chosen(task.optimizer, task.lr, _LR, task.steps)
@@ -232,6 +231,15 @@ class _Goal:
         return read(self.look.net, images, list(self.content), self.look.tile).outputs
 
 
+def taken(task: Style, net: Network) -> Sizes:
+    """The sizes of images that the layers which are read take."""
+    task = _chosen(task, net)
+    dreamed = () if task.dream is None else response(task.dream).layers
+    return net.sizes(
+        [name for name in (*(task.layers or {}), *(task.content_layers or {}), *dreamed) if name != PIXELS]
+    )
+
+
 def _chosen(task: Style, net: Network) -> Style:
     """The task that says where the style and where the content are read."""
     if task.layers is not None and task.content_layers is not None:
@@ -272,12 +280,12 @@ def _checked(net: Network, images: Sequence[Tensor]) -> Tensor:
     return contents.detach().to(net.device)
 
 
-def _prepared(net: Network, image: Tensor, contents: Tensor, colors: str, short: float, taken: Sizes) -> Tensor:
-    """A style image, its shorter side at `short` px, in the colors that it is to be taken in; cut to a size `taken`."""
+def _prepared(net: Network, image: Tensor, contents: Tensor, colors: str, short: float, sizes: Sizes) -> Tensor:
+    """A style image, its shorter side at `short` px, in the colors that it is to be taken in; cut to one of `sizes`."""
     net.inputs.check(image[None])
     net.inputs.check_range(image)
     one = image.detach().to(net.device)[None]
-    one = scaled(one, short / min(one.shape[2:]), taken)
+    one = scaled(one, short / min(one.shape[2:]), sizes)
     if colors != "style":
         one = (light_matched if colors == "luminance" else matched)(one, contents[:1])
     return one[0]

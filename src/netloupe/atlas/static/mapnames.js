@@ -88,7 +88,7 @@ export class Names {
     this.node.replaceChildren(...this.buttons);
   }
 
-  /** Puts each where its group is; of two that would lie over each other the smaller is left out. */
+  /** Puts each where its group is, whole; of two that would lie over each other the smaller is left out. */
   place(camera) {
     const taken = [];
     this.groups.forEach(({ x, y }, i) => {
@@ -99,7 +99,8 @@ export class Names {
       button.hidden = !seen;
       if (!seen) return;
       taken.push([left, top]);
-      button.style.translate = `calc(${Math.round(left)}px - 50%) calc(${Math.round(top)}px - 50%)`;
+      const within = (at, length) => `clamp(0px, ${Math.round(at)}px - 50%, ${Math.round(length)}px - 100%)`;
+      button.style.translate = `${within(left, camera.width)} ${within(top, camera.height)}`;
     });
   }
 }

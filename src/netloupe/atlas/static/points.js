@@ -52,7 +52,7 @@ export async function pointsView({ query, network }) {
       h("header", { class: "opening" },
         pages > 1 && pager("Pages", { prev: to(Number(page) - 1), next: to(Number(page) + 1) }),
         h("h1", {}, "Points"),
-        h("p", { class: "lead" }, "Does the network treat the same part alike in every image? Mark parts in several images here; the file goes to ", h("code", {}, "netloupe study correspondence --points"), ".")),
+        h("p", { class: "lead" }, "Does the network treat the same part alike in every image? Mark parts in several images here; the file goes to ", h("code", {}, "netloupe study correspondence ", h("span", { style: { "white-space": "nowrap" } }, "--points")), ".")),
       rows.length === 0 ? h("p", { class: "notice" }, "No image is on this page.") : h("div", { class: "points" },
         parts.stage,
         h("section", { "aria-labelledby": "parts-title" },

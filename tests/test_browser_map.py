@@ -381,8 +381,10 @@ def test_groups_are_named_by_the_classes_that_are_more_frequent_there(browser: A
     by_middle = {tuple(middles[np.abs(middles - [one["x"], one["y"]]).sum(1).argmin()]): one for one in found}
     assert by_middle[12000, 12000]["text"] in ("class 0, class 1", "class 1, class 0")
     assert by_middle[50000, 14000]["text"].startswith("class 2")
-    assert "80 are class 2, " in by_middle[50000, 14000]["title"]
-    assert set(by_middle[50000, 14000]["places"]) <= set(range(100, 200))
+    places = set(by_middle[50000, 14000]["places"])  # without one that lies at the foot of another hill
+    assert len(places) >= 98
+    assert places <= set(range(100, 200))
+    assert f"{len(places & set(range(100, 180)))} are class 2, " in by_middle[50000, 14000]["title"]
     unnamed = browser.execute_async_script(
         GROUPS, points[:, 0].tolist(), points[:, 1].tolist(), rng.integers(0, 10, 400).tolist(), names
     )

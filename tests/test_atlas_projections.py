@@ -195,7 +195,7 @@ def test_the_rule_is_part_of_the_atlas(folder: Path, tmp_path: Path) -> None:
     assert build(net, source, tmp_path / "out", layers=["conv1"], project="guided").fresh
     assert rule() == "guided"
     assert not build(net, source, tmp_path / "out", layers=["conv1", "conv1"], project="guided").fresh
-    with pytest.raises(UnknownName, match="no rule 'giuded'; did you mean 'guided'"):
+    with pytest.raises(UnknownName, match="no project 'giuded'; did you mean 'guided'"):
         build(net, source, tmp_path / "out", project="giuded")  # type: ignore[arg-type]
 
 

@@ -186,7 +186,7 @@ def test_the_camera_takes_a_photo_and_its_light_goes_off(browser: Any, address: 
     assert not all_of(browser, "video")
 
 
-LAYERS_FIRST = re.compile(r"Layer by layer 2 of 4, (about \d+ s left, )?2 more to follow")
+LAYERS_FIRST = re.compile(r"Layer by layer 2 of 4, (about \d+ (s|min) left, )?\d more to follow")
 
 
 class Gate:

@@ -63,7 +63,7 @@ def test_every_verb_works_or_says_why(tool: Any) -> None:
     }
     page = tool.page(found)
     assert "| vit | ours | yes (" in page
-    assert "`fool`: fool needs classes" in page
+    assert "`fool`: fool needs" in page
     assert "(conv, net)" in page
 
 

@@ -50,7 +50,7 @@ def test_every_verb_works_or_says_why(tool: Any) -> None:
     for name, make, head in (
         ("vit", lambda: ViT("fused"), None),
         ("conv", convolutional, None),
-        ("net", embedding, "vector"),
+        ("embedding", embedding, "vector"),
     ):
         found[f"ours:{name}"] = tool.row(tool.Family("ours", name, make, SIDE, head), verbs, 120)
     faults = [(key, verb, one) for key, row in found.items() for verb, one in row.items() if one["outcome"] == "FAULT"]
@@ -59,12 +59,12 @@ def test_every_verb_works_or_says_why(tool: Any) -> None:
     assert refused == {
         "ours:vit": set(),
         "ours:conv": {"attention"},
-        "ours:net": {"attention", "fool"},
+        "ours:embedding": {"attention", "fool"},
     }
     page = tool.page(found)
     assert "| vit | ours | yes (" in page
-    assert "`fool`: fool needs" in page
-    assert "(conv, net)" in page
+    assert "`fool`: fool needs classes, but the network gives a vector" in page
+    assert "(conv, embedding)" in page
 
 
 def test_faults_refusals_and_what_is_late_are_told_apart(tool: Any) -> None:

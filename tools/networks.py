@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import signal
 import sys
 import time
@@ -233,7 +234,7 @@ def page(found: dict[str, dict[str, dict[str, Any]]]) -> str:
             mark = "" if one is None else MARKS[one["outcome"]]
             cells.append(f"{mark} ({one['seconds']:.1f})" if one is not None and verb == "layers" else mark)
             if one is not None and one["outcome"] in ("refuses", "FAULT"):
-                line = one["line"].replace(name, "the network")
+                line = re.sub(rf"\b{re.escape(name)}\b", "the network", one["line"])
                 refusals.setdefault(f"`{verb}`: {line}", []).append(name)
         lines.append(f"| {name} | {library} | " + " | ".join(cells) + " |")
     lines += ["", "## What is said where it is no", ""]

@@ -130,7 +130,7 @@ function staged(studio, state, { fail, say }) {
         fail(error);
         return;
       }
-      for (const part of parts) part.show({ ...asked(), about: state.about, best, cropped: crop.picture() });
+      for (const part of parts) part.show({ ...asked(), about: state.about, best, cropped: crop.picture(), seen: found.seen });
     }, SETTLED);
   }
 

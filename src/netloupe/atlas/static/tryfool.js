@@ -12,7 +12,7 @@ export function foolSection(studio, { asked }) {
   if (studio.labels.length < 2) return null;
   const wanted = classField("try-target");
   const size = choice("try-epsilon", SIZES, "8/255");
-  const photo = frame("your photo", "Your photo");
+  const photo = frame("your photo, as the network sees it", "Your photo");
   const change = frame("the change", "The change");
   const result = frame("the result", "The photo with the change");
   const sure = h("div", { id: "try-fool-bars" });
@@ -35,7 +35,7 @@ export function foolSection(studio, { asked }) {
     if (kind !== "done") return;
     names = data.names[0] === data.names[1] ? [data.names[0]] : data.names;
     told(data);
-    const most = `No color of any pixel changed by more than ${number(data.largest_change)} of 255 steps`;
+    const most = `No color of any pixel changed by more than ${Math.round(data.largest_change)} of 255 steps`;
     verdict.textContent = data.fooled
       ? `Now taken for ${data.predicted}. ${most}.`
       : `Not fooled: it is taken for ${data.predicted}, and ${data.target} has ${percent(data.probability)}. ${most}; a larger change may do.`;
@@ -53,9 +53,9 @@ export function foolSection(studio, { asked }) {
     },
     write: ({ settings }) => { wanted.value = studio.labels[settings.target]; size.value = settings.epsilon ?? ""; },
     hear,
-    clear: ({ cropped }) => {
+    clear: ({ seen }) => {
       names = null;
-      photo.show(cropped);
+      photo.show(seen);
       for (const one of [change, result]) one.show(null);
       sure.replaceChildren();
       verdict.textContent = "";

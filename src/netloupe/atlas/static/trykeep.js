@@ -11,7 +11,7 @@ export function keepSection(studio, { asked }) {
     oninput: () => name(), onchange: () => form.begin() });
   const named = h("output", { for: "try-layer" });
   const steps = choice("try-keep-steps", [["100", "100 steps"], ["300", "300 steps"], ["600", "600 steps"]], "100");
-  const photo = frame("your photo", "Your photo");
+  const photo = frame("your photo, as the network sees it", "Your photo");
   const image = frame("", "What the layer keeps", { id: "try-inverted" });
   const line = h("ul", { id: "try-inverted-line", class: "lined" });
   const found = new Map(); // layer -> its picture and errors
@@ -43,9 +43,9 @@ export function keepSection(studio, { asked }) {
     read: () => ({ settings: { layer: layer(), steps: Number(steps.value) } }),
     write: ({ settings }) => { slider.value = layers.indexOf(settings.layer); steps.value = String(settings.steps); name(); },
     hear,
-    clear: ({ cropped }) => {
+    clear: ({ seen }) => {
       found.clear();
-      photo.show(cropped);
+      photo.show(seen);
       image.show(null);
       image.say("what the layer keeps");
       line.replaceChildren();

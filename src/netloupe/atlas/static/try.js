@@ -118,8 +118,9 @@ function staged(studio, state, { fail, say }) {
     clearTimeout(timer);
     const mine = ++turn;
     timer = setTimeout(async () => {
+      let found;
       try {
-        const found = await look({ ...asked(), seen: true });
+        found = await look({ ...asked(), seen: true });
         if (mine !== turn) return;
         small.src = found.seen;
         best = found.top[0] ?? null;

@@ -86,3 +86,10 @@ def test_every_public_function_refuses_what_it_can_not_use_in_one_line(function:
         with pytest.raises(NetloupeError) as refused:
             function(**dict.fromkeys(required, value))
         assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("baseline", [b"x", object(), {"a": 1}, [None]])
+def test_baselines_that_are_none(baseline: Any) -> None:
+    net = netloupe.load()
+    with pytest.raises(InputError, match=r"^baseline .* \(accepted: mean, blur, a gray value"):
+        netloupe.integrated_gradients(net, torch.rand(1, 3, 64, 64), "class:koala", baseline, steps=1)

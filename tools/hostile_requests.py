@@ -130,7 +130,9 @@ def requests(seed: int, count: int, paths: list[str]) -> Iterator[Hostile]:
         foreign = draw.random() < 0.25
         headers += [draw.choice(FOREIGN)] if foreign else []
         if not any(name == "Host" for name, _ in headers):
-            headers.insert(0, ("Host", draw.choice(("localhost", "127.0.0.1:{port}", "[::1]", "LocalHost:1"))))
+            host = draw.choice(("localhost", "127.0.0.1:{port}", "[::1]", "LocalHost:1"))
+            own = host == "LocalHost:1" and ("Origin", "http://localhost:1") in headers  # which may ask itself
+            headers.insert(0, ("Host", "localhost" if own else host))
         if not any(name == "Connection" for name, _ in headers):
             headers.append(("Connection", "close"))
         lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers), "", ""]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from netloupe.core.blur import blurred
-from netloupe.core.errors import InputError, UnknownName
+from netloupe.core.errors import InputError, UnknownName, short
 from netloupe.core.network import Network
 
 Baseline = float | Sequence[float] | Tensor | Literal["mean", "blur"]
@@ -31,7 +31,11 @@ def baseline_images(net: Network, images: Tensor, baseline: Baseline) -> Tensor:
         if baseline != "mean":
             raise UnknownName(f"no baseline {baseline!r} (accepted: mean, blur, a gray value, a color or an image)")
         baseline = net.inputs.mean_color()
-    value = torch.as_tensor(baseline, dtype=images.dtype, device=images.device).detach()
+    try:
+        value = torch.as_tensor(baseline, dtype=images.dtype, device=images.device).detach()
+    except (TypeError, ValueError, RuntimeError):
+        words = "mean, blur, a gray value, a color or an image"
+        raise InputError(f"baseline {short(baseline)} (accepted: {words})") from None
     if value.ndim == 1:
         value = value.view(-1, 1, 1)
     try:

@@ -97,6 +97,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 CASES = {
     "hide": ({"about": "conv2:3", "window": 12}, True),
     "layers": ({}, True),
+    "pixels": ({"about": "class:1"}, True),
+    "hide from a class": ({"about": None, "window": 12}, True),
     "grow": ({"unit": "conv2:5", "steps": 8, "preset": "none", "seed": 2}, False),
     "grow another": ({"unit": "conv2:5", "steps": 8, "preset": "none"}, False),
     "fool": ({"target": "1"}, True),

@@ -95,9 +95,15 @@ def test_a_pages_picture_makes_its_unit_the_subject(browser: Any, address: str, 
     browser.get("about:blank")
     browser.get(f"{address}#/try")
     until(lambda: all_of(browser, "#try-file"))[0].send_keys(str(place / "photos" / "p00.png"))
-    about = until(lambda: all_of(browser, "#about"))[0]
-    about.send_keys("conv2:4\ue007")
-    until(lambda: text(browser, "#about-note").startswith("Or again"))
+
+    def chosen() -> bool:  # the stage is built anew when the photo comes
+        field = all_of(browser, "#about")[0]
+        field.clear()
+        field.send_keys("conv2:4\ue007")
+        return text(browser, "#about-note").startswith("Or again")
+
+    until(lambda: all_of(browser, "#try-predictions .bars li"))
+    until(chosen)
     keep = "section[aria-labelledby=try-hide-title]"
     until(lambda: text(browser, "#try-then"))
     until(lambda: all_of(browser, f"{keep} .keep"))[0].click()

@@ -149,7 +149,6 @@ def defaults(*verb: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("verb", "module", "function", "names"),
     [
-        ("atlas build", "atlas.build", "build", {"layer": "layers", "k": "k", "batch_size": "batch_size"}),
         ("atlas serve", "atlas.server", "serve", {"host": "host", "port": "port"}),
         ("layers", "zoo.load", "load", {"model": "model", "weights": "weights", "output": "output"}),
     ],
@@ -235,7 +234,10 @@ MISTAKES = [
     (["atlas", "build", "{tiny}", "--data", "{place}/empty", "-o", "{place}/new"], "no images in"),
     (["atlas", "build", "{tiny}", "--data", "{place}/images", "-o", "{place}/file"], "can't be written"),
     (["atlas", "build", "{tiny}", "--data", "{place}/images", "-o", "{place}/images"], "images"),
-    (["atlas", "build", "{tiny}", "--data", "{place}/images", "-o", "{place}/new", "--first", "0"], "--first"),
+    (
+        ["atlas", "build", "{tiny}", "--data", "{place}/images", "-o", "{place}/new", "--first", "0"],
+        "first 0 (accepted: 1 or more)",
+    ),
     (["atlas", "build", "{tiny}", "--data", "{place}/images", "-o", "{place}/new", "--map", "tsn"], "'tsne'"),
     (["atlas", "serve", "{place}/empty"], "no atlas"),
     (["atlas", "serve", "{place}/missing"], "no atlas"),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from core_helpers import conv
 from netloupe.core import objectives as obj
-from netloupe.core.errors import InputError, NetloupeError, NetworkError, UnknownName
+from netloupe.core.errors import InputError, NetloupeError, UnknownName
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.core.objectives import Objective
@@ -419,5 +419,5 @@ def test_mistakes_are_named(make: Callable[[], Objective], error: type[Exception
     with pytest.raises(error, match=match):
         net().read(IMAGES, make())
     assert issubclass(error, NetloupeError | TypeError)
-    with pytest.raises(NetworkError, match="failed on input"):
+    with pytest.raises(InputError, match=r"images of 5x5 px don't fit Sequential \(accepted: 8x6 px\)"):
         net().read(IMAGES[..., :5, :5], obj.logit(0))

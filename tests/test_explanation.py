@@ -237,7 +237,7 @@ def test_a_method_asked_for_that_cannot_explain_the_network_is_an_error() -> Non
         ({"objective": "conv9:1"}, UnknownName, "did you mean 'conv"),
         ({"objective": "conv2:70"}, UnknownName, "accepted: 0 to 69"),
         ({"objective": "conv2:5@99,0"}, UnknownName, r"no position \(99, 0\)"),
-        ({"objective": 5}, InputError, "the objective is a int"),
+        ({"objective": 5}, InputError, "objective 5"),
         ({"image": torch.rand(2, 3, 24, 32)}, InputError, "2 images"),
         ({"image": torch.rand(24, 32)}, InputError, "accepted"),
         ({"image": torch.full((3, 24, 32), 9.0)}, InputError, "accepted"),
@@ -402,7 +402,9 @@ def test_the_command_prints_a_table(command: list[str], capsys: pytest.CaptureFi
     out, err = capsys.readouterr()
     assert err == ""
     assert out.splitlines()[0] == "explained: 1"
-    assert [line.split()[0] for line in out.splitlines()[4:]] == [*OTHERS, "random", "left"]
+    assert [line.split()[0] for line in out.splitlines()[4:]] == [
+        *OTHERS, "random", "grad_cam", "guided_grad_cam", "left",
+    ]  # fmt: skip
 
 
 def test_the_command_writes_and_prints_json(

@@ -166,8 +166,11 @@ def test_a_seed_that_is_none_is_refused(net: Network, wrong: Any) -> None:
             lambda net: netloupe.integrated_gradients(net, torch.rand(1, 3, 16, 16), obj.logit(1), steps=math.nan),
             "steps",
         ),
-        (lambda net: netloupe.top_patches(net, "photos"), "data 'photos'"),
-        (lambda net: netloupe.neighbors(net, torch.rand(1, 3, 16, 16), torch.rand(2, 3, 16, 16)), "data"),
+        (lambda net: netloupe.top_patches(net, "photos"), "images 'photos'"),
+        (
+            lambda net: netloupe.neighbors(net, torch.rand(1, 3, 16, 16), torch.rand(2, 3, 16, 16)),
+            r"of shape \(., 3, 16, 16\)",
+        ),
     ],
 )
 def test_what_is_of_the_wrong_type_is_refused_in_one_line(net: Network, call: Any, reason: str) -> None:

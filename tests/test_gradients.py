@@ -244,7 +244,7 @@ def test_a_rule_says_on_what_it_acts() -> None:
         (lambda: netloupe.gradient(BROKEN, IMAGES, obj.logit(1)), "is nan"),
         (lambda: netloupe.gradient(smooth(), IMAGES, obj.logit(9)), "no class 9"),
         (lambda: netloupe.gradient(smooth(), IMAGES, "cc:1"), "no layer 'cc'; did you mean 'c'"),
-        (lambda: netloupe.gradient(smooth(), IMAGES, 3), "the objective is a int"),
+        (lambda: netloupe.gradient(smooth(), IMAGES, 3), "objective 3"),
         (lambda: netloupe.gradient(smooth(), IMAGES * 255, obj.logit(1)), "normalization happens inside"),
         (lambda: netloupe.gradient(smooth(), IMAGES[:, :1], obj.logit(1)), "accepted: \\(N, 3, H, W\\)"),
         (lambda: netloupe.smooth_grad(smooth(), IMAGES, obj.logit(1), samples=0), "samples 0 "),

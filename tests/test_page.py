@@ -57,4 +57,4 @@ def test_bars_and_cells_say_their_numbers() -> None:
 
 def test_the_templates_lie_in_the_package() -> None:
     names = {file.name for file in files("netloupe.render").joinpath("templates").iterdir()}
-    assert names == {"audit.html", "explain.html", "page.css", "page.html", "parts.html"}
+    assert names == {"audit.html", "explain.html", "kept.html", "page.css", "page.html", "parts.html"}

@@ -117,7 +117,7 @@ def test_presets_name_the_layers_of_the_papers(net: Network) -> None:
     plain = Network(nn.Sequential(*blocks, nn.Flatten(), nn.Linear(4 * 16, 2)), InputSpec((8, 8)))
     assert list(preset_layers(plain, "gatys")[0]) == ["0", "2"]
     flat = Network(nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), InputSpec((8, 8)))
-    with pytest.raises(InputError, match="needs a convolutional network"):
+    with pytest.raises(InputError, match="has no map over the image, so no style"):
         preset_layers(flat)
 
 

@@ -25,7 +25,8 @@ def build(kind: type[Task], options: NetworkOptions, given: dict[str, Any]) -> N
     """Of `netloupe atlas build`, which keeps what it has made when it is stopped."""
     from netloupe.atlas.store import kept_of
 
-    with keeping(lambda: kept_of(given["out"])):
+    out = given["out"]
+    with keeping(lambda: kept_of(out)):
         run(kind, options, given)
 
 

@@ -67,10 +67,15 @@ def checked(function: Function) -> Function:
         for name, value in bound.items():
             form = _forms(function).get(name)
             if form is not None and not _fits(value, form):
-                raise InputError(f"{name} {short(value)} (accepted: {', '.join(dict.fromkeys(_words(form)))})")
+                raise InputError(f"{name} {_told(value)} (accepted: {', '.join(dict.fromkeys(_words(form)))})")
         return function(*args, **kwargs)
 
     return cast(Function, held)
+
+
+def _told(value: Any) -> str:
+    text, shape = short(value), getattr(value, "shape", None)
+    return f"of shape {tuple(shape)}" if shape is not None and text.endswith("...") else text
 
 
 @functools.cache

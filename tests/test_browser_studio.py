@@ -146,8 +146,13 @@ def test_hovering_hides_a_part_and_says_what_it_is_then_taken_for(browser: Any, 
     opened(browser, address, photo)
     before = until(lambda: texts(browser, "#try-then .bars li"), 60) and texts(browser, "#try-then")
     heat = all_of(browser, "#try-heat")[0]
-    webdriver.ActionChains(browser).move_to_element_with_offset(heat, -heat.size["width"] // 3, 0).perform()
-    until(lambda: texts(browser, "#try-then") != before)
+
+    def hovered() -> list[str]:
+        """What is said once the pointer lies there, which moves as sections above fill in."""
+        webdriver.ActionChains(browser).move_to_element_with_offset(heat, -heat.size["width"] // 3, 0).perform()
+        return texts(browser, "#try-then")
+
+    until(lambda: hovered() != before)
     no_complaints(browser)
 
 

@@ -35,8 +35,12 @@ export function keepable(studio, part, of) {
     return seen.crop === null || own === null ? null : { ...seen, settings: { about, ...own } };
   });
   if (node === null) return part;
-  const line = part.node.querySelector(".bar-line");
-  if (line !== null) line.append(node);
-  else part.node.querySelector("h2").after(h("p", {}, node));
+  const title = part.node.querySelector("h2");
+  if (title.closest(".bar-line") === null) {
+    const line = h("div", { class: "bar-line" });
+    title.replaceWith(line);
+    line.append(title);
+  }
+  title.closest(".bar-line").append(node);
   return { ...part, leave: () => { leave(); part.leave(); } };
 }

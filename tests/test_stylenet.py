@@ -240,6 +240,38 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None
     assert [replace(entry, seconds=0) for entry in log] == [replace(entry, seconds=0) for entry in again]
 
 
+KILLED_AS_IT_SAVES = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from netloupe.training import loop
+from test_stylenet import fitted, some, tiny
+
+write, saved = loop.write_atomically, []
+def killing(path, content):
+    write(path, content)
+    saved.extend([path] if path.name == "checkpoint.pt" else [])
+    if len(saved) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+loop.write_atomically = killing
+fitted(tiny(), Path(sys.argv[1]), every=2, samples=some(1, 32))
+"""
+
+
+def test_a_kill_right_after_a_checkpoint_loses_no_picture(tmp_path: Path) -> None:
+    fitted(tiny(), tmp_path / "whole", every=2, samples=some(1, 32))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", KILLED_AS_IT_SAVES, str(tmp_path / "killed"), str(Path(__file__).parent)]
+    assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
+    fitted(tiny(), tmp_path / "killed", every=2, samples=some(1, 32))
+    pictures = [
+        {path.name: path.read_bytes() for path in (tmp_path / name / "samples").iterdir()}
+        for name in ("whole", "killed")
+    ]
+    assert pictures[0] == pictures[1]
+    assert sorted(pictures[0]) == ["000002.jpg", "000004.jpg", "000006.jpg", "000008.jpg"]
+
+
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     fitted(tiny(), tmp_path, about={"styles": "a"})
     changed = replace(RECIPE, content=0.5)

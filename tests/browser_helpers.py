@@ -17,9 +17,12 @@ from netloupe.atlas.server import application, configured
 from netloupe.atlas.store import Store
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-StaleElementReferenceException: type[Exception] = pytest.importorskip(
-    "selenium.common.exceptions", reason="selenium is not installed"
-).StaleElementReferenceException
+_faults: Any = pytest.importorskip("selenium.common.exceptions", reason="selenium is not installed")
+StaleElementReferenceException: type[Exception] = _faults.StaleElementReferenceException
+COVERED: tuple[type[Exception], ...] = (
+    _faults.ElementClickInterceptedException,
+    _faults.ElementNotInteractableException,
+)
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 needs_chromium = pytest.mark.skipif(
@@ -79,6 +82,22 @@ def until(holds: Callable[[], Any], seconds: float = 60) -> Any:
 def all_of(browser: Any, selector: str) -> list[Any]:
     found: list[Any] = browser.find_elements("css selector", selector)
     return found
+
+
+def press(browser: Any, selector: str, number: int = 0) -> None:
+    """Click what is there by then, once nothing lies over it and it is not drawn anew meanwhile."""
+
+    def pressed() -> bool:
+        found = all_of(browser, selector)
+        if len(found) <= number:
+            return False
+        try:
+            found[number].click()
+        except COVERED:
+            return False
+        return True
+
+    until(pressed)
 
 
 def no_complaints(browser: Any) -> None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from atlas_helpers import tiny_network, write_photos
-from browser_helpers import all_of, chromium, needs_chromium, no_complaints, serving, until, webdriver
+from browser_helpers import all_of, chromium, needs_chromium, no_complaints, press, serving, until, webdriver
 from netloupe.atlas.build import build
 from netloupe.data.open import open_source
 from netloupe.data.sources import ImageSource, pixel_reader
@@ -61,7 +61,7 @@ def test_from_the_network_to_a_patch_and_its_photograph(browser: Any, address: s
     rows = until(lambda: all_of(browser, "#layers > li.layer"))
     assert [row.get_attribute("data-layer") for row in rows] == ["conv1", "conv2", "fc"]
     assert "1 dead" in rows[0].text
-    until(lambda: all_of(browser, ".layer[data-layer=conv2] .strip .tile"))[0].click()
+    press(browser, ".layer[data-layer=conv2] .strip .tile")
     shown(browser, "unit")
     patches = until(lambda: all_of(browser, "#patches > .patch"))
     assert len(patches) == 9
@@ -117,12 +117,12 @@ def test_the_first_page_says_what_it_recognizes_and_where_to_begin(browser: Any,
     assert not all_of(browser, "#mistaken")
     assert [door.get_attribute("data-door") for door in all_of(browser, "#doors a")] == ["layers", "map"]
     assert not all_of(browser, "#sections a[href='#/points']")
-    all_of(browser, "#doors a[data-door=layers]")[0].click()
+    press(browser, "#doors a[data-door=layers]")
     shown(browser, "layer")
     assert all_of(browser, "h1")[0].text == "conv1"
     browser.get(address + "#/images")
     shown(browser, "images")
-    all_of(browser, "#images-tools a")[0].click()
+    press(browser, "#images-tools a")
     shown(browser, "points")
     no_complaints(browser)
 
@@ -136,7 +136,7 @@ def test_a_layer_sorts_and_its_address_keeps_it(browser: Any, address: str) -> N
 
     until(lambda: order() == list(range(70)))
     assert "those of different channels at one place 0." in all_of(browser, "#likeness")[0].text
-    all_of(browser, "[data-sort=selectivity]")[0].click()
+    press(browser, "[data-sort=selectivity]")
     until(lambda: "sort=selectivity" in browser.current_url and order() != list(range(70)))
     assert sorted(order()) == list(range(70))
     by_selectivity = order()
@@ -153,11 +153,11 @@ def test_a_channel_shows_its_synthesized_image_and_facets(browser: Any, address:
     assert "synthesized images and" in all_of(browser, "#synthesis")[0].text
     picture = "return getComputedStyle(document.querySelector('#tiles .tile .cut')).backgroundImage"
     until(lambda: "tiles/conv2/0.webp" in browser.execute_script(picture))
-    all_of(browser, "#looks [data-tiles=synthesized]")[0].click()
+    press(browser, "#looks [data-tiles=synthesized]")
     until(lambda: "synthesis/conv2/0.jpg" in browser.execute_script(picture))
     assert "tiles=synthesized" in browser.current_url
     assert "sort=channel" in browser.current_url
-    all_of(browser, "#tiles .tile")[3].click()
+    press(browser, "#tiles .tile", 3)
     shown(browser, "unit")
     until(lambda: all_of(browser, "#synthesized .climbed figure img"))
     loaded = "return [...document.querySelectorAll('#synthesized img')].every(i => i.complete && i.naturalWidth > 0)"
@@ -230,7 +230,7 @@ def test_patches_are_of_many_photographs_and_the_strictly_best_one_click_away(br
     assert len(varied) == 9
     assert max(photographs.count(i) for i in photographs) == 2
     assert "at most 2 from one photograph" in all_of(browser, "#choice")[0].text
-    all_of(browser, "#choice [data-best=strict]")[0].click()
+    press(browser, "#choice [data-best=strict]")
     until(lambda: browser.current_url.endswith("?best=strict") and images() != varied)
     units = get_json(unlabeled, "data/strictest/conv2/0.json")["units"]
     assert images() == [p["image"] for p in units[3]["patches"]]
@@ -240,7 +240,7 @@ def test_patches_are_of_many_photographs_and_the_strictly_best_one_click_away(br
     keys(browser, "\ue014")  # the neighbors show theirs too
     until(lambda: browser.current_url.endswith("#/unit/conv2:4?best=strict"))
     until(lambda: images() == [p["image"] for p in units[4]["patches"]])
-    all_of(browser, "#choice [data-best=varied]")[0].click()
+    press(browser, "#choice [data-best=varied]")
     until(lambda: browser.current_url.endswith("#/unit/conv2:4"))
     no_complaints(browser)
 
@@ -288,7 +288,7 @@ def test_layers_that_repeat_the_one_before_share_its_row(browser: Any, unlabeled
     rows = until(lambda: all_of(browser, "#layers > li.layer"))
     assert [row.get_attribute("data-layer") for row in rows] == ["conv1", "conv2", "fc"]
     assert [link.text for link in all_of(browser, ".again a")] == ["relu", "pool"]
-    all_of(browser, ".again a")[1].click()
+    press(browser, ".again a", 1)
     until(lambda: browser.current_url.endswith("#/layer/pool"))
     assert "null" not in all_of(browser, "#view")[0].text
 
@@ -300,7 +300,7 @@ def test_the_order_and_the_filter_stay_from_layer_to_layer_and_unit_to_unit(brow
     listed = [int(t.get_attribute("data-channel")) for t in all_of(browser, "#tiles .tile:not([hidden])")]
     assert 3 < len(listed) < 70
     assert listed != sorted(listed)
-    all_of(browser, f"#tiles .tile[data-channel='{listed[1]}']")[0].click()
+    press(browser, f"#tiles .tile[data-channel='{listed[1]}']")
     shown(browser, "unit")
     slow = {"offline": False, "latency": 150, "downloadThroughput": -1, "uploadThroughput": -1}
     browser.execute_cdp_cmd("Network.emulateNetworkConditions", slow)
@@ -332,7 +332,7 @@ def test_a_filter_that_no_channel_passes_says_so(browser: Any, address: str) -> 
     until(
         lambda: "No channel of conv2 prefers a class with “dgos” in its name. The nearest name is dogs." in empty.text
     )
-    all_of(browser, "#none button")[0].click()
+    press(browser, "#none button")
     until(lambda: not empty.is_displayed())
     assert len(all_of(browser, "#tiles .tile:not([hidden])")) == 70
 
@@ -416,7 +416,7 @@ def test_the_theme_is_remembered(browser: Any, address: str) -> None:
     browser.get(address)
     shown(browser, "network")
     before = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
-    all_of(browser, "#theme")[0].click()
+    press(browser, "#theme")
     until(lambda: browser.execute_script("return getComputedStyle(document.body).backgroundColor") != before)
     after = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     browser.refresh()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from atlas_helpers import tiny_network, write_photos
-from browser_helpers import all_of, chromium, needs_chromium, no_complaints, serving_app, until
+from browser_helpers import all_of, chromium, needs_chromium, no_complaints, press, serving_app, until
 from netloupe.atlas.build import build
 from netloupe.atlas.server import application
 from netloupe.atlas.store import Store
@@ -53,7 +53,7 @@ def src(browser: Any) -> str:
 def grown(browser: Any, address: str, unit: str) -> None:
     browser.get("about:blank")
     browser.get(f"{address}#/unit/{unit}")
-    until(lambda: all_of(browser, "#grow-open"))[0].click()
+    press(browser, "#grow-open")
     until(lambda: text(browser, "#grow-status").startswith("It answers "))
 
 
@@ -67,7 +67,7 @@ def test_it_climbs_and_one_can_go_back_through_the_climb(browser: Any, address: 
     move = "const s = document.querySelector('#grow-frame'); s.value = 0; s.dispatchEvent(new Event('input'))"
     browser.execute_script(move)
     assert src(browser) != last
-    all_of(browser, "#grow-another")[0].click()
+    press(browser, "#grow-another")
     until(lambda: "found with seed 1." in text(browser, "#grow-status"))
     assert src(browser) != last
     no_complaints(browser)
@@ -75,8 +75,8 @@ def test_it_climbs_and_one_can_go_back_through_the_climb(browser: Any, address: 
 
 def test_what_has_grown_is_kept_and_its_picture_brings_it_back(browser: Any, address: str, place: Path) -> None:
     grown(browser, address, "fc:1")
-    all_of(browser, "#grow .keep")[0].click()
-    until(lambda: all_of(browser, "#grow .keeping a"))[0].click()
+    press(browser, "#grow .keep")
+    press(browser, "#grow .keeping a")
     until(lambda: all_of(browser, "#view[data-view=kept] .kept-main"))
     assert "class:1" in text(browser, ".settings")
     assert "netloupe again" in text(browser, ".command code")
@@ -106,14 +106,14 @@ def test_a_pages_picture_makes_its_unit_the_subject(browser: Any, address: str, 
     until(chosen)
     keep = "section[aria-labelledby=try-hide-title]"
     until(lambda: text(browser, "#try-then"))
-    until(lambda: all_of(browser, f"{keep} .keep"))[0].click()
+    press(browser, f"{keep} .keep")
     until(lambda: all_of(browser, f"{keep} .keeping a"))
     (folder,) = (place / "kept").glob("occlude-*")
     picture = next(path for path in sorted(folder.glob("*.png")) if path.name != "photo.png")
     browser.get("about:blank")
     browser.get(f"{address}#/try")
     until(lambda: all_of(browser, "#try-file"))[0].send_keys(str(picture))
-    until(lambda: all_of(browser, "#try-back"))[0].click()
+    press(browser, "#try-back")
     until(lambda: all_of(browser, "#about")[0].get_attribute("value") == "conv2:4")
     no_complaints(browser)
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from atlas_helpers import tiny_network, write_photos
 from attention_helpers import HEADS, SIDE, fresh
-from browser_helpers import all_of, chromium, needs_chromium, no_complaints, serving_app, until, webdriver
+from browser_helpers import all_of, chromium, needs_chromium, no_complaints, press, serving_app, until, webdriver
 from netloupe.analysis.attention.measure import attention_maps
 from netloupe.analysis.tokens import tokens
 from netloupe.atlas.build import build
@@ -135,7 +135,7 @@ def test_heads_show_where_the_first_token_looks_and_then_the_place_pointed_at(
             assert cell(browser, head).get_attribute("aria-label").startswith(wanted)
     frame = all_of(browser, ".pad-pair .place")[0]
     assert frame.is_displayed()
-    all_of(browser, "#try-looks-first")[0].click()
+    press(browser, "#try-looks-first")
     until(lambda: text(browser, "#try-looks-from") == "from the first token, which stands before the patches")
     assert not frame.is_displayed()
     no_complaints(browser)
@@ -225,7 +225,7 @@ def test_an_atlas_leads_to_its_attentions_and_each_place_looks_where_the_store_s
     until(lambda: text(browser, "h1") == "blocks.1.attn")
     assert [bar.split("\n")[0] for bar in text(browser, "#heads").split("head ")[1:]] == ["0", "1", "2"]
     assert len(all_of(browser, "#likeness td")) == HEADS**2
-    all_of(browser, ".choice[data-image='3']")[0].click()
+    press(browser, ".choice[data-image='3']")
     until(lambda: "image=3" in browser.current_url)
     pad = all_of(browser, ".pad")[0]
     pointed(browser, pad, 2, 1, 3)
@@ -243,7 +243,7 @@ def test_an_atlas_leads_to_its_attentions_and_each_place_looks_where_the_store_s
     assert browser.current_url.endswith("?image=3&from=2%2C1")
     browser.refresh()
     until(lambda: text(browser, "#from") == "from the patch in row 2, column 1")
-    all_of(browser, "#from-first")[0].click()
+    press(browser, "#from-first")
     assert text(browser, "#from") == "from the first token, which stands before the patches"
     webdriver.ActionChains(browser).send_keys("\ue014").perform()  # right: the next attention
     until(lambda: text(browser, "h1") == "blocks.2.attn")

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from atlas_helpers import tiny_network, write_photos
-from browser_helpers import all_of, chromium, needs_chromium, no_complaints, serving, until, webdriver
+from browser_helpers import all_of, chromium, needs_chromium, no_complaints, press, serving, until, webdriver
 from netloupe.atlas.build import build
 from netloupe.atlas.store import Store
 from netloupe.data.open import open_source
@@ -158,7 +158,7 @@ def test_drag_wheel_and_keys_move_the_view(browser: Any, address: str, folder: P
     canvas.send_keys("\ue014")  # right arrow
     assert run(browser, "netloupe.map.view.x") > before["x"]
     assert browser.current_url.split("?")[0].endswith("#/map")
-    all_of(browser, "#zoom-all")[0].click()
+    press(browser, "#zoom-all")
     webdriver.ActionChains(browser).move_to_element(canvas).double_click().perform()
     until(lambda: run(browser, "netloupe.map.view.zoom") == 2)
     no_complaints(browser)
@@ -174,21 +174,21 @@ def test_a_class_is_found_by_name(browser: Any, address: str, folder: Path) -> N
     assert len(owls) == 10
     assert "10 images of owls & eels" in all_of(browser, "#found")[0].text
     assert "find=OWL" in browser.current_url
-    all_of(browser, "#select-found")[0].click()
+    press(browser, "#select-found")
     until(lambda: sorted(run(browser, "netloupe.map.selected()")) == owls)
     until(lambda: "owls & eels" in all_of(browser, "#group-labels")[0].text)
     # the group is in the address
     until(lambda: "group=found" in browser.current_url)
     opened(browser, address, "?" + browser.current_url.partition("?")[2])
     until(lambda: sorted(run(browser, "netloupe.map.selected()")) == owls)
-    all_of(browser, "#clear")[0].click()
+    press(browser, "#clear")
     until(lambda: "group=found" not in browser.current_url)
     field = all_of(browser, "#map-find")[0]
     field.clear()
     field.send_keys("dgos")
     until(lambda: "No class has “dgos” in its name" in all_of(browser, "#found")[0].text)
     assert run(browser, "netloupe.map.highlighted()") == []
-    all_of(browser, "#near")[0].click()
+    press(browser, "#near")
     until(lambda: len(run(browser, "netloupe.map.highlighted()")) == 10)
     assert run(browser, "document.getElementById('map-find').value") == "dogs"
     no_complaints(browser)
@@ -197,7 +197,7 @@ def test_a_class_is_found_by_name(browser: Any, address: str, folder: Path) -> N
 def test_a_map_that_was_left_is_let_go_of(browser: Any, address: str) -> None:
     opened(browser, address)
     run(browser, "void (window.gone = new WeakRef(document.getElementById('map')))")
-    all_of(browser, "#sections a[data-section=images]")[0].click()
+    press(browser, "#sections a[data-section=images]")
     until(lambda: all_of(browser, "#view[data-view=images] #images"))
 
     def collected() -> bool:
@@ -215,7 +215,7 @@ def test_a_lasso_takes_what_lies_inside_and_tells_what_it_shares(browser: Any, a
     size = min(width, height)
     corners = [(0.47, 0.1), (0.15, 0.35), (0.4, 0.55), (0.2, 0.85), (0.75, 0.7)]  # not convex
     path = [(round(width / 2 + (x - 0.5) * size), round(height / 2 + (y - 0.5) * size)) for x, y in corners]
-    all_of(browser, "#lasso")[0].click()
+    press(browser, "#lasso")
     actions = webdriver.ActionChains(browser)
     actions.move_to_element_with_offset(canvas, path[0][0] - width // 2, path[0][1] - height // 2).click_and_hold()
     for x, y in path[1:]:
@@ -262,7 +262,7 @@ def test_a_lasso_takes_what_lies_inside_and_tells_what_it_shares(browser: Any, a
     assert "lasso=" in browser.current_url
     opened(browser, address, "?" + browser.current_url.partition("?")[2])
     until(lambda: sorted(run(browser, "netloupe.map.selected()")) == inside)
-    all_of(browser, "#clear")[0].click()
+    press(browser, "#clear")
     assert run(browser, "netloupe.map.selected()") == []
     assert "lasso=" not in browser.current_url
     no_complaints(browser)
@@ -294,7 +294,7 @@ def test_colors_have_a_legend_and_those_that_can_not_be_say_why(browser: Any, ad
     error = all_of(browser, "#map-color option[value=error]")[0]
     assert not error.is_enabled()
     assert "not the network’s classes" in error.text
-    all_of(browser, "#map-legend li button")[2].click()
+    press(browser, "#map-legend li button", 2)
     until(lambda: len(run(browser, "netloupe.map.highlighted()")) == 10)
     no_complaints(browser)
 
@@ -334,9 +334,9 @@ def test_it_fits_a_phone_and_both_themes(browser: Any, address: str) -> None:
         ground = canvas_pixels(browser)[4, 4]
         assert (canvas_pixels(browser)[:, [0, -1]] == ground).all()  # no thumbnail is cut off at a side
         light = canvas_pixels(browser)[4, 4]
-        all_of(browser, "#theme")[0].click()
+        press(browser, "#theme")
         until(lambda: np.abs(canvas_pixels(browser)[4, 4] - light).max() > 60)
-        all_of(browser, "#theme")[0].click()
+        press(browser, "#theme")
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     no_complaints(browser)

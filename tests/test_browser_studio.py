@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from atlas_helpers import tiny_network, write_photos
-from browser_helpers import all_of, chromium, needs_chromium, no_complaints, serving_app, until, webdriver
+from browser_helpers import all_of, chromium, needs_chromium, no_complaints, press, serving_app, until, webdriver
 from netloupe.analysis.methods import METHODS
 from netloupe.atlas.build import build
 from netloupe.atlas.server import application
@@ -182,7 +182,7 @@ def test_a_photo_is_dropped_or_pasted(browser: Any, address: str, photo: Path, k
 
 def test_the_camera_takes_a_photo_and_its_light_goes_off(browser: Any, address: str) -> None:
     fresh(browser, address)
-    until(lambda: all_of(browser, ".invitation button"))[1].click()
+    press(browser, ".invitation button", 1)
     until(lambda: browser.execute_script("return document.querySelector('video')?.videoWidth > 0"))
     browser.execute_script("window.track = document.querySelector('video').srcObject.getTracks()[0]")
     browser.execute_script("document.querySelector('.camera button').click()")
@@ -222,7 +222,7 @@ def test_the_bar_tells_of_the_job_and_stops_it(browser: Any, address: str, photo
     opened(browser, address, photo)
     until(lambda: all_of(browser, "#jobbar")[0].is_displayed())
     until(lambda: LAYERS_FIRST.fullmatch("".join(texts(browser, "#jobbar p"))))
-    all_of(browser, "#jobbar button")[0].click()
+    press(browser, "#jobbar button")
     until(lambda: texts(browser, "section[aria-labelledby=try-layers-title] [role=status]") == ["Stopped."])
     until(lambda: texts(browser, "#try-then .bars li"))  # the jobs that follow are done
     until(lambda: not all_of(browser, "#jobbar")[0].is_displayed())
@@ -264,7 +264,7 @@ def test_beside_an_atlas_it_comes_first_and_leads_to_units(browser: Any, tmp_pat
         assert [link.text for link in links][:2] == ["Try it", "Network"]
         links[0].click()
         until(lambda: all_of(browser, "#try-file"))[0].send_keys(str(photo))
-        until(lambda: all_of(browser, "#try-layers .map .caption a"))[0].click()
+        press(browser, "#try-layers .map .caption a")
         until(lambda: "#/unit/conv1:" in browser.current_url)
         until(lambda: all_of(browser, "#view[data-view=unit]:not([aria-busy=true])"))
         browser.back()

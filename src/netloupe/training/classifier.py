@@ -8,7 +8,7 @@ again goes on from its last checkpoint as if nothing had happened.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -140,11 +140,9 @@ class Classifier(Learner[tuple[Tensor, Tensor]]):
     @contextmanager
     def _fast(self) -> Iterator[None]:
         """Multiplications in `dtype`; on a CPU without the fused attention, whose gradient in bfloat16 is slow."""
-        fast, cpu = self.dtype is not torch.float32, self.device.type == "cpu"
-        with ExitStack() as stack:
-            stack.enter_context(torch.autocast(self.device.type, self.dtype, enabled=fast))
-            if fast and cpu:
-                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        fast = self.dtype is not torch.float32
+        plain = sdpa_kernel(SDPBackend.MATH) if fast and self.device.type == "cpu" else nullcontext()
+        with torch.autocast(self.device.type, self.dtype, enabled=fast), plain:
             yield
 
     def score(self, images: Images) -> Score:

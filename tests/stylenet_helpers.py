@@ -75,6 +75,7 @@ def judge(styles: int = 2, recipe: StylizerRecipe = RECIPE) -> Judge:
 
 
 def fitted(network: StyleNet, out: Path, recipe: StylizerRecipe = RECIPE, **options: Any) -> list[Progressed]:
+    options = {"about": {"styles": network.styles}} | options
     return train(network, judge(network.styles, recipe), few(), out, **options)
 
 

@@ -241,12 +241,13 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None
 
 
 KILLED_AS_IT_SAVES = """
-import os, signal, sys
+import os, signal, sys, torch
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from netloupe.training import loop
 from test_stylenet import fitted, some, tiny
 
+torch.set_num_threads(1)
 write, saved = loop.write_atomically, []
 def killing(path, content):
     write(path, content)

@@ -124,29 +124,29 @@ def train(
     photos: ImageSource,
     out: Path,
     *,
+    about: Mapping[str, Any],
     first: int = 0,
     every: int = 250,
     samples: Tensor | None = None,
-    about: Mapping[str, Any] | None = None,
     watch: Watch = SILENT,
 ) -> list[Progressed]:
     """Train a style network in place, on the device of the judge's; gives the log.
 
-    first: of the styles that are trained, see `Stylizer`. about: what tells these styles from others, JSON-able; by
-    default the sums of their moments. `out` receives `checkpoint.pt`, `metrics.jsonl` and pictures of `samples`
-    (N, 3, H, W) in all trained styles after `every` steps; a run that finds a checkpoint there goes on from it.
+    about: what tells these styles from others, JSON-able; of the pictures, not of what a network computed from them,
+    whose last digits change with the threads. first: of the styles that are trained, see `Stylizer`. `out` receives
+    `checkpoint.pt`, `metrics.jsonl` and pictures of `samples` (N, 3, H, W) in all trained styles after `every` steps;
+    a run that finds a checkpoint there goes on from it.
     Raises NetworkError where the loss is no finite number, InputError for photos that can't be read, StoreError for a
     checkpoint of another run, or a disk that can't be written.
     """
     learner = Stylizer(network, judge, photos, first, every)
-    sums = [float(m.double().sum()) for each in judge.styles.moments.values() for m in each]
     checkpoint = Checkpoint(
         out,
         learner,
         recipe=asdict(judge.recipe),
         judge=judge.net.fingerprint(),
         photos=photos.stamped(),
-        styles=sums if about is None else dict(about),
+        styles=dict(about),
         first=first,
     )
     done, entries = checkpoint.load()

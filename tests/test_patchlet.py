@@ -7,9 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from netloupe.core.errors import InputError, NetworkError
+import netloupe
+from netloupe.core.errors import InputError
+from netloupe.data.sources import read_all
 from netloupe.zoo.load import WEIGHTS, load
 from netloupe.zoo.patchlet import HEADS, REGISTERS, WIDTH, Attention, Patchlet
+from netloupe.zoo.state import read_state
 
 
 def test_its_size() -> None:
@@ -74,12 +77,6 @@ def test_sizes_that_are_no_patches_are_refused(size: tuple[int, int]) -> None:
         Patchlet(5)(torch.zeros(1, 3, *size))
 
 
-def test_it_says_that_it_has_no_weights_yet() -> None:
-    if not (WEIGHTS / "patchlet.safetensors").is_file():
-        with pytest.raises(NetworkError, match="patchlet comes without weights; train some"):
-            load("patchlet")
-
-
 def test_it_loads_with_random_weights_and_other_classes() -> None:
     net = load("patchlet", weights="random", classes=9, seed=0)
     assert net.inputs.size == (64, 64)
@@ -90,3 +87,23 @@ def test_it_loads_with_random_weights_and_other_classes() -> None:
 def test_stages_are_its_blocks() -> None:
     ends = list(load("patchlet", weights="random", seed=0).layers.stage_ends(9))
     assert ends == ["stem.relu1", "stem.relu2", "stem.relu3", *(f"blocks.{i}" for i in range(6))]
+
+
+def test_its_card_tells_what_was_measured() -> None:
+    path = WEIGHTS / "patchlet.safetensors"
+    card = read_state(path).card
+    assert path.stat().st_size <= 10e6
+    assert card["top1"] >= 0.42
+    assert card["top5"] >= 0.68
+    assert card["data"]["teacher"] == "lenslet"
+    assert len(card["by_class"]) == 200
+
+
+def test_it_knows_the_photographs_as_lenslet_does() -> None:
+    """Its classes are in lenslet's order, and its pictures are normalized as it learned them."""
+    source = netloupe.open_source("photos")
+    images = read_all(source.subset(range(0, len(source), len(source) // 40)), (64, 64))[1]
+    with torch.no_grad():
+        first = [load(name)(images).argmax(1) for name in ("lenslet", "patchlet")]
+    assert float((first[0] == first[1]).float().mean()) > 0.25
+    assert load("patchlet").labels == load().labels

@@ -353,7 +353,7 @@ def test_missing_embedded_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 @pytest.mark.skipif(
     not (load_module.WEIGHTS / "lenslet.safetensors").is_file(), reason="the embedded weights are not there yet"
 )
-@pytest.mark.parametrize("model", ["lenslet", "lenslet-robust"])
+@pytest.mark.parametrize("model", ["lenslet", "lenslet-robust", "patchlet"])
 def test_the_embedded_networks(model: str) -> None:
     net = load(model)
     assert net.labels == load().labels

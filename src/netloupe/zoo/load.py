@@ -31,7 +31,10 @@ WEIGHTS = Path(__file__).parent / "weights"
 EMBEDDED = {"lenslet": "lenslet", "lenslet-robust": "lenslet", "patchlet": "patchlet"}
 """Networks that ship with their weights, and the architecture of each."""
 RANDOM = "random"
-BARE = "comes without weights; train some (netloupe train -a {}) and give them as weights=FILE, or weights='random'"
+BARE = (
+    "zfnet comes without weights; train some (netloupe train -a zfnet) and give them as weights=FILE, "
+    "or weights='random'"
+)
 FORMS = (*EMBEDDED, "zfnet", "torchvision:NAME", "timm:NAME", "hf:FOLDER", "path/to/file.py:FACTORY")
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -56,10 +59,9 @@ def load(
 ) -> Network:
     """A network by name, which knows in its `origin` how it was loaded.
 
-    model: "lenslet" or "lenslet-robust", the embedded networks; "patchlet", a small transformer, or "zfnet", the
-    architecture of Zeiler & Fergus (2013), neither of which has weights yet; "torchvision:NAME" or "timm:NAME";
-    "hf:path/to/folder", what transformers saved there; or "path/to/file.py:factory", a function without arguments that
-    returns an `nn.Module`.
+    model: "lenslet", "lenslet-robust" or "patchlet", the embedded networks; "zfnet", the architecture of Zeiler &
+    Fergus (2013), without weights; "torchvision:NAME" or "timm:NAME"; "hf:path/to/folder", what transformers saved
+    there; or "path/to/file.py:factory", a function without arguments that returns an `nn.Module`.
     weights: a file of safetensors or of `torch.save` (.pt, .pth, .ckpt, .bin) that holds a state_dict, under whatever
     key and prefix; "FILE#KEY" of several that fit, as EMA beside the others; "random" for random weights (drawn from
     PyTorch's global generator). Without it, embedded networks have their own, the libraries' networks their pretrained
@@ -151,7 +153,7 @@ def _build(
         built = Built(build(stored, classes), base)
     elif model == "zfnet":
         if weights is None:
-            raise NetworkError(f"zfnet {BARE.format('zfnet')}")
+            raise NetworkError(BARE)
         base = InputSpec(mean=IMAGENET_MEAN, std=IMAGENET_STD)
         size = _spec(inputs, stored, base).size
         built = Built(_zfnet(stored, classes, size), base)
@@ -196,8 +198,6 @@ def _made_of(inputs: Callable[[InputSpec], InputSpec], known: InputSpec) -> Inpu
 
 def _embedded(model: str) -> Stored:
     path = WEIGHTS / f"{model}.safetensors"
-    if not path.is_file() and model == "patchlet":
-        raise NetworkError(f"patchlet {BARE.format('patchlet')}")
     if not path.is_file():
         raise NetworkError(f"this installation lacks the weights of {model}; install it again, or give weights=FILE")
     return read_state(path)

@@ -24,6 +24,8 @@ from common import ROOT, publish
 import netloupe
 from netloupe.analysis.fidelity import center_map, pointing_hit, points, random_map
 from netloupe.analysis.methods import Method, quick_methods
+from netloupe.analysis.tasks import left_out
+from netloupe.core.errors import NetworkError
 from netloupe.core.files import write_atomically
 from netloupe.data.images import to_float
 from netloupe.data.sources import ImageSource, read_batches
@@ -46,6 +48,8 @@ PUBLISHED = {  # VOC07 test, VGG-16, tolerance 15 px: Zhang et al. (2018); the l
     "guided_backprop": 75.9,
     "grad_cam": 86.6,
 }
+GRADED = [("rollout", "relevance"), ("rollout", "legrad")]
+"""Of methods by attention, the second is published as better: Chefer et al. (2021), Bousselham et al. (2024)."""
 
 
 def load_data() -> tuple[ImageSource, np.ndarray]:
@@ -106,6 +110,21 @@ def point_all(
             print(f"{method.name}: {done:,} of {len(ids):,}, {speed:.1f} images/s", file=sys.stderr, flush=True)
 
 
+def applicable(
+    net: netloupe.Network, methods: Sequence[Method], image: torch.Tensor
+) -> tuple[list[Method], dict[str, str]]:
+    """The methods that can explain this network, tried on one image (1, C, H, W), and why others can't."""
+    able: list[Method] = []
+    reasons: dict[str, str] = {}
+    for method in methods:
+        try:
+            method.attribution(net, image, netloupe.objectives.logit(0))
+            able.append(method)
+        except NetworkError as error:
+            reasons[method.name] = str(error)
+    return able, reasons
+
+
 def predicted(net: netloupe.Network, pixels: np.ndarray) -> np.ndarray:
     with torch.no_grad():
         return np.concatenate([net(to_float(part)).argmax(1).numpy() for part in np.array_split(pixels, 50)])
@@ -125,6 +144,20 @@ def compare(hit: dict[str, np.ndarray]) -> dict[str, list[str]]:
         kind = "near" if abs(difference.mean()) < 2 * error else "same" if difference.mean() > 0 else "other"
         found[kind].append(f"{TITLES[a]} over {TITLES[b]}")
     return found
+
+
+def by_attention(hit: dict[str, np.ndarray]) -> str:
+    """Where the published order of methods by attention is found here, or nothing of a network without them."""
+    said = []
+    for worse, better in GRADED:
+        if worse in hit and better in hit:
+            difference = hit[better].astype(float) - hit[worse].astype(float)
+            error = difference.std() / len(difference) ** 0.5
+            said.append(
+                f"{TITLES[better]} {100 * difference.mean():+.1f} points against {TITLES[worse].lower()} "
+                f"(standard error {100 * error:.1f})"
+            )
+    return f" Published is that gradients help attention: {', '.join(said)}." if said else ""
 
 
 def verdict(hit: dict[str, np.ndarray]) -> str:
@@ -150,6 +183,7 @@ def report(
     used: dict[str, np.ndarray],
     difficult: np.ndarray,
     right: np.ndarray,
+    reasons: dict[str, str],
 ) -> None:
     n, few = len(difficult), int(difficult.sum())
     rows = [
@@ -163,6 +197,7 @@ def report(
         for name, found in hit.items()
     ]
     spread = [50 / count**0.5 for count in (n, few)]
+    small = {name: found[difficult] for name, found in hit.items() if len(found) == n}
     text = (
         f"The share of images whose highest importance for the labeled class's logit lies in the object's box "
         f"(tolerance 0 px), over {n:,} validation images of tiny-imagenet with {net.name} ({right.mean():.1%} top-1 "
@@ -172,9 +207,11 @@ def report(
         f"{COSTLY if SETTINGS.keys() & hit.keys() else ''}Beside them what was published for VGG-16 on the test "
         "images of VOC07 with 15 px of tolerance (Zhang et al. 2018; guided backprop and Grad-CAM as listed by Fong et "
         "al. 2019): another network, other images and larger ones, so only the order can be compared.\n\n"
-        f"All images: {verdict(hit)}\n\n"
-        f"Small boxes: {verdict({name: found[difficult] for name, found in hit.items() if len(found) == n})}"
+        f"All images: {verdict(hit)}{by_attention(hit)}\n\n"
+        f"Small boxes: {verdict(small)}{by_attention(small)}"
     )
+    if reasons:
+        text += "\n\nLeft out: " + " ".join(f"{names}: {reason}." for names, reason in left_out(reasons))
     numbers = {
         "images": n,
         "small boxes": few,
@@ -203,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     assert source.labels is not None
     labels, ids = np.array(source.labels), np.arange(len(source))[: options.first]
     pixels = np.concatenate([batch.pixels for batch in read_batches(source.first(options.first), net.inputs.size)])
-    methods = quick_methods(samples=SAMPLES, steps=STEPS)
+    methods, reasons = applicable(net, quick_methods(samples=SAMPLES, steps=STEPS), to_float(pixels[:1]))
     every = 1 if options.costly is None else max(1, len(ids) // options.costly)
     used = {method.name: ids[::every] if method.name in SETTINGS else ids for method in methods}
     found = {}
@@ -224,7 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     hit = {name: hits(at, boxes[used[name]]) for name, at in found.items()}
     area = (boxes[ids, 2] - boxes[ids, 0]) * (boxes[ids, 3] - boxes[ids, 1]) / np.prod(net.inputs.size)
     if options.first is None:
-        report(net, hit, used, area < DIFFICULT, predicted(net, pixels) == labels[ids])
+        report(net, hit, used, area < DIFFICULT, predicted(net, pixels) == labels[ids], reasons)
     else:
         for name, one in hit.items():
             print(f"{name:22} {one.mean():6.1%} {one[area[used[name]] < DIFFICULT].mean():6.1%}")

@@ -9,8 +9,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from netloupe.core.errors import InputError
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
+from netloupe.data.images import as_seen
+from netloupe.data.open import open_source
+from netloupe.render.pictures import resized
 
 
 class Tiny(nn.Module):
@@ -50,3 +54,15 @@ def write_photos(folder: Path, count: int = 12, seed: int = 0, size: tuple[int, 
         small = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
         Image.fromarray(small).resize((size[1], size[0]), Image.Resampling.BICUBIC).save(folder / f"p{i:02d}.png")
     return folder
+
+
+def thumbnails(folder: Path) -> dict[int, np.ndarray]:
+    """By id the thumbnails (32, 32, 3) uint8 of the photographs in a folder that can be read, as `Tiny` sees them."""
+    source = open_source(folder)
+    found = {}
+    for i in range(len(source)):
+        try:
+            found[i] = resized(as_seen(source.open(i), (24, 32)), (32, 32))
+        except InputError:
+            continue
+    return found

@@ -68,12 +68,13 @@ def write_mock(
 
 def _network(layers: list[dict], images: int, kept: int) -> dict:
     return {
-        "format": 7,
+        "format": 8,
         "name": "mocknet",
         "source": "made-up photos",
         "created": "2026-01-31T12:00:00Z",
         "input": {"size": list(INPUT), "channels": 3},
         "images": kept,
+        "pictures": {"of": "all", "kept": kept},
         "images_per_block": PER_BLOCK["images"],
         "units_per_block": PER_BLOCK["units"],
         "labels": LABELS,
@@ -187,7 +188,7 @@ def _write_image(folder: Path, row: dict, rows: list[dict], layers: list[dict]) 
         return [{"id": index, "distance": distance} for index, distance in zip(ids, distances, strict=True)]
 
     data = {"id": row["id"], "name": row["name"], "label": row["label"], "size": list(INPUT), "top": top, "maps": maps}
-    data |= {"said": [], "drawn": False}
+    data |= {"said": [], "drawn": False, "kept": "picture"}
     _write(
         folder / "data" / "image" / f"{row['id']}.json",
         {**data, "neighbors": {"features": near(1), "pixels": near(30)}},

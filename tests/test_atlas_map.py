@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atlas_helpers import tiny_network, write_photos
+from atlas_helpers import thumbnails, tiny_network, write_photos
 from netloupe.analysis.layout.embedding import embed_vectors
 from netloupe.atlas.build import build
 from netloupe.atlas.pages import Pages
@@ -85,7 +85,7 @@ def test_points_lie_where_the_embedding_puts_them(folder: Path, pages: Pages) ->
     found = points(pages)
     ids, images = seen(folder)
     store = Store.open(folder / "atlas")
-    thumbs = {row["id"]: np.frombuffer(row["thumb"], np.uint8) for row in store.rows("images", columns=["id", "thumb"])}
+    thumbs = {i: thumb.ravel() for i, thumb in thumbnails(folder / "photos").items()}
     features = {row["id"]: row["vector"] for row in store.rows("features")}
     means = tiny_network().activations(images, [document(pages)["channels"]["layer"]])
     (layer,) = means.values()
@@ -119,8 +119,7 @@ def test_places_follow_mortons_curve(pages: Pages) -> None:
 
 
 def test_sheets_hold_the_thumbnails_in_the_order_of_places(folder: Path, pages: Pages) -> None:
-    rows = Store.open(folder / "atlas").rows("images", columns=["id", "thumb"])
-    thumbs = {row["id"]: np.frombuffer(row["thumb"], np.uint8).reshape(32, 32, 3).astype(float) for row in rows}
+    thumbs = {i: thumb.astype(float) for i, thumb in thumbnails(folder / "photos").items()}
     order = points(pages)["id"]
     for sprites in document(pages)["sprites"]:
         side, columns = sprites["side"], sprites["columns"]

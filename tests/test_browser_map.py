@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atlas_helpers import tiny_network, write_photos
+from atlas_helpers import thumbnails, tiny_network, write_photos
 from browser_helpers import all_of, chromium, needs_chromium, no_complaints, press, serving, until, webdriver
 from netloupe.atlas.build import build
 from netloupe.atlas.store import Store
@@ -105,10 +105,10 @@ def test_it_shows_every_image_as_a_thumbnail_where_it_lies(browser: Any, address
         expected = [width / 2 + scale * (x - 32767.5), height / 2 + scale * (y - 32767.5)]
         assert run(browser, f"netloupe.map.where({i})") == pytest.approx(expected, abs=1)
     # an image that no other covers shows its own pixels
-    thumbs = {r["id"]: r["thumb"] for r in Store.open(folder / "atlas").rows("images", columns=["id", "thumb"])}
+    thumbs = thumbnails(folder / "photos")
     alone = max(found, key=lambda i: min(np.hypot(*np.subtract(found[i], found[j])) for j in found if j != i))
     left, top = (round(v) for v in run(browser, f"netloupe.map.where({alone})"))
-    middle = np.frombuffer(thumbs[alone], np.uint8).reshape(32, 32, 3)[14:18, 14:18].mean((0, 1))
+    middle = thumbs[alone][14:18, 14:18].mean((0, 1))
 
     def shown() -> bool:  # the browser may take a moment to put the frame on the screen
         pixels = canvas_pixels(browser)
@@ -237,7 +237,7 @@ def test_a_lasso_takes_what_lies_inside_and_tells_what_it_shares(browser: Any, a
 
     found = browser.execute_async_script("const done = arguments[0]; netloupe.map.group().then(done)")
     store, source = Store.open(folder / "atlas"), open_source(folder / "photos")
-    thumbs = {r["id"]: np.frombuffer(r["thumb"], np.uint8) for r in store.rows("images", columns=["id", "thumb"])}
+    thumbs = {i: thumb.ravel() for i, thumb in thumbnails(folder / "photos").items()}
     values = found["mean"]["values"]
     mean = np.array([values[str(i)] for i in range(len(values))] if isinstance(values, dict) else values)
     expected = np.mean([thumbs[i] for i in inside], axis=0)

@@ -103,6 +103,7 @@ def build_as(task: AtlasTask, net: Network, source: ImageSource, out: str | Path
         format=FORMAT,
         map=map_by,
         synthesize=asdict(how),
+        pictures=task.images,
         **({"attentions": names} if (names := attentions(net)) else {}),
     )
     Store.settle(out)
@@ -110,11 +111,26 @@ def build_as(task: AtlasTask, net: Network, source: ImageSource, out: str | Path
         return _report_of(out, time.monotonic() - start)
     store = Store.begin(out, identity, {name: columns for part in PARTS for name, columns in part.tables.items()})
     about = provenance_of(task, net, {"data": source.record()})
-    making = Making(net, source, store, layers, features, task.k, project, map_by, how, about, task.batch_size, watch)
-    for kind in PARTS:
-        part = kind(store)
+    parts = [kind(store) for kind in PARTS]
+    making = Making(
+        net,
+        source,
+        store,
+        layers,
+        features,
+        task.k,
+        task.images,
+        lambda making: {i for part in parts for i in part.shows(making)},
+        project,
+        map_by,
+        how,
+        about,
+        task.batch_size,
+        watch,
+    )
+    for part in parts:
         for step in part.steps(making):
-            key = f"{kind.__name__}: {step.key}"
+            key = f"{type(part).__name__}: {step.key}"
             if not store.has(key):
                 store.put(step.make(), key)
         making.told.append(part.about(making))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from netloupe.analysis.attention.placed import attentions
 from netloupe.analysis.unproject import no_rectifier, rectifies
-from netloupe.atlas.pictures import Photographs, Pictures
+from netloupe.atlas.pictures import Listed, Photographs, Pictures, small, whole
 from netloupe.atlas.sheets import PER_PHOTOGRAPH
+from netloupe.atlas.shelf import Shelf, thumbs_in
 from netloupe.atlas.store import Store
 from netloupe.atlas.synthesis import Synthesis
+from netloupe.atlas.task import ALL, NONE, SHOWN
+from netloupe.core.errors import InputError
 from netloupe.core.head import Classes
 from netloupe.core.network import Network
 from netloupe.core.perform import Provenance
@@ -20,15 +23,15 @@ from netloupe.core.rules import Rule
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.labels import class_names, of_network
 from netloupe.data.sources import ImageSource, ReadPixels, Skipped
+from netloupe.sweep.accumulator import Sink
 from netloupe.sweep.classes import ClassMeans, MeansByClass
 from netloupe.sweep.engine import check_any_read, sweep
 from netloupe.sweep.peaks import Peaks, PeakStatistics
 from netloupe.sweep.top import Strongest, Top
-from netloupe.sweep.vectors import Features, FeatureVectors
 
 MAP_LAYERS = 24  # rows of a sheet of maps at most, spread evenly over the network
 
-_STATE = "sweep.safetensors"
+_STATE, _SHOWN = "sweep.safetensors", "pictures.safetensors"
 _PIXELS = "pixels.bin"
 
 
@@ -43,13 +46,16 @@ class Found:
     varied: dict[str, Top] | None
     peaks: dict[str, PeakStatistics]
     classes: dict[str, MeansByClass]
-    features: FeatureVectors
     skipped: tuple[Skipped, ...]
 
 
 @dataclass(frozen=True)
 class Making:
-    """What an atlas is asked to show, and where it is made. `told`: what the parts made so far tell of themselves."""
+    """What an atlas is asked to show, and where it is made.
+
+    images: of which of them pictures are kept; shows: gives the ids of those that pages show large. told: what the
+    parts made so far tell of themselves.
+    """
 
     net: Network
     source: ImageSource
@@ -57,6 +63,8 @@ class Making:
     layers: Sequence[str]
     feature_layer: str
     k: int
+    images: str
+    shows: Callable[[Making], Collection[int]]
     project: Rule | None
     map_by: str | None
     synthesis: Synthesis
@@ -68,12 +76,21 @@ class Making:
     @cached_property
     def rule(self) -> Rule | None:
         """The rule of the projections, where it has something to act on."""
-        return self.project if self.project is not None and rectifies(self.net) else None
+        return self.project if self.project is not None and self.no_projections is None else None
 
     @property
     def no_projections(self) -> str | None:
         """Why there are none although they were asked for."""
-        return None if self.project is None or self.rule is not None else str(no_rectifier(self.net, self.project))
+        if self.project is None:
+            return None
+        if not self.pictured:
+            return f"--images {NONE} leaves them out, for they show what was in images"
+        return None if rectifies(self.net) else str(no_rectifier(self.net, self.project))
+
+    @property
+    def pictured(self) -> bool:
+        """Whether pictures of images are kept at all."""
+        return self.images != NONE
 
     @property
     def map_layers(self) -> list[str]:
@@ -96,9 +113,10 @@ class Making:
 
     @cached_property
     def _photographs(self) -> Photographs:
-        inputs = self.net.inputs
-        kept = self.store.scratch / _PIXELS if self._reads_again else None
-        return Photographs(self.source, inputs.size, inputs.channels, kept, not (self.store.scratch / _STATE).exists())
+        size, channels = self.net.inputs.size, self.net.inputs.channels
+        pixels = Shelf(self.store.scratch / _PIXELS, (*size, channels)) if self._reads_again else None
+        shown = {ALL: whole, SHOWN: small, NONE: None}[self.images]
+        return Photographs(self.source, size, channels, shown, pixels, thumbs_in(self.store))
 
     @cached_property
     def found(self) -> Found:
@@ -110,19 +128,38 @@ class Making:
         classes = ClassMeans(isinstance(self.net.head, Classes))
         pieces = self.source.photographs is not None
         varied = {"varied": Strongest(self.k, per_photograph=PER_PHOTOGRAPH)} if pieces else {}
-        features = Features(self.feature_layer)
-        pictures = Pictures(self.store, self.source, self._photographs, self.map_layers, self.net)
+        take = self._photographs.take if self.images == SHOWN else None
+        sinks: list[Sink] = [Listed(self.store, self.source, self.net, self.feature_layer, take)]
+        if self.images == ALL:
+            sinks.append(Pictures(self.store, self._photographs, self.map_layers, self.net))
         seen = replace(self.source, opener=self._photographs.open, ids=None)
         report = sweep(
             self.net,
             seen,
-            {"patches": patches, "peaks": peaks, "classes": classes, "features": features, **varied},
+            {"patches": patches, "peaks": peaks, "classes": classes, **varied},
             layers=list(dict.fromkeys([*self.layers, self.feature_layer])),
-            sinks=[pictures],
+            sinks=sinks,
             batch_size=self.batch_size,
             state=self.store.scratch / _STATE,
             watch=self.watch.named("sweep"),
         )
         check_any_read(report, self.source)
         shown = varied["varied"].result() if pieces else None
-        return Found(patches.result(), shown, peaks.result(), classes.result(), features.result(), report.skipped)
+        return Found(patches.result(), shown, peaks.result(), classes.result(), report.skipped)
+
+    def show(self) -> None:
+        """Write the pictures of the images that pages show, which are read and looked at again."""
+        ids = sorted(self.shows(self))
+        photographs = Photographs(self.source, self.net.inputs.size, self.net.inputs.channels, whole)
+        report = sweep(
+            self.net,
+            replace(self.source, opener=photographs.open, ids=None).subset(ids),
+            {},
+            layers=self.layers,
+            sinks=[Pictures(self.store, photographs, self.map_layers, self.net, ids)],
+            batch_size=self.batch_size,
+            state=self.store.scratch / _SHOWN,
+            watch=self.watch.named("pictures"),
+        )
+        for one in report.skipped:
+            raise InputError(f"{one.name} was read at first, and then no more: {one.reason}")

@@ -24,7 +24,7 @@ from netloupe.core.folders import beside, put_in_place, taken_back
 from netloupe.core.identity import Identity
 from netloupe.core.lock import held
 
-FORMAT = 7
+FORMAT = 8
 _MARK = "atlas.json"
 _JOURNAL = "journal.json"
 _IDENTITY = "identity.json"

@@ -13,7 +13,7 @@ from netloupe.core.settings import first_images, setting, some_layers
 from netloupe.core.task import PHOTOS, Task
 from netloupe.synthesis.tasks import PRESETS
 
-NONE, ALL = "none", "all"
+NONE, ALL, SHOWN = "none", "all", "shown"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,11 @@ class AtlasTask(Task):
     k: int = setting(9, "Patches of each channel.", low=1, flags=("-k", "--top"))
     project: str = setting("deconvnet", "Lay the projection of each patch's neuron beside it.", choices=(*RULES, NONE))
     map_by: str = setting("tsne", "Lay the images out on a map.", choices=(*METHODS, NONE), flags=("--map",))
+    images: str = setting(
+        ALL,
+        "Keep pictures of all images, of those shown large (of others a thumbnail), or none.",
+        choices=(ALL, SHOWN, NONE),
+    )
     synthesize: tuple[str, ...] = setting(
         (), "Make an image for each channel of this layer; several times, or all.", metavar="LAYER"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -49,6 +49,8 @@ class Attention(Part):
 
     def _photographs(self, making: Making) -> list[int]:
         """Ids of the images that are shown, evenly over all; of pieces of photographs the first of each."""
+        if not making.pictured:
+            return []
         ids, pieces = self._ids(), making.source.photographs
         if pieces is not None:
             first: dict[int, int] = {}
@@ -87,6 +89,9 @@ class Attention(Part):
 
         attention(making.net, making.read(image)[None], list(found)).each(draw)
         return {"attended": [rows[name] for name in found]}
+
+    def shows(self, making: Making) -> Iterable[int]:
+        return self._photographs(making) if _shown(making.net) else ()
 
     def about(self, making: Making) -> About:
         from netloupe.analysis.attention.placed import attentions, placed

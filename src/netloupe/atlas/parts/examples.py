@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from netloupe.atlas.parts.images import listed
+import numpy as np
+
+from netloupe.atlas.parts.images import firsts, listed
 from netloupe.atlas.parts.part import About, Part, Resource, Step
+from netloupe.atlas.store import any_of
 
 if TYPE_CHECKING:
     from netloupe.atlas.making import Making
 
 SHOWN = 8  # of each kind
+
+_NO_CLASS = -1
 
 
 class Examples(Part):
@@ -20,6 +25,9 @@ class Examples(Part):
     def steps(self, making: Making) -> Iterator[Step]:
         return iter(())
 
+    def shows(self, making: Making) -> Iterable[int]:
+        return {i for some in self._chosen(making.source_classes is None).values() for i in some}
+
     def about(self, making: Making) -> About:
         return About({})
 
@@ -27,17 +35,28 @@ class Examples(Part):
         return [Resource("data/examples.json", self._examples)]
 
     def _examples(self) -> dict[str, Any]:
+        chosen = self._chosen(self.store.network["source_classes"] is None)
+        ids = sorted({i for some in chosen.values() for i in some})
         columns = ["id", "name", "label", "classes", "probabilities"]
-        rows = [row for row in self.store.rows("images", columns=columns) if row["classes"]]
-        comparable = self.store.network["source_classes"] is None
-        wrong = [row for row in rows if comparable and row["label"] not in (None, row["classes"][0])]
-        found = {"surest": surest(rows), "mistaken": surest(wrong)}
-        return {kind: [listed(self, row) for row in chosen] for kind, chosen in found.items()}
+        rows = {row["id"]: row for row in self.store.rows("images", any_of("id", ids), columns)} if ids else {}
+        return {kind: [listed(self, rows[i]) for i in some] for kind, some in chosen.items()}
+
+    def _chosen(self, comparable: bool) -> dict[str, list[int]]:
+        """Ids of images by kind. comparable: whether their labels are the network's classes."""
+        table = self.store.arrow("images", columns=["id", "label", "classes", "probabilities"])
+        ids, labels = table["id"].to_numpy(), table["label"].fill_null(_NO_CLASS).to_numpy()
+        classes, sure = (firsts(table, name, _NO_CLASS) for name in ("classes", "probabilities"))
+        known = classes != _NO_CLASS
+        wrong = known & comparable & (labels != _NO_CLASS) & (labels != classes)
+        return {
+            kind: surest(ids[these], classes[these], sure[these])
+            for kind, these in (("surest", known), ("mistaken", wrong))
+        }
 
 
-def surest(rows: Iterable[Mapping[str, Any]], count: int = SHOWN) -> list[Mapping[str, Any]]:
+def surest(ids: np.ndarray, classes: np.ndarray, probabilities: np.ndarray, count: int = SHOWN) -> list[int]:
     """Up to `count` of the images that are taken for their class most surely, one of each class, the surest first."""
-    best: dict[int, Mapping[str, Any]] = {}
-    for row in sorted(rows, key=lambda row: (-row["probabilities"][0], row["id"])):
-        best.setdefault(row["classes"][0], row)
-    return list(best.values())[:count]
+    order = np.lexsort((ids, -probabilities))
+    _, first = np.unique(classes[order], return_index=True)
+    best: list[int] = ids[order[np.sort(first)[:count]]].tolist()
+    return best

@@ -12,8 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from netloupe.atlas.parts.part import About, Part, Resource, Step
-from netloupe.atlas.sheets import MAP_COLUMNS, THUMB, map_size
+from netloupe.atlas.sheets import MAP_COLUMNS, map_size
+from netloupe.atlas.shelf import thumbs_in
 from netloupe.atlas.store import Rows, any_of
+from netloupe.atlas.task import ALL, NONE, SHOWN
 
 if TYPE_CHECKING:
     from netloupe.atlas.making import Making
@@ -27,36 +29,42 @@ _TOGETHER = 4096  # thumbnails held at once
 
 class Images(Part):
     tables: ClassVar = {
-        "images": "id int64, name string, label int32, classes int32[], probabilities float32[], picture binary, "
-        "thumb binary, maps binary, map_channels int32[], map_peaks float32[], map_tops int32[]",
-        "answers": "id int64, said string, drawn bool, picture binary",  # but for classes of whole images
+        "images": "id int64, name string, label int32, classes int32[], probabilities float32[], said string, "
+        "thumb binary",  # said: JSON, but for classes of whole images; thumb: WebP, where it is all that is kept
+        "pictures": "id int64, picture binary, drawn binary, maps binary, map_channels int32[], map_peaks float32[], "
+        "map_tops int32[]",  # of the images whose pictures are kept
         "features": "id int64, vector float32[]",  # of an image; all vectors are of one length
         "neighbors": "id int64, space string, ids int64[], distances float32[]",  # of an image in one space
     }
 
     def steps(self, making: Making) -> Iterator[Step]:
         yield Step("sweep", lambda: self._sweep(making))
-        yield Step("vectors", lambda: self._features(making))
+        if making.images == SHOWN:
+            yield Step("pictures", lambda: self._pictures(making))
         for space in making.watch.each("neighbors", SPACES):
             yield Step(f"neighbors in {space}", partial(self._neighbors, space))
 
     def _sweep(self, making: Making) -> Rows:
-        """The sweep itself writes `images`."""
+        """The sweep itself writes `images` and `features`, and the `pictures` of all images."""
         _ = making.found
-        return {}
+        return {} if making.images == ALL else {"pictures": []}
 
-    def _features(self, making: Making) -> Rows:
-        ids, vectors = making.found.features
-        vector = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), pa.float32()), vectors.shape[1])
-        return {"features": pa.table({"id": pa.array(ids, pa.int64()), "vector": vector})}
+    def _pictures(self, making: Making) -> Rows:
+        """A sweep over the images that pages show, which writes their `pictures`."""
+        making.show()
+        return {}
 
     def _neighbors(self, space: str) -> Rows:
         ids, near, distances = self._nearest(space)
-        found = [
-            {"id": i, "space": space, "ids": row[known].tolist(), "distances": far[known].tolist()}
-            for i, row, far, known in zip(ids.tolist(), near, distances, near >= 0, strict=True)
-        ]
-        return {"neighbors": found}
+        known = near >= 0
+        ends = pa.array(np.concatenate([[0], known.sum(1).cumsum()]), pa.int32())
+        columns = {
+            "id": pa.array(ids, pa.int64()),
+            "space": pa.array([space] * len(ids)),
+            "ids": pa.ListArray.from_arrays(ends, pa.array(near[known], pa.int64())),
+            "distances": pa.ListArray.from_arrays(ends, pa.array(distances[known], pa.float32())),
+        }
+        return {"neighbors": pa.table(columns)}
 
     def _nearest(self, space: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Ids (n,), and of each its nearest others (n, k), -1 for none, with their Euclidean distances (n, k)."""
@@ -79,13 +87,12 @@ class Images(Part):
         return ids, np.concatenate([b[0] for b in best]), np.concatenate([b[1] for b in best])
 
     def about(self, making: Making) -> About:
-        columns = ["id", "label", "classes"]
-        rows = sorted(self.store.rows("images", columns=columns), key=lambda row: row["id"])
         skipped = [{"id": s.id, "name": s.name, "reason": s.reason} for s in making.found.skipped]
         told = {
-            "images": len(rows),
+            "images": self.store.count("images"),
+            "pictures": {"of": making.images, "kept": self.store.count("pictures")},
             "images_per_block": IMAGES_PER_BLOCK,
-            "accuracy": _accuracy(rows) if making.source_classes is None else None,
+            "accuracy": self._accuracy() if making.source_classes is None else None,
             "skipped": skipped,
             "maps": {
                 "columns": MAP_COLUMNS,
@@ -95,20 +102,34 @@ class Images(Part):
         }
         return About(told)
 
+    def _accuracy(self) -> dict[str, float] | None:
+        table = self.store.arrow("images", "label IS NOT NULL", ["label", "classes"])
+        return accuracy(table["label"].to_numpy(), table["classes"].combine_chunks())
+
     def resources(self) -> Sequence[Resource]:
         return [
             Resource("data/images/BLOCK.json", self._block, lambda: [(i,) for i in range(self._blocks())]),
             Resource("data/image/ID.json", self._image, lambda: self.keys("images", "id")),
-            self.stored("img/ID.webp", "images", "picture"),
+            Resource("img/ID.webp", self._picture, self._with_pictures),
             Resource("answers/ID.webp", self._answer, self._drawn),
-            self.stored("maps/ID.webp", "images", "maps"),
+            self.stored("maps/ID.webp", "pictures", "maps"),
         ]
 
+    def _with_pictures(self) -> list[tuple[int, ...]]:
+        """Images that have one, as large as the network saw it or a thumbnail."""
+        kept = self.store.network["pictures"]["of"]
+        return [] if kept == NONE else self.keys("images" if kept == SHOWN else "pictures", "id")
+
+    def _picture(self, image: int) -> bytes | None:
+        found: bytes | None = self.one("pictures", f"id = {image}", "picture")
+        return self.one("images", f"id = {image}", "thumb") if found is None else found
+
     def _drawn(self) -> list[tuple[int, ...]]:
-        return sorted((row["id"],) for row in self.store.rows("answers", "drawn", ["id"]))
+        return sorted((row["id"],) for row in self.store.rows("pictures", "drawn IS NOT NULL", ["id"]))
 
     def _answer(self, image: int) -> bytes | None:
-        return self.one("answers", f"id = {image}", "picture") or None
+        found: bytes | None = self.one("pictures", f"id = {image}", "drawn")
+        return found
 
     def _blocks(self) -> int:
         """Ids run over all images of the source, skipped ones included."""
@@ -124,19 +145,11 @@ class Images(Part):
         return {"images": [listed(self, row) for row in sorted(rows, key=lambda row: row["id"])]}
 
     def _image(self, image: int) -> dict[str, Any] | None:
-        columns = ["id", "name", "label", "classes", "probabilities", "map_channels", "map_peaks", "map_tops"]
-        rows = self.store.rows("images", f"id = {image}", columns)
+        rows = self.store.rows("images", f"id = {image}", ["id", "name", "label", "classes", "probabilities", "said"])
         if not rows:
             return None
         row, network = rows[0], self.store.network
         near = {r["space"]: r for r in self.store.rows("neighbors", f"id = {image}")}
-        per_row = network["maps"]["columns"]
-        maps = []
-        for i, layer in enumerate(network["maps"]["layers"]):
-            span = slice(i * per_row, (i + 1) * per_row)
-            channels = [c for c in row["map_channels"][span] if c >= 0]
-            peaks = row["map_peaks"][span][: len(channels)]
-            maps.append({"layer": layer, "channels": channels, "peaks": peaks, "top": row["map_tops"][i]})
         return {
             "id": image,
             "name": row["name"],
@@ -146,9 +159,10 @@ class Images(Part):
                 {"label": self.predicted(c), "index": c, "probability": p}
                 for c, p in zip(row["classes"], row["probabilities"], strict=True)
             ],
-            "said": json.loads(self.one("answers", f"id = {image}", "said") or "[]"),
-            "drawn": bool(self.one("answers", f"id = {image}", "drawn")),
-            "maps": maps,
+            "said": json.loads(row["said"] or "[]"),
+            "drawn": self.store.count("pictures", f"id = {image} AND drawn IS NOT NULL") > 0,
+            "kept": self._kept(image),
+            "maps": self._maps(image),
             "neighbors": {
                 space: [
                     {"id": i, "distance": d} for i, d in zip(near[space]["ids"], near[space]["distances"], strict=True)
@@ -157,6 +171,23 @@ class Images(Part):
                 if space in near
             },
         }
+
+    def _kept(self, image: int) -> str | None:
+        """What is kept of how an image looks."""
+        whole = self.store.count("pictures", f"id = {image}") > 0
+        return "picture" if whole else "thumbnail" if self.store.network["pictures"]["of"] == SHOWN else None
+
+    def _maps(self, image: int) -> list[dict[str, Any]]:
+        """The rows of its sheet of activation maps."""
+        rows = self.store.rows("pictures", f"id = {image}", ["map_channels", "map_peaks", "map_tops"])
+        told = self.store.network["maps"]
+        maps = []
+        for i, layer in enumerate(told["layers"] if rows else ()):
+            span = slice(i * told["columns"], (i + 1) * told["columns"])
+            channels = [c for c in rows[0]["map_channels"][span] if c >= 0]
+            peaks = rows[0]["map_peaks"][span][: len(channels)]
+            maps.append({"layer": layer, "channels": channels, "peaks": peaks, "top": rows[0]["map_tops"][i]})
+        return maps
 
 
 def listed(part: Part, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,23 +216,33 @@ def vectors_of(part: Part, space: str, ids: np.ndarray | None = None) -> tuple[n
 
 
 def thumbs_of(part: Part, ids: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Ids (n,), ascending, and thumbnails (n, THUMB, THUMB, 3) uint8: of all images, or of those with the given ids."""
-    where = None if ids is None else any_of("id", ids.tolist())
-    table = part.store.arrow("images", where, columns=["id", "thumb"])
-    found = table["id"].to_numpy()
-    order = np.argsort(found, kind="stable")
-    thumbs = np.frombuffer(b"".join(table["thumb"].take(pa.array(order)).to_pylist()), dtype=np.uint8)
-    return found[order], thumbs.reshape(len(found), THUMB, THUMB, 3)
+    """Ids (n,), ascending, and thumbnails (n, THUMB, THUMB, 3) uint8: of all images, or of those with the given ids.
+
+    They are there while the atlas is built.
+    """
+    if ids is None:
+        ids = part.store.arrow("images", columns=["id"])["id"].to_numpy()
+    ids = np.sort(ids)
+    return ids, thumbs_in(part.store).get(ids.tolist())
 
 
-def _accuracy(rows: Sequence[dict[str, Any]]) -> dict[str, float] | None:
-    """Top-1 and top-5 shares over the labeled images, in [0, 1]."""
-    ranks = [
-        row["classes"].index(row["label"]) if row["label"] in row["classes"] else len(row["classes"])
-        for row in rows
-        if row["label"] is not None
-    ]
-    if not ranks:
+def accuracy(labels: np.ndarray, classes: pa.ListArray) -> dict[str, float] | None:
+    """Top-1 and top-5 shares, in [0, 1], of labeled images (n,), of which the most probable classes are given."""
+    if len(labels) == 0:
         return None
-    count = len(ranks)
-    return {"top1": sum(r == 0 for r in ranks) / count, "top5": sum(r < 5 for r in ranks) / count, "count": count}
+    offsets = classes.offsets.to_numpy()
+    image = np.repeat(np.arange(len(labels)), np.diff(offsets))
+    place = np.arange(len(image)) - (offsets[:-1] - offsets[0])[image]
+    right = classes.flatten().to_numpy(zero_copy_only=False) == labels[image]
+    first, among = right[place == 0].sum(), right[place < 5].sum()
+    return {"top1": float(first / len(labels)), "top5": float(among / len(labels)), "count": len(labels)}
+
+
+def firsts(table: Any, column: str, none: int) -> np.ndarray:
+    """The first value of each list of a column, `none` of an empty one."""
+    lists = table[column].combine_chunks()
+    values, offsets = lists.values.to_numpy(), lists.offsets.to_numpy()
+    found = np.full(len(lists), none, dtype=values.dtype)
+    filled = offsets[1:] > offsets[:-1]
+    found[filled] = values[offsets[:-1][filled]]
+    return found

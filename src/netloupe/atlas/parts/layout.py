@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from netloupe.atlas.parts.images import SPACES, thumbs_of, vectors_of
+from netloupe.atlas.parts.images import SPACES, firsts, thumbs_of, vectors_of
 from netloupe.atlas.parts.part import About, Part, Resource, Step
 from netloupe.atlas.sheets import THUMB
 from netloupe.atlas.store import Rows
@@ -50,19 +50,19 @@ class Layout(Part):
             yield Step(space, partial(self._embedding, space, method, share))
             told.at((i + 1) * _STEPS)
         if self._spaces()[0]:
-            yield Step("sheets", lambda: self.sheets(making.feature_layer))
+            yield Step("sheets", lambda: self.sheets(making.feature_layer, SIDES if making.pictured else ()))
         told.advance()
 
     def _embedding(self, space: str, method: str, watch: Watch) -> Rows:
         ids, vectors = vectors_of(self, space)
         return {"embeddings": [{"space": space, "ids": ids.tolist(), **embedded(vectors, method, watch)}]}
 
-    def sheets(self, layer: str) -> Rows:
-        """The thumbnails in the order of places, that order, and the range of each channel."""
+    def sheets(self, layer: str, sides: Sequence[int] = SIDES) -> Rows:
+        """The thumbnails in the order of places, each side px large, that order, and the range of each channel."""
         ids, points = self.laid_out()[0]
         order = np.argsort(_along(in_grid(points)), kind="stable")
         sprites = []
-        for side in SIDES:
+        for side in sides:
             per_sheet = (SHEET // side) ** 2
             for number, first in enumerate(range(0, len(ids), per_sheet)):
                 shown = ids[order[first : first + per_sheet]]
@@ -132,10 +132,16 @@ class Layout(Part):
         return {
             "count": len(self._ids),
             "spaces": [{"name": s, "about": json.loads(rows[s]["about"])} for s in spaces],
-            "sprites": [{"side": side, "columns": SHEET // side, "count": (SHEET // side) ** 2} for side in SIDES],
+            "sprites": [
+                {"side": side, "columns": SHEET // side, "count": (SHEET // side) ** 2} for side in self._sides()
+            ],
             "block": BLOCK,
             "channels": self._ranges,
         }
+
+    def _sides(self) -> list[int]:
+        """Of the thumbnails that are kept."""
+        return [side for side in SIDES if self.store.count("sprites", f"side = {side}")]
 
     @cached_property
     def _points(self) -> bytes:
@@ -145,7 +151,7 @@ class Layout(Part):
         table = self.store.arrow("images", columns=["id", "label", "classes", "probabilities"])
         place = np.argsort(table["id"].to_numpy(), kind="stable")[np.searchsorted(np.sort(table["id"].to_numpy()), ids)]
         labels = table["label"].fill_null(NONE).to_numpy()[place]
-        classes, probabilities = (_firsts(table, column, none)[place] for column, none in _BY_RANK)
+        classes, probabilities = (firsts(table, column, none)[place] for column, none in _BY_RANK)
         columns = [labels, classes, np.rint(probabilities.astype(np.float64) * 65535)]
         for known, points in self.laid_out():
             columns += [*in_grid(points)[np.searchsorted(known, ids)].T]
@@ -161,16 +167,6 @@ class Layout(Part):
 
 
 _BY_RANK = (("classes", NONE), ("probabilities", 0))
-
-
-def _firsts(table: Any, column: str, none: int) -> np.ndarray:
-    """The first value of each list of a column, `none` of an empty one."""
-    lists = table[column].combine_chunks()
-    values, offsets = lists.values.to_numpy(), lists.offsets.to_numpy()
-    found = np.full(len(lists), none, dtype=values.dtype)
-    filled = offsets[1:] > offsets[:-1]
-    found[filled] = values[offsets[:-1][filled]]
-    return found
 
 
 def embedded(vectors: np.ndarray, method: str, watch: Watch) -> dict[str, Any]:

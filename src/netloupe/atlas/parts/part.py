@@ -60,6 +60,10 @@ class Part(ABC):
     def steps(self, making: Making) -> Iterator[Step]:
         """What there is to make, each after those before it are in the store."""
 
+    def shows(self, making: Making) -> Iterable[int]:
+        """The ids of the images whose pictures it shows large, once the sweep is done."""
+        return ()
+
     @abstractmethod
     def about(self, making: Making) -> About:
         """What is told of it once all is made."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -59,6 +59,13 @@ class Synthesized(Part):
             "seconds": time.monotonic() - start,
         }
         return {"synthesized": [row]}
+
+    def shows(self, making: Making) -> Iterable[int]:
+        """All of which facets are chosen."""
+        how = making.synthesis
+        for name in how.layers if how.facets else ():
+            top = making.found.patches[name]
+            yield from top.images[:, : how.ranked][top.values[:, : how.ranked] > 0].tolist()
 
     def about(self, making: Making) -> About:
         how = making.synthesis

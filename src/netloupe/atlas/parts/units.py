@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -61,30 +61,33 @@ class Units(Part):
 
     def _layer(self, making: Making, i: int, name: str, photographs: Photographs) -> Rows:
         net, statistics = making.net, making.found.peaks[name]
-        strict, varied = making.found.patches[name], making.found.varied
-        rankings = [strict] if varied is None else [varied[name], strict]
-        shown, *rest = (
-            patch_rows(
-                i,
-                net.layers[name].patch,
-                [t.numpy()[:, : making.k] for t in found],
-                statistics.minimum,
-                net.inputs.size,
-            )
-            for found in rankings
-        )
+        shown, *rest = self._rankings(making, i, name)
         means, counts = (a.numpy() for a in making.found.classes[name])
         units = unit_rows(i, statistics, means, counts)
+        found = {"units": units, "patches": shown, **({"strictest": rest[0]} if rest else {})}
+        if not making.pictured:
+            return {**found, "tiles": [], "strips": []}
         tiles = Tiles(shown, photographs, net.inputs.size)
         strength, dead = (np.array([row[column] for row in units]) for column in ("strength", "dead"))
         strip = tiles.sheet(chosen := typical(strength, dead), columns=max(1, len(chosen)))
         return {
-            "units": units,
-            "patches": shown,
+            **found,
             "tiles": [self._tiles_row(i, n, tiles.sheet(some)) for n, some in enumerate(_sheets(strength, dead))],
             "strips": [{"layer": i, "picture": strip}],
-            **({"strictest": rest[0]} if rest else {}),
         }
+
+    def _rankings(self, making: Making, i: int, name: str) -> list[list[dict[str, Any]]]:
+        """Rows of a layer's patches as shown and, where these are not simply the best, the strictly best."""
+        net, floor = making.net, making.found.peaks[name].minimum
+        strict, varied = making.found.patches[name], making.found.varied
+        return [
+            patch_rows(i, net.layers[name].patch, [t.numpy()[:, : making.k] for t in found], floor, net.inputs.size)
+            for found in ([strict] if varied is None else [varied[name], strict])
+        ]
+
+    def shows(self, making: Making) -> Iterable[int]:
+        for i, name in enumerate(making.layers):
+            yield from (row["image"] for rows in self._rankings(making, i, name) for row in rows)
 
     def _tiles_row(self, layer: int, number: int, picture: bytes) -> dict[str, Any]:
         """Of a sheet. What the layer before has as well, as a ReLU what it follows, is kept once."""
@@ -360,7 +363,7 @@ class Photographs:
         """The pictures of these images."""
         found = {i: self._held.pop(i) for i in ids if i in self._held}
         if missing := sorted(ids - found.keys()):
-            rows = self._store.rows("images", any_of("id", missing), ["id", "picture"])
+            rows = self._store.rows("pictures", any_of("id", missing), ["id", "picture"])
             found |= {row["id"]: decode(row["picture"]) for row in rows}
         self._held |= found
         for i in list(self._held)[: max(0, len(self._held) - _HELD)]:

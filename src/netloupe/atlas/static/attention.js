@@ -6,7 +6,7 @@ import { attentionHash, count, counted, imageHash, networkHash, number, plain } 
 import { gridPad } from "./gridpad.js";
 import { SCALE, TRUTH, headCells } from "./heads.js";
 import { nearest } from "./nearest.js";
-import { bars, called, pager, photo } from "./pieces.js";
+import { bars, called, pager, photo, unkept } from "./pieces.js";
 
 const MEASURES = {
   distance: { title: "How far heads look", unit: "px", about: "the distance from a patch to the patches that it attends to, weighted by its attention among them (Dosovitskiy et al. 2021)" },
@@ -63,6 +63,7 @@ const span = (values) => `${number(Math.min(...values))} to ${number(Math.max(..
 /** The photographs, and the maps of all heads in the one that is chosen. */
 async function looking(network, layer, place, rows, query, setQuery) {
   const { photographs } = network.attention;
+  if (photographs.length === 0) return h("p", { class: "note", id: "unkept" }, unkept(network));
   const { grid, heads, name } = layer;
   const asked = Number(query.get("image") ?? photographs[0]);
   let image = photographs.includes(asked) ? asked : photographs[0];

@@ -4,7 +4,7 @@ import { NotFound, getImage, answerUrl, getRowsOf, mapsUrl } from "./api.js";
 import { facts, h } from "./dom.js";
 import { count, counted, imageHash, layerHash, number, percent, unitHash } from "./format.js";
 import { pageOf } from "./images.js";
-import { bars, called, classHref, cut, isRight, outputHref, pager, photo, thumbnail } from "./pieces.js";
+import { bars, called, classHref, cut, isRight, outputHref, pager, photo, thumbnail, unkept } from "./pieces.js";
 
 const ANSWERS = { share: "What it sees where, by share of the area", score: "What it finds, by score", value: "The number it gives" };
 
@@ -33,6 +33,8 @@ export async function imageView({ name: text, network }) {
           ["Height × width", image.size.map(count).join(" × ")],
           ["Label", image.label === null ? "none" : null],
         ])),
+      image.kept !== "picture" && h("p", { class: "note", id: "unkept" },
+        image.kept === null ? unkept(network) : "Of this image only a small thumbnail is kept, for no other page shows it large, and none of its activation maps: the atlas was built with --images shown."),
       h("div", { class: "pair portrait" },
         photo(network, id, { alt: image.label ?? image.name, lazy: false }),
         image.top.length + image.said.length > 0 && h("section", { "aria-labelledby": "predictions-title" },

@@ -3,7 +3,7 @@
 import { NotFound, filterImageRows, getImageRows } from "./api.js";
 import { h } from "./dom.js";
 import { count, counted, imagesHash } from "./format.js";
-import { outputHref, pager, thumbnail } from "./pieces.js";
+import { outputHref, pager, pictured, thumbnail, unkept } from "./pieces.js";
 
 const PER_PAGE = 60;
 
@@ -38,7 +38,8 @@ export async function imagesView({ query, network, say }) {
       h("header", { class: "opening" },
         turn(),
         h("h1", {}, title),
-        h("p", { class: "lead" }, summary(network, index, total), pages > 1 && ` Page ${page} of ${count(pages)}.`)),
+        h("p", { class: "lead" }, summary(network, index, total), pages > 1 && ` Page ${page} of ${count(pages)}.`),
+        unkept(network) !== null && h("p", { class: "note", id: "unkept" }, unkept(network))),
       h("div", { class: "bar-line" }, classChoice(network, index),
         index !== null && network.comparable && outputHref(network, index) !== null && h("a", { id: "class-unit", href: outputHref(network, index) },
           `Its unit, ${network.output.name}:${index}`),
@@ -46,7 +47,7 @@ export async function imagesView({ query, network, say }) {
       total === 0 ? h("p", { class: "notice" }, network.labeled ? "No image is of this class, and none was taken for it." : "No image was taken for this class.")
         : h("div", { id: "images", class: "thumbnails" }, rows.map((row) => thumbnail(network, row))),
       turn() && h("footer", { class: "closing" }, turn()),
-      h("p", { class: "note", id: "images-tools" }, "For the study of correspondence: ", h("a", { href: "#/points" }, "mark the same parts in several images"), "."),
+      pictured(network) && h("p", { class: "note", id: "images-tools" }, "For the study of correspondence: ", h("a", { href: "#/points" }, "mark the same parts in several images"), "."),
     ],
   };
 }

@@ -4,7 +4,7 @@ import { NotFound, getLayer } from "./api.js";
 import { facts, h } from "./dom.js";
 import { count, counted, layerHash, networkHash, number, percent, receptiveField, shape, unitHash } from "./format.js";
 import { nearest } from "./nearest.js";
-import { likeness, pager, standsFor, tile } from "./pieces.js";
+import { likeness, pager, pictured, standsFor, tile, unkept } from "./pieces.js";
 import { aboutLayer, pathChart } from "./synthesized.js";
 
 const SORTS = {
@@ -79,6 +79,7 @@ export async function layerView({ name, query, network, setQuery }) {
           ["Parameters", layer.parameters > 0 ? count(layer.parameters) : null],
           ["Dead channels", `${count(layer.dead)} of ${count(layer.shape[0])}`],
         ]),
+        !pictured(network) && h("p", { id: "unkept", class: "note" }, unkept(network)),
         layer.alike && h("p", { id: "likeness", class: "note" }, likeness(layer)),
         layer.synthesized && h("p", { id: "synthesis", class: "note" }, aboutLayer(network, layer)),
         layer.synthesized?.path && h("details", { class: "more" },

@@ -9,7 +9,7 @@ import { Names, groupsOf } from "./mapnames.js";
 import { inside, showGroup } from "./mapgroup.js";
 import { Scene } from "./mapscene.js";
 import { nearest } from "./nearest.js";
-import { photo } from "./pieces.js";
+import { photo, unkept } from "./pieces.js";
 
 const SPACES = { features: "features", pixels: "pixels" };
 const COLORS = { none: "nothing", label: "label", prediction: "prediction", error: "right or wrong" };
@@ -39,7 +39,7 @@ class MapView {
     this.chosen = {
       space: chosen("space", map.spaces.map(({ name }) => name)),
       color: chosen("color", Object.keys(COLORS).filter((by) => !(by in this.refused))),
-      show: chosen("show", ["thumbnails", "dots"]),
+      show: chosen("show", map.sprites.length > 0 ? ["thumbnails", "dots"] : ["dots"]),
       names: chosen("names", ["shown", "none"]),
       find: query.get("find") ?? "",
     };
@@ -103,7 +103,7 @@ class MapView {
     return [
       select("map-space", "Near by", "space", this.map.spaces.map(({ name }) => [name, SPACES[name]])),
       select("map-color", "Color", "color", Object.entries(COLORS).map(([by, name]) => [by, name, this.refused[by]])),
-      select("map-show", "Show", "show", [["thumbnails", "thumbnails"], ["dots", "dots"]]),
+      select("map-show", "Show", "show", [["thumbnails", "thumbnails", ...(this.map.sprites.length > 0 ? [] : ["none are kept"])], ["dots", "dots"]]),
       select("map-names-choice", "Names", "names", [["shown", "shown"], ["none", "none"]]),
       h("label", { class: "filter" }, h("span", {}, "Class"), this.search), this.found, this.lassoButton];
   }
@@ -116,6 +116,7 @@ class MapView {
     });
     const missing = Object.entries(this.network.map.missing).map(([space, reason]) => h("p", {}, `By ${space}: none, ${reason}.`));
     return h("details", { class: "more", id: "map-about" }, h("summary", {}, "How this map was made"), texts, missing,
+      unkept(this.network) !== null && h("p", { id: "unkept" }, unkept(this.network)),
       h("p", {}, "Near each other is alike; how far apart groups lie says little, nor does how large they are, least of all by t-SNE or UMAP."),
       h("p", {}, "A name stands over images that lie close together: the one or two classes that are most over-represented among them, at least three times as frequent as among all "
         + "images, and an eighth of the group together. Most groups hold other classes too, and some have no name; the pointer on a name says how many."),

@@ -65,6 +65,7 @@ function byBlock(places, size) {
 
 /** The mean over the members of each pixel of their thumbnails: {side, values} with values in [0, 255], RGB after RGB. */
 export async function meanImage(sprites, places, going) {
+  if (sprites.large === undefined) return null;
   const { side, count: perSheet } = sprites.large;
   const area = side * side;
   const sums = new Float64Array(3 * area);
@@ -117,7 +118,7 @@ export async function showGroup(panel, { network, map, sprites, places, clear, g
       h("button", { type: "button", id: "clear", class: "plain", onclick: clear }, "Close")),
     ...(places.length === 0 ? [h("p", { class: "note" }, "No image lies inside the line.")] : [
       h("div", { class: "group-head" }, mean,
-        h("p", { class: "note" }, "The mean of their pixels.",
+        h("p", { class: "note" }, map.sprites.length > 0 ? "The mean of their pixels." : "No pictures are kept.",
           right && h("span", { id: "group-right" }, ` ${percent(right.share)} of them are taken for what they are, of all images ${percent(right.all)}.`))),
       ...classList("Labels", "group-labels", labeled, network.classes, (index) => nameHref(network, index)),
       ...classList("Taken for", "group-predictions", taken, network.labels ?? [], (index) => outputHref(network, index) ?? (network.comparable ? nameHref(network, index) : null)),
@@ -127,7 +128,7 @@ export async function showGroup(panel, { network, map, sprites, places, clear, g
   if (places.length === 0) return { mean: null, channels: [], labels: [], predictions: [] };
   const [picture, strongest] = await Promise.all([meanImage(sprites, places, going), strongChannels(map, places, going)]);
   if (!going()) return null;
-  mean.replaceChildren(picture === null ? "no picture" : meanPicture(network, picture));
+  mean.replaceChildren(picture !== null ? meanPicture(network, picture) : map.sprites.length > 0 ? "no picture" : "");
   channels.replaceChildren(...channelTiles(network, map, strongest));
   return { mean: picture, channels: strongest, labels: labeled, predictions: taken };
 }

@@ -21,6 +21,7 @@ export class Scene {
     this.colors = null; // a pixel for each place
     this.lit = null; // 1 for each place that is not dimmed, of which there are `standing`
     this.standing = 0;
+    this.pictured = map.sprites.length > 0; // otherwise there are dots without colors of their own
     this.dots = false; // even where there is room
     this.marked = null; // the place under the pointer
     this.outline = null; // of the lasso, in the map's coordinates
@@ -68,7 +69,7 @@ export class Scene {
   /** The longer side of a thumbnail, in pixels of the page. */
   get side() { return this.base * this.camera.zoom ** SPREAD; }
 
-  get asDots() { return this.dots || this.side < DOTS_BELOW; }
+  get asDots() { return this.dots || !this.pictured || this.side < DOTS_BELOW; }
 
   request() {
     this.waiting ??= requestAnimationFrame((now) => {
@@ -116,11 +117,11 @@ export class Scene {
     const { painter, colors, sprites, quiet } = this;
     const cover = disc(Math.max(2, Math.min(9, this.side)) * this.ratio);
     const own = colors ?? sprites.colors;
-    if (colors === null) this.allSmall();
+    if (colors === null && this.pictured) this.allSmall();
     let [visible, bare] = [0, 0];
     this.forVisible(cover.side, (place, x, y, dim) => {
       visible += 1;
-      bare += own[place] === 0 ? 1 : 0;
+      bare += own[place] === 0 && this.pictured ? 1 : 0;
       const color = own[place] || quiet;
       painter.dot(x, y, cover, dim ? painter.dimmed(color) : color);
     });

@@ -4,10 +4,10 @@ import { attentionSection } from "./attention.js";
 import { facts, h } from "./dom.js";
 import { count, counted, layerHash, networkHash, percent, receptiveField, shape } from "./format.js";
 import { opening } from "./opening.js";
-import { fieldGlyph, tile } from "./pieces.js";
+import { fieldGlyph, pictured, tile, unkept } from "./pieces.js";
 
 export async function networkView({ query, network }) {
-  const list = query.get("view") === "list";
+  const list = query.get("view") === "list" || !pictured(network);
   const { lead, sections } = list ? { lead: null, sections: [] } : await opening(network);
   const modes = [["Pictures", networkHash(), !list], ["List", `${networkHash()}?view=list`, list]];
   return {
@@ -23,7 +23,7 @@ export async function networkView({ query, network }) {
       h("section", { "aria-labelledby": "layers-title" },
         h("div", { class: "bar-line" },
           h("h2", { id: "layers-title" }, "Layers"),
-          h("nav", { class: "choices", "aria-label": "Show layers as" },
+          pictured(network) && h("nav", { class: "choices", "aria-label": "Show layers as" },
             modes.map(([text, href, chosen]) => h("a", { href, "aria-current": chosen && "true" }, text)))),
         list ? null : h("p", { class: "note" }, introduction(network)),
         h("ol", { id: "layers", class: list ? "list" : "strips" }, list ? network.layers.map((layer, index) => row(network, layer, index, list))
@@ -46,6 +46,7 @@ function about(network) {
     ["Layers", count(network.layers.length)],
     ["Parameters", count(network.parameters)],
     ["Images swept", `${count(network.images)} (${network.source})`],
+    ["Pictures", unkept(network)],
     ["Accuracy", accuracy && `${percent(accuracy.top1)}, in the top five ${percent(accuracy.top5)}`],
     ["Projections", projections.rule ?? projections.missing],
     ["Classes", network.labels && network.labels.length > 0 ? classes(network) : null],

@@ -4,7 +4,7 @@ import { getExamples, spriteUrl, stripUrl } from "./api.js";
 import { h, svg } from "./dom.js";
 import { count, counted, layerHash, percent } from "./format.js";
 import { mode } from "./live.js";
-import { classHref, cut, outputHref, thumbnail } from "./pieces.js";
+import { classHref, cut, outputHref, pictured, thumbnail } from "./pieces.js";
 
 const NAMED = 4; // classes in the first sentence
 
@@ -48,7 +48,7 @@ function howWell({ accuracy, images, labels }) {
 }
 
 function shown(network, id, title, note, rows) {
-  if (rows.length === 0) return null;
+  if (rows.length === 0 || !pictured(network)) return null;
   return h("section", { id, "aria-labelledby": `${id}-title`, class: "examples" },
     h("h2", { id: `${id}-title` }, title),
     h("p", { class: "note" }, note),
@@ -59,9 +59,9 @@ function shown(network, id, title, note, rows) {
 function doors(network) {
   return h("nav", { id: "doors", "aria-label": "Where to begin" }, [
     mode === "atlas" && door("#/try", "try", camera(), "Try your photo", "What it is taken for, and why: moved, hidden, and seen layer by layer."),
-    network.layers.length > 0 && door(layerHash(network.layers[0].name), "layers", tiles(network), "Walk the layers",
+    network.layers.length > 0 && door(layerHash(network.layers[0].name), "layers", pictured(network) && tiles(network), "Walk the layers",
       `From ${network.layers[0].name} to ${network.layers.at(-1).name}: what each channel answers to most.`),
-    network.map !== null && network.map.spaces.length > 0 && door("#/map", "map", h("span", { class: "door-map", style: { "background-image": `url("${spriteUrl(32, 0)}")` } }),
+    network.map !== null && network.map.spaces.length > 0 && door("#/map", "map", h("span", { class: "door-map", style: pictured(network) ? { "background-image": `url("${spriteUrl(32, 0)}")` } : {} }),
       "See the map", `All ${counted(network.images, "image")}, those alike for the network near each other.`),
   ]);
 }

@@ -2,7 +2,17 @@
 
 import { getLayer, getSheet, imageUrl, projectionsUrl, stripUrl, synthesisUrl, tilesUrl } from "./api.js";
 import { h, svg, whenNear } from "./dom.js";
-import { imageHash, imagesHash, percent, unitHash } from "./format.js";
+import { count, imageHash, imagesHash, percent, unitHash } from "./format.js";
+
+/** Whether an atlas keeps pictures of images at all. */
+export const pictured = (network) => network.pictures.of !== "none";
+
+/** Of which images an atlas keeps no picture, in a sentence; null where it keeps all. */
+export function unkept({ pictures: { of, kept }, images }) {
+  if (of === "none") return "This atlas keeps no pictures of images: it was built with --images none.";
+  if (of === "all" || kept === images) return null;
+  return `This atlas keeps pictures of ${count(kept)} of the ${count(images)} images, those that its pages show large; of the others it keeps small thumbnails.`;
+}
 
 /** One small picture cut from a sheet of pictures that are `size` = [height, width] pixels large; `find` gives, maybe later,
  *  {url, size, column, row}. The row is counted in heights of this picture, and need not be whole. */
@@ -32,7 +42,7 @@ export function tile(network, layer, channel, { captions = [], dead = false, syn
   const name = `${layer.name}, channel ${channel}${meaning === null ? "" : `, ${meaning}`}${dead ? ", dead" : ""}`;
   return h("a", { class: dead ? "tile dead" : "tile", href: unitHash(layer.name, channel, query), "data-channel": channel, title: name,
     "aria-label": [name, ...captions.slice(1)].join(", ") },
-    dead ? h("span", { class: "cut missing" }, "dead") : cut(() => (strip === null ? find(network, layer, channel) : onStrip(network, layer, strip))),
+    dead || !(synthesized || pictured(network)) ? h("span", { class: "cut missing" }, dead ? "dead" : "no picture") : cut(() => (strip === null ? find(network, layer, channel) : onStrip(network, layer, strip))),
     captions.length === 0 ? null
       : h("span", { class: "caption" }, captions.map((text, i) => h("span", { class: ["", "value", "label"][i] }, text))));
 }
@@ -57,6 +67,7 @@ function onSynthesis(network, layer, channel) {
 
 /** The part of image `id` inside `box`, in a frame that has room for `frame` = [height, width] pixels of the input. */
 export function crop(network, id, box, frame) {
+  if (!pictured(network)) return h("span", { class: "crop missing", style: { "aspect-ratio": `${frame[1]} / ${frame[0]}` } }, "no picture");
   const [height, width] = network.input.size;
   const [top, left, bottom, right] = box;
   return framed(imageUrl(id), box, frame, [height / (bottom - top), width / (right - left)], [top / (bottom - top), left / (right - left)]);
@@ -104,8 +115,9 @@ export function likeness({ alike }) {
 export function photo(network, id, { box = null, alt = "", lazy = true } = {}) {
   const [height, width] = network.input.size;
   const share = (part, whole) => `${(100 * part) / whole}%`;
-  return h("span", { class: "photo", style: { "aspect-ratio": `${width} / ${height}` } },
-    h("img", { src: imageUrl(id), alt, loading: lazy ? "lazy" : null, width, height,
+  const there = pictured(network);
+  return h("span", { class: there ? "photo" : "photo missing", style: { "aspect-ratio": `${width} / ${height}` } },
+    there && h("img", { src: imageUrl(id), alt, loading: lazy ? "lazy" : null, width, height,
       onerror: (event) => event.target.parentElement.classList.add("missing") }),
     box && h("span", { class: "box", style: {
       top: share(box[0], height), left: share(box[1], width),

@@ -3,7 +3,7 @@
 import { NotFound, getImageRows } from "./api.js";
 import { h } from "./dom.js";
 import { count, counted } from "./format.js";
-import { broken, called, pager, photo } from "./pieces.js";
+import { broken, called, pager, photo, pictured, unkept } from "./pieces.js";
 import { PointStore, PointsError } from "./pointstore.js";
 
 const PER_PAGE = 60;
@@ -17,6 +17,10 @@ addEventListener("beforeunload", (event) => {
 
 export async function pointsView({ query, network }) {
   const pages = Math.max(1, Math.ceil(network.ids / PER_PAGE));
+  if (!pictured(network)) {
+    const opening = h("header", { class: "opening" }, h("h1", {}, "Points"));
+    return { section: "images", title: "Points", node: [opening, h("p", { class: "notice", id: "unkept" }, unkept(network))] };
+  }
   const page = query.get("page") ?? "1";
   if (!/^\d+$/.test(page) || Number(page) < 1 || Number(page) > pages) {
     throw new NotFound(`There is no page “${page}” of images: the pages are 1 to ${count(pages)}.`);

@@ -6,7 +6,7 @@ import { facts, h } from "./dom.js";
 import { count, counted, imageHash, layerHash, number, percent, receptiveField, unitHash } from "./format.js";
 import { growing } from "./grow.js";
 import { findLayer, listed, meant } from "./layer.js";
-import { bars, called, classHref, crop, likeness, nameHref, pager, photo, projection, standsFor } from "./pieces.js";
+import { bars, called, classHref, crop, likeness, nameHref, pager, photo, pictured, projection, standsFor, unkept } from "./pieces.js";
 import { synthesized } from "./synthesized.js";
 import { yours } from "./yours.js";
 
@@ -107,6 +107,7 @@ function patches(network, layer, unit, rows, dead, withProjections) {
   return h("section", { "aria-label": "Best patches" },
     h("ol", { id: "patches", class: projected ? "patches projected" : "patches" },
       unit.patches.map((patch, rank) => best(network, patch, rows.get(patch.image), pictures(patch, rank), rank))),
+    !pictured(network) && h("p", { class: "note", id: "unkept" }, unkept(network)),
     projected && h("p", { id: "projections-note", class: "note" }, aboutProjections(network, layer)));
 }
 

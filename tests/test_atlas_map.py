@@ -222,6 +222,35 @@ def test_mistakes_are_found_before_the_sweep(tmp_path: Path, monkeypatch: pytest
     assert [p.name for p in tmp_path.iterdir()] == ["photos"]
 
 
+@pytest.mark.parametrize("method", ["tsne", "pca"])
+def test_of_many_images_some_are_laid_out_and_the_others_placed_among_them(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr("netloupe.atlas.parts.layout.LAID", 8)
+    monkeypatch.setattr("netloupe.atlas.parts.images._TOGETHER", 5)  # so that the others come in several parts
+    build(tiny_network(), open_source(folder / "photos"), tmp_path / "out", layers=["conv1"], map_by=method)
+    pages, store = Pages(Store.open(tmp_path / "out")), Store.open(tmp_path / "out")
+    ids = sorted(row["id"] for row in store.rows("images", columns=["id"]))
+    laid = [ids[round(i * 18 / 7)] for i in range(8)]
+    features = {row["id"]: row["vector"] for row in store.rows("features")}
+    thumbs = {i: (thumb.ravel() / 255).astype(np.float32) for i, thumb in thumbnails(folder / "photos").items()}
+    rows = {row["space"]: row for row in store.rows("embeddings")}
+    for space, vectors in (("features", features), ("pixels", thumbs)):
+        made = embed_vectors(np.array([vectors[i] for i in laid], np.float32), method)
+        found = dict(zip(rows[space]["ids"], zip(rows[space]["x"], rows[space]["y"], strict=True), strict=True))
+        assert sorted(found) == ids
+        assert np.array([found[i] for i in laid]) == pytest.approx(made.points, abs=1e-4)
+        others = [i for i in ids if i not in laid]
+        assert len(others) == 11
+        placed = np.concatenate([made.place(np.array([vectors[i] for i in some], np.float32)) for some in (
+            others[:5], others[5:10], others[10:]
+        )])  # fmt: skip
+        assert np.array([found[i] for i in others]) == pytest.approx(placed, abs=1e-3)
+        assert np.ptp(placed, axis=0).min() > 0
+    notes = [note for space in document(pages)["spaces"] for note in space["about"]["notes"]]
+    assert notes.count("laid out are 8 of 19 images, evenly spread; the others are placed among them") == 2
+
+
 def test_coordinates_keep_their_proportions() -> None:
     laid = in_grid(np.array([[-2.0, 1.0], [2.0, 2.0], [0.0, 1.5]], np.float32))
     assert laid.tolist() == [[0, 24576], [65535, 40959], [32768, 32768]]

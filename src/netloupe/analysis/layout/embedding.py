@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import math
 import warnings
@@ -25,6 +26,7 @@ _EXAGGERATED, _PLAIN = 250, 500  # iterations of gradient descent, with attracti
 _START = 1e-4  # standard deviation of the start's first coordinate
 _EXACT = 20_000  # vectors up to which t-SNE's neighbors are exact
 _DECOMPOSED = 1024  # up to this many dimensions or vectors all principal components are computed, beyond it the first
+_TOGETHER = 4096  # vectors in double precision at once
 _UMAP_NEIGHBORS = 15
 _UMAP_DISTANCE = 0.1
 
@@ -136,7 +138,8 @@ class _Components:
 
     def project(self, vectors: np.ndarray) -> np.ndarray:
         """(n, c) float64."""
-        return np.asarray((vectors.astype(np.float64) - self.mean) @ self.axes.T)
+        parts = (vectors[first : first + _TOGETHER] for first in range(0, len(vectors), _TOGETHER))
+        return np.concatenate([(part.astype(np.float64) - self.mean) @ self.axes.T for part in parts])
 
 
 def _principal(vectors: np.ndarray, count: int, seed: int) -> _Components:
@@ -287,10 +290,8 @@ def _checked(vectors: np.ndarray) -> np.ndarray:
 
 def _repeated(vectors: np.ndarray) -> list[str]:
     """A note on vectors that are there more than once. Raises InputError if they are all the same."""
-    _, counts = np.unique(
-        vectors.view(np.uint8).reshape(len(vectors), -1).view(f"S{vectors.shape[1] * 4}"), return_counts=True
-    )
-    if len(counts) == 1:
+    different = len({hashlib.sha256(vector).digest() for vector in vectors})
+    if different == 1:
         raise InputError(f"all {len(vectors)} vectors are the same, so there is nothing to lay out")
-    more = len(vectors) - len(counts)
+    more = len(vectors) - different
     return [f"{more} of {len(vectors)} vectors repeat another one exactly, and lie beside it"] if more else []

@@ -24,7 +24,7 @@ IMAGES_PER_BLOCK = 200
 SPACES = ("features", "pixels")
 NEIGHBORS_KEPT = 12
 
-_TOGETHER = 4096  # thumbnails held at once
+_TOGETHER = 4096  # vectors, or thumbnails, held at once
 
 
 class Images(Part):
@@ -71,7 +71,7 @@ class Images(Part):
         from netloupe.analysis.nearest import INDEX_ABOVE, nearest, search
 
         ids = np.sort(self.store.arrow("images", columns=["id"])["id"].to_numpy())
-        if space == "features" or not _TOGETHER < len(ids) <= INDEX_ABOVE:
+        if not _TOGETHER < len(ids) <= INDEX_ABOVE:
             ids, vectors = vectors_of(self, space)
             near, _ = search(vectors, vectors, ids, NEIGHBORS_KEPT, exclude=ids)
             return ids, near.ids, near.distances
@@ -213,6 +213,12 @@ def vectors_of(part: Part, space: str, ids: np.ndarray | None = None) -> tuple[n
     vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(found), column.type.list_size)
     order = np.argsort(found, kind="stable")
     return found[order], vectors[order]
+
+
+def parts_of(part: Part, space: str, ids: np.ndarray) -> Iterator[np.ndarray]:
+    """As `vectors_of` gives the vectors of these ids, ascending, some at a time."""
+    for first in range(0, len(ids), _TOGETHER):
+        yield vectors_of(part, space, ids[first : first + _TOGETHER])[1]
 
 
 def thumbs_of(part: Part, ids: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:

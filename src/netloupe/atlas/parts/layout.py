@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from netloupe.atlas.parts.images import SPACES, firsts, thumbs_of, vectors_of
+from netloupe.atlas.parts.images import SPACES, firsts, parts_of, thumbs_of, vectors_of
 from netloupe.atlas.parts.part import About, Part, Resource, Step
 from netloupe.atlas.sheets import THUMB
 from netloupe.atlas.store import Rows
 from netloupe.core.errors import InputError
+from netloupe.core.numbers import evenly
 from netloupe.core.watch import Watch
 from netloupe.render.pictures import Picture, encode
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 SHEET = 1024  # px: height and width of a full sheet of thumbnails
 SIDES = (8, THUMB)  # px: thumbnails come in two sizes, the smaller for looking at all of them at once
 BLOCK = (SHEET // THUMB) ** 2  # images whose features are read together: those of one sheet of the larger size
+LAID = 10_000  # images at most that a method lays out; of more, the others are placed among them
 NONE = 65535  # in place of a class where there is none
 
 _GRID = 65535  # coordinates on the page are whole numbers from 0 to this
@@ -54,8 +56,20 @@ class Layout(Part):
         told.advance()
 
     def _embedding(self, space: str, method: str, watch: Watch) -> Rows:
-        ids, vectors = vectors_of(self, space)
-        return {"embeddings": [{"space": space, "ids": ids.tolist(), **embedded(vectors, method, watch)}]}
+        """Of many images some, evenly spread, are laid out, and the others placed among them."""
+        ids = self._all()
+        laid = np.array(evenly(range(len(ids)), LAID))
+        others = np.setdiff1d(np.arange(len(ids)), laid)
+        vectors = vectors_of(self, space, ids[laid] if len(others) else None)[1]
+        found = embedded(vectors, method, watch, parts_of(self, space, ids[others]), len(others))
+        order = np.argsort(np.concatenate([laid, others]))
+        at = {axis: found[axis][order] if len(found[axis]) else found[axis] for axis in "xy"}
+        return {"embeddings": [{"space": space, "ids": ids, **found, **at}]}
+
+    def _all(self) -> np.ndarray:
+        """The ids of all images, ascending."""
+        found: np.ndarray = np.sort(self.store.arrow("images", columns=["id"])["id"].to_numpy())
+        return found
 
     def sheets(self, layer: str, sides: Sequence[int] = SIDES) -> Rows:
         """The thumbnails in the order of places, each side px large, that order, and the range of each channel."""
@@ -70,8 +84,8 @@ class Layout(Part):
                 picture = _sheet(thumbs[np.searchsorted(known, shown)], side)
                 jpeg = encode(picture, "JPEG", 90, whole_color=True)
                 sprites.append({"side": side, "sheet": number, "jpeg": jpeg})
-        _, vectors = vectors_of(self, "features")
-        row = {"ids": ids[order].tolist(), "document": json.dumps(_channels(layer, vectors))}
+        ranges = _channels(layer, partial(parts_of, self, "features", ids))
+        row = {"ids": ids[order], "document": json.dumps(ranges)}
         return {"sprites": sprites, "map": [row]}
 
     def _spaces(self) -> tuple[list[str], dict[str, str]]:
@@ -169,8 +183,13 @@ class Layout(Part):
 _BY_RANK = (("classes", NONE), ("probabilities", 0))
 
 
-def embedded(vectors: np.ndarray, method: str, watch: Watch) -> dict[str, Any]:
-    """x, y, about and missing of a row. Fewer images than the method needs are laid out by PCA, one in the middle."""
+def embedded(
+    vectors: np.ndarray, method: str, watch: Watch, others: Iterable[np.ndarray] = (), more: int = 0
+) -> dict[str, Any]:
+    """x, y, about and missing of a row, x and y of `vectors` and then of `more` others, which come in parts.
+
+    Fewer images than the method needs are laid out by PCA, one in the middle.
+    """
     from netloupe.analysis.layout.embedding import LEAST, embed_vectors
 
     try:
@@ -182,16 +201,31 @@ def embedded(vectors: np.ndarray, method: str, watch: Watch) -> dict[str, Any]:
             points, about = embedding.points, {**embedding.about, "notes": [note, *embedding.about["notes"]]}
         else:
             embedding = embed_vectors(vectors, method, watch=watch)
-            points, about = embedding.points, dict(embedding.about)
+            points = np.concatenate([embedding.points, *(embedding.place(some) for some in others)])
+            about = {**embedding.about, "notes": [*embedding.about["notes"], *_placed(len(vectors), more)]}
     except InputError as error:  # of vectors that have no map; the atlas has all the rest
         return {"x": [], "y": [], "about": "null", "missing": str(error)}
-    return {"x": points[:, 0].tolist(), "y": points[:, 1].tolist(), "about": json.dumps(about), "missing": None}
+    return {"x": points[:, 0], "y": points[:, 1], "about": json.dumps(about), "missing": None}
 
 
-def _channels(layer: str, vectors: np.ndarray) -> dict[str, Any]:
-    """What `data/map.json` tells of channels: the range over all images, mean and standard deviation of each."""
-    wide = vectors.astype(np.float64)
-    columns = {"low": wide.min(0), "high": wide.max(0), "mean": wide.mean(0), "deviation": wide.std(0)}
+def _placed(laid: int, more: int) -> list[str]:
+    return [f"laid out are {laid:,} of {laid + more:,} images, evenly spread; the others are placed among them"][:more]
+
+
+def _channels(layer: str, parts: Callable[[], Iterable[np.ndarray]]) -> dict[str, Any]:
+    """What `data/map.json` tells of channels: the range over all images, mean and standard deviation of each.
+
+    parts: gives the features, some images at a time.
+    """
+    lows, highs, sums, counts = zip(*((v.min(0), v.max(0), v.sum(0, np.float64), len(v)) for v in parts()), strict=True)
+    mean = np.sum(sums, 0) / sum(counts)
+    squares = np.sum([np.square(v - mean).sum(0) for v in parts()], 0)
+    columns = {
+        "low": np.min(lows, 0),
+        "high": np.max(highs, 0),
+        "mean": mean,
+        "deviation": np.sqrt(squares / sum(counts)),
+    }
     return {"layer": layer, **{name: [float(f"{v:.6g}") for v in values] for name, values in columns.items()}}
 
 

@@ -76,6 +76,14 @@ ENTRIES = "; name the entry: output=... (0, 1)"
         (lambda x: {"aux": x, "out": x}, {}, Maps(count=4, output="out")),
         (lambda x: (x, vectors(x)), {}, NoHead("a tuple of 0: (N, 4, 12, 12), 1: (N, 4)", ENTRIES)),
         (lambda x: {"tokens": x, "pooled": vectors(x)}, {"output": third}, Value(third)),
+        (lambda x: {"last_hidden_state": x, "pooler_output": vectors(x)}, {}, Vector("pooler_output")),
+        (lambda x: {"image_embeds": vectors(x), "pooler_output": x}, {}, Vector("image_embeds")),
+        (lambda x: {"logits": vectors(x), "pooler_output": x}, {}, Classes(count=4, output="logits")),
+        (
+            lambda x: {"tokens": x, "pooler_output": vectors(x)},
+            {"labels": list("abcd"), "output": "pooler_output"},
+            Classes("abcd", output="pooler_output"),
+        ),
         (lambda x: x, {}, Maps(count=4)),
         (lambda x: x, {"labels": list("abcd")}, Maps("abcd")),
         (lambda x: x[:, :1], {}, NoHead("(N, 1, 12, 12)", "; say head='maps' (--head) if it is one logit a pixel")),
@@ -278,6 +286,14 @@ def test_networks_of_the_field_are_not_silently_taken_for_classifiers(name: str)
 @pytest.mark.parametrize("head", ["none", "vector"])
 def test_an_embedding_is_its_own_features(head: str) -> None:
     assert giving(vectors, head=head).layers.features().name == "answer"
+
+
+def test_an_embedding_that_is_named_so_is_one() -> None:
+    net = giving(lambda x: {"last_hidden_state": x.flatten(2), "pooler_output": x.mean((2, 3))})
+    assert net(IMAGES).shape == (2, 4)
+    assert net.layers.features().name == "relu"
+    with pytest.raises(NetworkError, match="needs classes, but the network gives a vector"):
+        netloupe.fool(net, IMAGES, 0)
 
 
 def test_failures_of_another_kind_are_not_taken_for_a_layout() -> None:

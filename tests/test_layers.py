@@ -192,6 +192,17 @@ def test_of_the_embedded_network() -> None:
             "head.fc",
         ),
         (chain(size=12, stem=conv(8, 4, of=3, stride=4), tokens=nn.Flatten(), fc=nn.Linear(72, 5)), "tokens", "fc"),
+        # tokens that a module averages to what is no layer, (N, C, 1), as Swin of transformers
+        (
+            chain(
+                stem=conv(8, 4, of=3, stride=4),
+                norm=Fn(lambda x, norm: norm(x.flatten(2).transpose(1, 2)), norm=nn.LayerNorm(8)),
+                pool=Fn(lambda x, mean: mean(x.transpose(1, 2)), mean=nn.AdaptiveAvgPool1d(1)),
+                head=Fn(lambda x, fc: fc(x.flatten(1)), fc=nn.Linear(8, 5)),
+            ),
+            "norm",
+            "head.fc",
+        ),
         (Network(Tokens(pooled=True), InputSpec(12)), "drop", "head"),
         (Network(Tokens(pooled=False), InputSpec(12)), "norm@cls", "head"),
     ],
@@ -208,11 +219,31 @@ def test_features_are_what_the_last_weights_read(net: Network, features: str, cl
         (chain(fc=Fn(lambda x, fc: fc(x.flatten(1)), fc=nn.Linear(432, 5))), "has no layer before its logits"),
         (chain(maps=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten()), "has no layer before its logits"),
         (chain(out=Fn(lambda x: {"a": x})), "has no layer before its logits"),
+        (
+            chain(
+                lines=Fn(lambda x, fc: fc(x.flatten(2)), fc=nn.Linear(144, 7)),
+                head=Fn(lambda x, fc: fc(x.flatten(1)), fc=nn.Linear(21, 5)),
+            ),
+            "'lines.fc', which is no layer",
+        ),
     ],
 )
 def test_features_that_can_not_be_told(net: Network, message: str) -> None:
     with pytest.raises(InputError, match=message + ".*; name a layer"):
         net.layers.features()
+
+
+def test_the_last_map_of_several_answers_lies_before_them_all() -> None:
+    two = Fn(
+        lambda x, left, right, one, other: one(left(x).flatten(1)) + other(right(x).flatten(1)),
+        left=nn.AvgPool2d(12),
+        right=nn.Sequential(nn.AvgPool2d(2), nn.MaxPool2d(6)),  # a map within, which one answer alone is computed from
+        one=nn.Linear(4, 5),
+        other=nn.Linear(4, 5),
+    )
+    assert chain(stem=conv(4, of=3, padding=1), act=nn.ReLU(), heads=two).layers.last_map().name == "act"
+    unknown = chain(stem=conv(4, of=3, padding=1), act=nn.ReLU(), out=Fn(lambda x: {"a": x, "b": x.mean((2, 3))}))
+    assert unknown.layers.last_map().name == "act"
 
 
 def test_without_classes_the_features_are_what_the_network_gives() -> None:

@@ -137,6 +137,11 @@ def constant() -> Network:
     return Network(Fn(lambda x: torch.ones(len(x), 4) + 0 * x.mean()), InputSpec((24, 32)))
 
 
+def certain() -> Network:
+    """Of the second class; by how much depends on the image, and no probability in 32 bits shows it."""
+    return Network(Fn(lambda x: x.mean((2, 3))[:, :1] * torch.tensor([0.0, 1e4, 0.0])), InputSpec((24, 32)))
+
+
 def broken() -> Network:
     return Network(Fn(lambda x: (x.mean((2, 3)) - 0.3).log()), InputSpec((24, 32)))
 
@@ -158,7 +163,11 @@ def broken() -> Network:
         (lambda: netloupe.occlusion(tiny_network(), IMAGES, SCORE, growth=0), "growth 0 .accepted: above 0"),
         (lambda: netloupe.occlusion(tiny_network(), IMAGES[:0], SCORE), "0 images"),
         (lambda: netloupe.occlusion(tiny_network(), IMAGES[:, :1], SCORE), "accepted: \\(N, 3, H, W\\)"),
-        (lambda: netloupe.occlusion(constant(), IMAGES, obj.logit(1)), "wherever the window is"),
+        (lambda: netloupe.occlusion(constant(), IMAGES, obj.logit(1)), "does not depend on what is hidden$"),
+        (
+            lambda: netloupe.occlusion(certain(), IMAGES, obj.probability(1)),
+            r"stays at 1 .* so near 0 or 1 can show \(log_odds\(1\) would\)",
+        ),
         (lambda: netloupe.occlusion(broken(), IMAGES, obj.logit(1), 24, 24, 0.0, incremental=False), "not finite"),
         (lambda: occlude(tiny_network(), IMAGES[0], layer="fc"), "no feature maps"),
         (lambda: occlude(tiny_network(), IMAGES[0], "class:dgo"), "did you mean 'dog'"),

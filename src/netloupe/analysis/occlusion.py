@@ -20,6 +20,7 @@ from netloupe.core.given import checked
 from netloupe.core.network import Network
 from netloupe.core.numbers import spread
 from netloupe.core.objectives import Objective, as_objective
+from netloupe.core.objectives.units import Probability
 from netloupe.core.perform import finished
 from netloupe.core.receptive_field import Span
 from netloupe.core.watch import SILENT, Watch
@@ -265,5 +266,12 @@ def check_scores(net: Network, objective: Objective, clean: np.ndarray, found: S
     if all(bool((s == float(c)).all()) for c, scores in zip(clean, found, strict=True) for s in scores):
         raise NetworkError(
             f"{objective!r} stays at {float(clean[0]):.4g} in {net.name} wherever the window is: "
-            "it does not depend on the image"
+            f"it does not depend on what is hidden{_saturated(objective, clean)}"
         )
+
+
+def _saturated(objective: Objective, clean: np.ndarray) -> str:
+    """What to read instead of a probability that can't rise or fall, to follow on the word that it does not change."""
+    if not isinstance(objective, Probability) or not np.isin(clean, (0, 1)).all():
+        return ""
+    return f", or by less than a probability so near 0 or 1 can show (log_odds({objective.name}) would)"

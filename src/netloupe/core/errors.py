@@ -4,7 +4,7 @@
     ├── UnknownName      a layer, channel, class, model or command that is not there
     ├── InputError       an image, folder, list, tensor or option that can't be used
     ├── NetworkError     a module or its weights: no logits, wrong shapes, non-finite activations
-    │   └── DeadUnit     nothing to climb: no score has a gradient
+    │   └── DeadUnit     nothing to climb: nothing changes a score
     └── StoreError       an atlas store, checkpoint or disk that can't be read or written
     Cancelled            a run that was told to stop, through its `Watch`; the command line exits with code 130
 

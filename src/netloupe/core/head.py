@@ -17,6 +17,7 @@ from torch import Tensor
 from netloupe.core.errors import InputError, NetworkError, UnknownName, unknown
 from netloupe.core.receptive_field import Box
 from netloupe.core.returned import (
+    EMBEDDINGS,
     Output,
     boxes_of,
     boxes_of_queries,
@@ -485,8 +486,8 @@ class Said:
         """The head of a network that returned `result` for images of that (height, width).
 
         What nobody said is found where it can be told. Numbers (N, classes) are taken for class logits, which an
-        embedding can't be told from, and (N, classes, height, width) for classes by pixel, and both say so; (N, 1) may
-        be a value or a logit, so it has to be said.
+        embedding can't be told from unless a library names it so (`EMBEDDINGS`), and (N, classes, height, width) for
+        classes by pixel, and both say so; (N, 1) may be a value or a logit, so it has to be said.
         Raises UnknownName for an output that is not there, NetworkError for a head that does not fit.
         """
         if isinstance(self.head, Head):
@@ -506,6 +507,8 @@ class Said:
             return Detections(names, output)
         if not isinstance(answer, Tensor):
             return NoHead(described(answer), entries_named(answer))
+        if output in EMBEDDINGS and answer.ndim == 2 and names is None:
+            return Vector(output)
         if answer.ndim == 2 and answer.shape[1] > 1:
             return Classes(names, 0 if names else answer.shape[1], output, assumed)
         if answer.ndim == 4 and answer.shape[1] > 1:

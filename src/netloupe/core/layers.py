@@ -342,7 +342,8 @@ class Layers(Mapping[str, Layer]):
         if not read:
             what = "has no layer before its logits, so no feature space"
         elif len(read) > 1:
-            what = f"computes its logits from several layers ({', '.join(name or 'an unnamed one' for name in read)})"
+            named = [name or "an unnamed one" for name in read[:4]] + ["..."] * (len(read) > 4)
+            what = f"computes its logits from several layers ({', '.join(named)})"
         elif read[0] == UNNAMED:
             what = "computes its logits from what no module gives"
         else:
@@ -365,14 +366,16 @@ class Layers(Mapping[str, Layer]):
     def last_map(self) -> Layer:
         """The last map before the features; where these are one, what the last layer with weights before them reads.
 
-        Of lenslet `relu7`, of AlexNet its last pooling, of ResNet-18 `layer4.1`. Of tokens, and of maps with their
-        channels last, the last whole block: a last normalization behind it says the same at one length everywhere, so
-        it does not show which tokens are long (Darcet et al. 2024). Raises InputError without one.
+        Of lenslet `relu7`, of AlexNet its last pooling, of ResNet-18 `layer4.1`; of a detector, whose answers are
+        computed from several layers, the last before any of these. Of tokens, and of maps with their channels last, the
+        last whole block: a last normalization behind it says the same at one length everywhere, so it does not show
+        which tokens are long (Darcet et al. 2024). Raises InputError without one.
         """
-        end = self.features()
-        if end.is_map:
-            end = [*list(self.values())[:1], *self.before(end.name).weighted().values()][-1]
-        maps = self.before(end.name).maps().where(lambda layer: not layer.is_shell)
+        end = self._end()
+        before = self if end is None else self.before(end.name)
+        if end is not None and end.is_map:
+            before = self.before([*list(self.values())[:1], *before.weighted().values()][-1].name)
+        maps = before.maps().where(lambda layer: not layer.is_shell)
         if not maps:
             raise InputError(f"{self._whole.title} has no map over the image before its last features; name the layers")
         blocks = maps.where(lambda layer: layer.is_block).distinct()
@@ -401,6 +404,14 @@ class Layers(Mapping[str, Layer]):
         return maps.where(lambda layer: layer.size == size).last
 
     # Within
+
+    def _end(self) -> Layer | None:
+        """The features, or where these are several the first of them; None where none are layers."""
+        try:
+            return self.features()
+        except InputError:
+            read = [self._all[name] for name in self._whole.answer.read if name.partition("@")[0] in self._all]
+            return min(read, key=lambda layer: self._whole.order[layer.call_of], default=None)
 
     @cached_property
     def _all(self) -> Layers:

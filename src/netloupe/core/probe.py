@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from types import MappingProxyType
@@ -96,10 +96,12 @@ def list_layers(
             e.field = None if e.layout is None else tracker.field(e.output, e.layout)
     others |= {e.name: _no_layer(e) for e in seen if e.layout is None}
     layers = _layers([e for e in seen if e.layout is not None], module, inputs, forward)
+    listed = {layer.name for layer in layers}
     try:
-        answer = origins.of(pick_logits(result))
+        found = origins.of(pick_logits(result))
+        answer = replace(found, read=origins.listed(found.read, listed))
     except (NetworkError, UnknownName):  # no logits: what it gives instead are its features
-        near = origins.read(result) if isinstance(result, Tensor) else frozenset[str]()
+        near = origins.listed(origins.read(result) if isinstance(result, Tensor) else (), listed)
         answer = Origin(near, near)
     return Layers.of(title, module, layers, answer, others)
 

@@ -16,6 +16,7 @@ Output = str | int | Callable[[Any], Any]
 """Where in what a module returns the answer is: the key or index of an entry, or a function that takes it out."""
 
 _MAIN = ("logits", "out")  # of several tensors the one that is the answer, as the libraries name it
+EMBEDDINGS = ("image_embeds", "pooler_output")  # the same of networks that give an embedding
 _BOXES = ("boxes", "scores", "labels")
 _QUERIES = ("logits", "pred_boxes")
 
@@ -51,9 +52,9 @@ def entries(result: Any) -> dict[str | int, Any]:
 
 
 def main_entry(result: Any) -> str | int | None:
-    """The key of the answer where it goes without saying: of the only tensor, of `logits` or of `out`."""
+    """The key of the answer where it goes without saying: of the only tensor, or as the libraries name it."""
     holds = {key: one for key, one in entries(result).items() if isinstance(one, Tensor)}
-    named = [key for key in _MAIN if key in holds]
+    named = [key for key in (*_MAIN, *EMBEDDINGS) if key in holds]
     return next(iter(holds)) if len(holds) == 1 else named[0] if named else None
 
 

@@ -154,8 +154,8 @@ def run(task: Visualize, net: Network, inputs: Mapping[str, Any], watch: Watch) 
         )
     if bool(found.dead.all()) and how.steps:
         raise DeadUnit(
-            f"{', '.join(names[:4])}: no gradient in {net.name}, so there is nothing to climb "
-            f"(a dead unit, or one that does not depend on the image){why_none(net)}"
+            f"{', '.join(names[:4])}: nothing that was tried changes the score in {net.name}, so there is nothing to "
+            f"climb: a dead unit, or one that does not depend on the image{why_none(net)}"
         )
     return Visualization(
         found.images.cpu().numpy(),

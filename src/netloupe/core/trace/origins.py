@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,7 @@ class Origins:
     def __init__(self, token: Callable[[Tensor], int | None] = lambda _: None) -> None:
         self._token = token
         self._tokens: set[str] = set()  # calls that give one token themselves
+        self._handed: dict[str, frozenset[str]] = {}  # what a call hands on, without weights of its own
         self._known: Memory[Origin] = Memory()
 
     def start(self, images: Tensor) -> Follow:
@@ -54,12 +55,23 @@ class Origins:
             self._tokens.add(name)
         before = self.of(output)
         made = frozenset({name}) if before.near == {UNNAMED} else before.by
+        if UNNAMED not in before.near:
+            self._handed[name] = before.near
         self._known.put(output, Origin(frozenset({name}), before.read, made))
 
     def of(self, tensor: Tensor) -> Origin:
         """The origin of a tensor, as far as it is known."""
         known = self._known.get(tensor)
         return known if known is not None else _union(self._known.views(tensor))
+
+    def listed(self, names: Iterable[str], layers: Container[str]) -> frozenset[str]:
+        """The names, but for one that is no layer and bears no weights what it was computed from."""
+        found: set[str] = set()
+        for name in names:
+            call = name.partition("@")[0]
+            known = call in layers or call not in self._handed
+            found |= {name} if known else self.listed(self._handed[call], layers)
+        return frozenset(found)
 
     def read(self, tensor: Tensor) -> frozenset[str]:
         """What is read with a tensor: the last modules' calls, or a token that one gave."""

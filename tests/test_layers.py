@@ -224,7 +224,7 @@ def test_features_are_what_the_last_weights_read(net: Network, features: str, cl
                 lines=Fn(lambda x, fc: fc(x.flatten(2)), fc=nn.Linear(144, 7)),
                 head=Fn(lambda x, fc: fc(x.flatten(1)), fc=nn.Linear(21, 5)),
             ),
-            "'lines.fc', which is no layer",
+            "'lines', which is no layer",
         ),
     ],
 )

@@ -271,6 +271,26 @@ def test_maps_of_classes_are_of_what_the_last_attention_reads() -> None:
     assert cam_layer(OTHERS["last"], obj.logit(1)) == cam_layer(OTHERS["tokens"], obj.logit(1)) == "sum"
 
 
+def test_maps_that_no_image_changes_are_none_of_those_of_classes() -> None:
+    """As the positions of DETR, which a module of its own gives."""
+    module = nn.Sequential()
+    module.add_module("stem", nn.Conv2d(3, 8, 8, 8))
+    module.add_module("tokens", Fn(lambda x: x.flatten(2).transpose(1, 2)))
+    module.add_module("sum", Fn(lambda t, place: t.tanh() + place(t), place=Fn(placed)))
+    module.add_module("mean", Fn(lambda t: t.mean(1)))
+    module.add_module("head", nn.Linear(8, 4))
+    net = Network(module, InputSpec(SIDE))
+    assert net.layers["sum.place"].shape == net.layers["sum"].shape
+    assert cam_layer(net, obj.logit(1)) == "sum"
+    with pytest.raises(NetloupeError, match="does not depend on the image"):
+        netloupe.gradient(net, IMAGES, obj.channel("sum.place", 1))
+
+
+def placed(tokens: Tensor) -> Tensor:
+    side = SIDE // 8
+    return F.interpolate(torch.ones(1, 8, side, side), scale_factor=1.0).flatten(2).transpose(1, 2).expand_as(tokens)
+
+
 def test_patches_of_what_sees_all_show_where_it_stands() -> None:
     net = Network(Encoder(2), InputSpec(64), head="none")
     layer = net.layers["blocks.1.norm1"]

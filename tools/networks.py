@@ -23,8 +23,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +34,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 import netloupe
 from netloupe import Network
+from netloupe.analysis.methods import quick_methods
 from netloupe.core.errors import NetloupeError
 from netloupe.core.inputs import InputSpec
 
@@ -185,9 +188,9 @@ TRANSFORMERS = [
     transformers_family("CLIPVisionModel", 64, **PATCHES),
     transformers_family("CLIPVisionModelWithProjection", 64, projection_dim=24, **PATCHES),
     transformers_family("SiglipVisionModel", 64, **PATCHES),
-    transformers_family("SwinForImageClassification", 64, image_size=64, window_size=4, embed_dim=24,
+    transformers_family("SwinForImageClassification", 64, image_size=64, window_size=2, embed_dim=24,
                         depths=[2, 1, 2, 1], num_heads=[1, 2, 3, 6]),
-    transformers_family("Swinv2ForImageClassification", 64, image_size=64, window_size=4, embed_dim=24,
+    transformers_family("Swinv2ForImageClassification", 64, image_size=64, window_size=2, embed_dim=24,
                         depths=[2, 1, 2, 1], num_heads=[1, 2, 3, 6]),
     transformers_family("ConvNextForImageClassification", 64, **STAGES),
     transformers_family("ConvNextV2ForImageClassification", 64, **STAGES),
@@ -222,6 +225,13 @@ def unit(net: Network) -> str:
     return f"{name}:{int(net.activations(photos(net), [name])[name].amax((0, 2, 3)).argmax())}"
 
 
+def explained(net: Network) -> object:
+    """By every method, the costly ones with few passes."""
+    quick = partial(quick_methods, samples=2, steps=2)
+    with mock.patch("netloupe.analysis.explain.measure.pick_methods", quick):
+        return netloupe.explain(net, photos(net)[0], steps=4).pictures()
+
+
 VERBS: dict[str, Callable[[Network], object]] = {
     "layers": lambda net: [layer.receptive_field for layer in net.layers.values()],
     "activations": lambda net: netloupe.activation_maps(net, photos(net), top=2).pictures(),
@@ -231,7 +241,7 @@ VERBS: dict[str, Callable[[Network], object]] = {
     "map": lambda net: netloupe.embed(net, source(net)).pictures(),
     "tokens": lambda net: netloupe.tokens(net, photos(net)).pictures(),
     "attention": lambda net: [weights.shape for weights in netloupe.attention(net, photos(net)).values()],
-    "explain": lambda net: netloupe.explain(net, photos(net)[0], steps=4).pictures(),
+    "explain": explained,
     "occlude": lambda net: netloupe.occlude(net, photos(net)[0], windows=[net.inputs.size[0] // 2],
                                             stride=net.inputs.size[0] // 2).pictures(),
     "visualize": lambda net: netloupe.visualize(net, unit(net), steps=12, size=net.inputs.size).pictures(),

@@ -269,7 +269,6 @@ def _last_reached(net: Network, objective: Objective, before: Layers, last: Laye
     with torch.enable_grad():
         reading = net.reading(image.requires_grad_(), dict.fromkeys([*names, *objective.layers]))
         score = net.fixed(objective, image.detach()).score(reading).sum()
-        maps = [reading.layer(name) for name in names]
-        slopes = torch.autograd.grad(score, maps, allow_unused=True) if score.requires_grad else [None] * len(names)
+        slopes = gradients(net.name, [score], [reading.layer(name) for name in names])
     reached = [name for name, slope in zip(names, slopes, strict=True) if slope is not None and bool(slope.any())]
     return (reached or [last.name])[-1]

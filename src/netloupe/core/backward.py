@@ -36,13 +36,15 @@ def gradients(
     scores: of several elements only with `starts`. title: of the network. keep: the way back is taken again.
     Raises NetworkError where PyTorch can't go back.
     """
-    if not all(score.requires_grad for score in scores):
+    on_the_way = [one for one in at if one.requires_grad]
+    if not on_the_way or not all(score.requires_grad for score in scores):
         return [None] * len(at)
     try:
-        return torch.autograd.grad(list(scores), list(at), starts, retain_graph=keep, allow_unused=True)
+        found = iter(torch.autograd.grad(list(scores), on_the_way, starts, retain_graph=keep, allow_unused=True))
     except RuntimeError as error:
         reason = LESS if lacks_memory(error) else first_line(error)
         raise NetworkError(f"{title} can't be differentiated: {reason}") from error
+    return [next(found) if one.requires_grad else None for one in at]
 
 
 def quantized(net: Named) -> str | None:

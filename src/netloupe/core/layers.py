@@ -343,11 +343,11 @@ class Layers(Mapping[str, Layer]):
             what = "has no layer before its logits, so no feature space"
         elif len(read) > 1:
             named = [name or "an unnamed one" for name in read[:4]] + ["..."] * (len(read) > 4)
-            what = f"computes its logits from several layers ({', '.join(named)})"
+            what = f"computes its answer from several layers ({', '.join(named)})"
         elif read[0] == UNNAMED:
-            what = "computes its logits from what no module gives"
+            what = "computes its answer from what no module gives"
         else:
-            what = f"computes its logits from {read[0]!r}, which is no layer"
+            what = f"computes its answer from {read[0]!r}, which is no layer"
         raise InputError(f"{self._whole.title} {what}; name a layer (--layer NAME)")
 
     def classifier(self) -> Layer | None:

@@ -65,12 +65,12 @@ class Origins:
         return known if known is not None else _union(self._known.views(tensor))
 
     def listed(self, names: Iterable[str], layers: Container[str]) -> frozenset[str]:
-        """The names, but for one that is no layer and bears no weights what it was computed from."""
+        """The names, but for one that is no layer and bears no weights what it was computed from, if all of that is."""
         found: set[str] = set()
         for name in names:
             call = name.partition("@")[0]
-            known = call in layers or call not in self._handed
-            found |= {name} if known else self.listed(self._handed[call], layers)
+            before = frozenset() if call in layers else self.listed(self._handed.get(call, ()), layers)
+            found |= before if before and all(one.partition("@")[0] in layers for one in before) else {name}
         return frozenset(found)
 
     def read(self, tensor: Tensor) -> frozenset[str]:

@@ -24,6 +24,7 @@ from common import chromium, publish
 from netloupe.atlas.parts.images import SPACES
 from netloupe.atlas.parts.layout import Layout
 from netloupe.atlas.sheets import THUMB
+from netloupe.atlas.shelf import thumbs_in
 from netloupe.atlas.store import FORMAT, Store
 from netloupe.core.identity import Identity
 from netloupe.render.pictures import encode
@@ -66,17 +67,19 @@ def _write_images(
     store: Store, first: int, labels: np.ndarray, guesses: np.ndarray, thumbs: np.ndarray, features: np.ndarray
 ) -> None:
     ids = range(first, first + len(labels))
-    picture = encode(thumbs[0], "JPEG")
+    picture = encode(thumbs[0], "WEBP")
     columns = {
         "id": pa.array(ids, pa.int64()),
         "name": [str(i) for i in ids],
         "label": pa.array(labels, pa.int32()),
         "classes": pa.array(guesses[:, None].tolist(), pa.list_(pa.int32())),
         "probabilities": pa.array([[0.5]] * len(labels), pa.list_(pa.float32())),
-        "jpeg": pa.array([picture] * len(labels), pa.binary()),
-        "thumb": pa.array([thumb.tobytes() for thumb in thumbs], pa.binary()),
     }
-    store.put({"images": pa.table(columns)})
+    shown = pa.table({"id": columns["id"], "picture": pa.array([picture] * len(labels), pa.binary())})
+    store.put({"images": pa.table(columns), "pictures": shown})
+    shelf = thumbs_in(store)
+    for i, thumb in zip(ids, thumbs, strict=True):
+        shelf.put(i, thumb)
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel(), pa.float32()), features.shape[1])
     store.put({"features": pa.table({"id": pa.array(ids, pa.int64()), "vector": vectors})})
 
@@ -86,6 +89,7 @@ def _document(count: int) -> dict[str, Any]:
         "format": FORMAT, "name": "made up", "source": "made up", "images": count, "images_per_block": 200,
         "units_per_block": 64, "input": {"size": [64, 64], "channels": 3}, "labels": [str(i) for i in range(CLASSES)],
         "source_classes": None, "labeled": True, "skipped": [], "layers": [], "synthesis": None,
+        "pictures": {"of": "all", "kept": count},
         "projections": {"rule": None, "missing": None, "columns": 3, "size": 64},
         "map": {"method": "none", "layer": "made up", "spaces": list(SPACES), "missing": {}},
     }  # fmt: skip

@@ -186,3 +186,28 @@ def test_what_a_sweep_holds_does_not_grow_with_its_images(tmp_path: Path, monkey
         build(tiny_network(), repeated, tmp_path / str(times), images="none", map_by=None)
     grown = sizes[1] - sizes[0]
     assert 8 * 8 * 24 <= grown < 10 * 8 * 24, sizes
+
+
+@pytest.mark.parametrize("most", [1000, 20])
+def test_neighbors_are_found_some_images_at_a_time_and_among_very_many_by_an_index(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr("netloupe.analysis.nearest.INDEX_ABOVE", most)
+    monkeypatch.setattr("netloupe.atlas.parts.images._TOGETHER", 16)
+    build(tiny_network(), open_source(folder / "photos"), tmp_path / "out", images="none", **HOW)
+    whole, found = contents(folder / "none"), contents(tmp_path / "out")
+    exact = {"search": "exact", "recall": None}
+    assert whole["data/network.json"]["neighbors"] == {"features": exact, "pixels": exact}
+    told = found["data/network.json"]["neighbors"]
+    if most == 20:  # so few images that the index looks at all of them
+        assert told == {"features": {"search": "index", "recall": 1.0}, "pixels": {"search": "none", "recall": None}}
+    else:
+        assert told == whole["data/network.json"]["neighbors"]
+    for path in (path for path in whole if path.startswith("data/image/")):
+        ours, theirs = found[path]["neighbors"], whole[path]["neighbors"]
+        assert ours.keys() == ({"features"} if most == 20 else {"features", "pixels"})
+        assert len(theirs["features"]) == 12
+        for space, near in ours.items():
+            assert [one["id"] for one in near] == [one["id"] for one in theirs[space]], (path, space)
+            distances = [[one["distance"] for one in some] for some in (near, theirs[space])]
+            assert distances[0] == pytest.approx(distances[1], rel=1e-5)

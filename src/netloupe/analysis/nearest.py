@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from netloupe.core.errors import InputError, unknown
@@ -22,7 +24,7 @@ ASKED_OF_INDEX = 1_000  # the same where an index answers
 _BLOCK = 256  # queries at a time
 _MARGIN = 16  # candidates beyond k, for the rounding of the first look
 _PROBED = 32  # partitions of the index that are searched
-_CHECKED = 200  # queries by which its recall is measured
+CHECKED = 200  # queries by which its recall is measured
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,15 @@ def search(
 ) -> tuple[Nearest, Search]:
     """As `nearest`, and how it was found: exactly among up to `index_above` vectors, by an index among more.
 
-    The index (LanceDB's IVF_FLAT) cuts the n vectors into sqrt(n) partitions and looks through the 32 nearest to a
-    query. Its recall is measured on up to 200 of the queries, evenly spread, against the exact search.
+    The recall of the index is measured on up to 200 of the queries, evenly spread, against the exact search.
     """
     if len(vectors) <= index_above:
         return nearest(queries, vectors, ids, k, metric=metric, exclude=exclude, watch=watch), Search(True)
-    found = _by_index(queries, vectors, ids, k, metric, exclude, watch)
-    some = np.array(spread(0, len(queries) - 1, _CHECKED, down=True))
+    check(k, metric)
+    with tempfile.TemporaryDirectory(prefix="netloupe-index-") as folder:
+        index = Index(folder, [(ids, _prepared(vectors, metric).numpy())], metric)
+        found = index.nearest(_prepared(queries, metric).numpy(), k, exclude=exclude, watch=watch)
+    some = np.array(spread(0, len(queries) - 1, CHECKED, down=True))
     true = nearest(queries[some], vectors, ids, k, metric=metric, exclude=None if exclude is None else exclude[some])
     return found, Search(False, round(recall(found.ids[some], true.ids), 4))
 
@@ -163,48 +167,56 @@ def _prepared(vectors: np.ndarray, metric: str) -> torch.Tensor:
     return torch.from_numpy(array)
 
 
-def _by_index(
-    queries: np.ndarray,
-    vectors: np.ndarray,
-    ids: np.ndarray,
-    k: int,
-    metric: str,
-    exclude: np.ndarray | None,
-    watch: Watch,
-) -> Nearest:
-    """Candidates from an index in a folder that is removed again, their distances computed anew."""
-    import lancedb
-    import pyarrow as pa
-    from lancedb.index import IvfFlat
+class Index:
+    """LanceDB's IVF_FLAT of many vectors, in a folder, so that they need not be held.
 
-    check(k, metric)
-    order = np.argsort(ids, kind="stable")
-    ids, base = ids[order], _prepared(vectors[order], metric)
-    asked = _prepared(queries, metric)
-    found_ids = np.full((len(queries), k), -1, dtype=np.int64)
-    found = np.full((len(queries), k), np.inf, dtype=np.float32)
-    with tempfile.TemporaryDirectory(prefix="netloupe-index-") as folder:
-        column = pa.FixedSizeListArray.from_arrays(pa.array(base.numpy().reshape(-1)), base.shape[1])
-        rows = pa.table({"row": pa.array(np.arange(len(base))), "vector": column})
-        table = lancedb.connect(folder).create_table("vectors", data=rows)
-        parts = max(1, int(len(base) ** 0.5))
-        table.create_index("vector", config=IvfFlat(distance_type="l2", num_partitions=parts))
+    It cuts n vectors into sqrt(n) partitions, and looks through the 32 nearest to a query for candidates, whose
+    distances are computed anew.
+    """
+
+    def __init__(self, folder: str | Path, parts: Iterable[tuple[np.ndarray, np.ndarray]], metric: str = "l2") -> None:
+        """parts: ids (n,) and vectors (n, d) float32, in parts; of unit length or 0 for metric "cosine"."""
+        import lancedb
+        from lancedb.index import IvfFlat
+
+        self._metric = metric
+        database, self._table = lancedb.connect(str(folder)), None
+        for ids, vectors in parts:
+            column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+            rows = pa.table({"id": pa.array(ids, pa.int64()), "vector": column})
+            if self._table is None:
+                self._table = database.create_table("vectors", data=rows)
+            else:
+                self._table.add(rows)
+        assert self._table is not None
+        count = max(1, int(self._table.count_rows() ** 0.5))
+        self._table.create_index("vector", config=IvfFlat(distance_type="l2", num_partitions=count))
+
+    def nearest(
+        self, queries: np.ndarray, k: int, *, exclude: np.ndarray | None = None, watch: Watch = SILENT
+    ) -> Nearest:
+        """As `nearest`, of those that the index finds."""
+        found = Nearest(
+            np.full((len(queries), k), -1, dtype=np.int64), np.full((len(queries), k), np.inf, dtype=np.float32)
+        )
         part = watch.part("queries", len(queries))
         for start in range(0, len(queries), _BLOCK):
-            block = asked[start : start + _BLOCK]
-            hits: Any = table.search(list(block.numpy()))
-            answer = hits.nprobes(_PROBED).limit(k + _MARGIN).select(["row", "_distance"]).to_arrow()
-            which, places = answer["query_index"].to_numpy() if len(block) > 1 else None, answer["row"].to_numpy()
-            for row in range(len(block)):
-                candidates = torch.from_numpy(np.sort(places if which is None else places[which == row]))
-                if exclude is not None:
-                    candidates = candidates[torch.from_numpy(ids[candidates.numpy()] != exclude[start + row])]
-                best = distances(block[row], base[candidates], metric).sort(stable=True)
-                count = min(k, len(candidates))
-                found[start + row, :count] = best.values[:count].numpy()
-                found_ids[start + row, :count] = ids[candidates[best.indices[:count]].numpy()]
+            block = queries[start : start + _BLOCK]
+            hits: Any = self._table.search(list(block))  # type: ignore[union-attr]
+            answer = hits.nprobes(_PROBED).limit(k + _MARGIN).select(["id", "vector", "_distance"]).to_arrow()
+            ids = answer["id"].to_numpy()
+            vectors = answer["vector"].combine_chunks().flatten().to_numpy().reshape(len(ids), -1)
+            of = answer["query_index"].to_numpy() if len(block) > 1 else np.zeros(len(ids), np.int64)
+            for row, query in enumerate(block):
+                those = np.flatnonzero((of == row) & (True if exclude is None else ids != exclude[start + row]))
+                those = those[np.argsort(ids[those])]
+                far = distances(torch.from_numpy(query), torch.from_numpy(vectors[those]), self._metric)
+                best = far.sort(stable=True)
+                count = min(k, len(those))
+                found.distances[start + row, :count] = best.values[:count].numpy()
+                found.ids[start + row, :count] = ids[those[best.indices[:count].numpy()]]
             part.advance(len(block))
-    return Nearest(found_ids, found)
+        return found
 
 
 @dataclass(frozen=True)

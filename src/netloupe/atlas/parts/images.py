@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,8 +17,10 @@ from netloupe.atlas.sheets import MAP_COLUMNS, map_size
 from netloupe.atlas.shelf import thumbs_in
 from netloupe.atlas.store import Rows, any_of
 from netloupe.atlas.task import ALL, NONE, SHOWN
+from netloupe.core.numbers import evenly
 
 if TYPE_CHECKING:
+    from netloupe.analysis.nearest import Nearest
     from netloupe.atlas.making import Making
 
 IMAGES_PER_BLOCK = 200
@@ -35,6 +38,7 @@ class Images(Part):
         "map_tops int32[]",  # of the images whose pictures are kept
         "features": "id int64, vector float32[]",  # of an image; all vectors are of one length
         "neighbors": "id int64, space string, ids int64[], distances float32[]",  # of an image in one space
+        "searched": "space string, search string, recall double",  # exact, by an index that finds that share, or none
     }
 
     def steps(self, making: Making) -> Iterator[Step]:
@@ -55,36 +59,47 @@ class Images(Part):
         return {}
 
     def _neighbors(self, space: str) -> Rows:
-        ids, near, distances = self._nearest(space)
-        known = near >= 0
-        ends = pa.array(np.concatenate([[0], known.sum(1).cumsum()]), pa.int32())
-        columns = {
-            "id": pa.array(ids, pa.int64()),
-            "space": pa.array([space] * len(ids)),
-            "ids": pa.ListArray.from_arrays(ends, pa.array(near[known], pa.int64())),
-            "distances": pa.ListArray.from_arrays(ends, pa.array(distances[known], pa.float32())),
-        }
-        return {"neighbors": pa.table(columns)}
-
-    def _nearest(self, space: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Ids (n,), and of each its nearest others (n, k), -1 for none, with their Euclidean distances (n, k)."""
-        from netloupe.analysis.nearest import INDEX_ABOVE, nearest, search
+        """The nearest of each image: exactly of up to INDEX_ABOVE, of more by an index, and none by their pixels."""
+        from netloupe.analysis.nearest import INDEX_ABOVE, Nearest
 
         ids = np.sort(self.store.arrow("images", columns=["id"])["id"].to_numpy())
-        if not _TOGETHER < len(ids) <= INDEX_ABOVE:
-            ids, vectors = vectors_of(self, space)
-            near, _ = search(vectors, vectors, ids, NEIGHBORS_KEPT, exclude=ids)
-            return ids, near.ids, near.distances
-        parts = [ids[first : first + _TOGETHER] for first in range(0, len(ids), _TOGETHER)]
-        best = []
-        for part in parts:
-            _, queries = vectors_of(self, space, part)
-            found = [nearest(queries, vectors_of(self, space, o)[1], o, NEIGHBORS_KEPT, exclude=part) for o in parts]
-            those = np.concatenate([each.ids for each in found], axis=1)
-            far = np.concatenate([each.distances for each in found], axis=1)
-            order = np.argsort(far, axis=1, kind="stable")[:, :NEIGHBORS_KEPT]  # ids ascend among equals
-            best.append((np.take_along_axis(those, order, 1), np.take_along_axis(far, order, 1)))
-        return ids, np.concatenate([b[0] for b in best]), np.concatenate([b[1] for b in best])
+        searched: dict[str, Any] = {"space": space, "search": "exact", "recall": None}
+        if len(ids) <= INDEX_ABOVE:
+            found = [(part, self._exact(space, part, ids)) for part in _cut(ids)]
+        elif space == "features":
+            found, recall = self._by_index(space, ids)
+            searched |= {"search": "index", "recall": recall}
+        else:
+            found = [(ids[:0], Nearest(np.zeros((0, NEIGHBORS_KEPT), np.int64), np.zeros((0, NEIGHBORS_KEPT))))]
+            searched |= {"search": "none"}
+        return {"neighbors": pa.concat_tables(_rows(space, *one) for one in found), "searched": [searched]}
+
+    def _exact(self, space: str, asked: np.ndarray, ids: np.ndarray) -> Nearest:
+        """The nearest others of some images among all, a part of which is held."""
+        from netloupe.analysis.nearest import Nearest, nearest
+
+        queries = vectors_of(self, space, asked)[1]
+        among = zip(_cut(ids), parts_of(self, space, ids), strict=True)
+        found = [nearest(queries, vectors, part, NEIGHBORS_KEPT, exclude=asked) for part, vectors in among]
+        those, far = (
+            np.concatenate(arrays, axis=1) for arrays in zip(*((f.ids, f.distances) for f in found), strict=True)
+        )
+        order = np.argsort(far, axis=1, kind="stable")[:, :NEIGHBORS_KEPT]  # ids ascend among equals
+        return Nearest(np.take_along_axis(those, order, 1), np.take_along_axis(far, order, 1))
+
+    def _by_index(self, space: str, ids: np.ndarray) -> tuple[list[tuple[np.ndarray, Nearest]], float]:
+        """For parts of the images what an index finds, and the share of the true ones among it, by some of them."""
+        from netloupe.analysis.nearest import CHECKED, Index, recall
+
+        with tempfile.TemporaryDirectory(dir=self.store.scratch) as folder:
+            index = Index(folder, zip(_cut(ids), parts_of(self, space, ids), strict=True))
+            found = [
+                (part, index.nearest(vectors, NEIGHBORS_KEPT, exclude=part))
+                for part, vectors in zip(_cut(ids), parts_of(self, space, ids), strict=True)
+            ]
+        some = np.array(evenly(range(len(ids)), CHECKED))
+        got = np.concatenate([near.ids for _, near in found])[some]
+        return found, round(recall(got, self._exact(space, ids[some], ids).ids), 4)
 
     def about(self, making: Making) -> About:
         skipped = [{"id": s.id, "name": s.name, "reason": s.reason} for s in making.found.skipped]
@@ -94,6 +109,7 @@ class Images(Part):
             "images_per_block": IMAGES_PER_BLOCK,
             "accuracy": self._accuracy() if making.source_classes is None else None,
             "skipped": skipped,
+            "neighbors": {row.pop("space"): row for row in self.store.rows("searched")},
             "maps": {
                 "columns": MAP_COLUMNS,
                 "layers": making.map_layers,
@@ -217,8 +233,26 @@ def vectors_of(part: Part, space: str, ids: np.ndarray | None = None) -> tuple[n
 
 def parts_of(part: Part, space: str, ids: np.ndarray) -> Iterator[np.ndarray]:
     """As `vectors_of` gives the vectors of these ids, ascending, some at a time."""
-    for first in range(0, len(ids), _TOGETHER):
-        yield vectors_of(part, space, ids[first : first + _TOGETHER])[1]
+    for some in _cut(ids):
+        yield vectors_of(part, space, some)[1]
+
+
+def _cut(ids: np.ndarray) -> list[np.ndarray]:
+    """So many at a time as vectors are held of."""
+    return [ids[first : first + _TOGETHER] for first in range(0, len(ids), _TOGETHER)]
+
+
+def _rows(space: str, ids: np.ndarray, near: Nearest) -> pa.Table:
+    """The rows of table `neighbors` of these images."""
+    known = near.ids >= 0
+    ends = pa.array(np.concatenate([[0], known.sum(1).cumsum()]), pa.int32())
+    columns = {
+        "id": pa.array(ids, pa.int64()),
+        "space": pa.array([space] * len(ids), pa.string()),
+        "ids": pa.ListArray.from_arrays(ends, pa.array(near.ids[known], pa.int64())),
+        "distances": pa.ListArray.from_arrays(ends, pa.array(near.distances[known], pa.float32())),
+    }
+    return pa.table(columns)
 
 
 def thumbs_of(part: Part, ids: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -43,7 +43,7 @@ export async function imageView({ name: text, network }) {
       rows.size > 0 && h("section", { "aria-labelledby": "neighbors-title", id: "neighbors" },
         h("h2", { id: "neighbors-title" }, "Nearest images"),
         nearest(network, "features", "In the network’s features", features, rows),
-        nearest(network, "pixels", "In the pixels", pixels, rows)),
+        nearest(network, "pixels", "In the pixels", pixels, rows), found(network)),
       image.maps.length > 0 && h("section", { "aria-labelledby": "maps-title" },
         h("h2", { id: "maps-title" }, "Activation maps"),
         h("p", { class: "note" }, "The channels that this image drove most, layer by layer, with their peaks. Bright is high."),
@@ -81,6 +81,15 @@ function said(id, image) {
   return [
     image.drawn && h("img", { class: "answer", src: answerUrl(id), alt: `${image.name}, with what the network says` }),
     bars(image.said.map(({ label, number: share, color }) => ({ name: label, href: null, value: share, text: percent(share), color })), 1)];
+}
+
+/** How neighbors were searched for, where that was not exact. */
+function found({ neighbors, images }) {
+  const { features, pixels } = neighbors ?? {};
+  if (features?.search !== "index") return null;
+  return h("p", { class: "note", id: "searched" },
+    `Among ${count(images)} images an index looks for the nearest; it finds ${percent(features.recall)} of them.`,
+    pixels?.search === "none" && " By their pixels so many are not compared.");
 }
 
 function nearest(network, key, title, neighbors, rows) {

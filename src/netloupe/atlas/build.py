@@ -1,7 +1,7 @@
 """Building an atlas: one pass over the images, then what each part makes of it, all into one store.
 
-Killed at any moment, the same call goes on from where it was: the sweep from its saved state, all else from the first
-step that the store lacks.
+Killed at any moment, the same call goes on from where it was: the sweep from its saved state, all else from what the
+store lacks. In which order the steps were made no atlas tells, so what a page waits for can be made first (`filling`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import numpy as np
 from netloupe.analysis.attention.placed import attentions
 from netloupe.analysis.layout.embedding import LEAST, embed_vectors
 from netloupe.analysis.unproject import named_rule
-from netloupe.atlas.making import Making
-from netloupe.atlas.parts import PARTS
+from netloupe.atlas.filling import Showing, filling
+from netloupe.atlas.making import NOTHING, Making
+from netloupe.atlas.parts import PARTS, TABLES
+from netloupe.atlas.parts.part import Part, Step
 from netloupe.atlas.store import FORMAT, Store
 from netloupe.atlas.synthesis import Synthesis
 from netloupe.atlas.task import ALL, NONE, AtlasTask
@@ -108,8 +110,10 @@ def build_as(task: AtlasTask, net: Network, source: ImageSource, out: str | Path
     )
     Store.settle(out)
     if Store.is_of(out, identity):
+        if (where := filling()) is not None:
+            where.finish(out)
         return _report_of(out, time.monotonic() - start)
-    store = Store.begin(out, identity, {name: columns for part in PARTS for name, columns in part.tables.items()})
+    store = Store.begin(out, identity, TABLES)
     about = provenance_of(task, net, {"data": source.record()})
     parts = [kind(store) for kind in PARTS]
     making = Making(
@@ -128,14 +132,49 @@ def build_as(task: AtlasTask, net: Network, source: ImageSource, out: str | Path
         task.batch_size,
         watch,
     )
-    for part in parts:
-        for step in part.steps(making):
-            key = f"{type(part).__name__}: {step.key}"
-            if not store.has(key):
-                store.put(step.make(), key)
-        making.told.append(part.about(making))
-    store.finish(out, about)
+    showing = Showing(making, filling())
+    _make(showing.making, parts, showing)
+    with showing.ending(out):
+        store.finish(out, about)
     return replace(_report_of(out, time.monotonic() - start), fresh=True)
+
+
+def _make(making: Making, showing: Showing) -> None:
+    """Make what the store lacks: first what the first page is of, then what it shows, then all else in order."""
+    parts = [kind(making.store) for kind in PARTS]
+    showing.begin(NOTHING)
+    for part in parts:
+        for step in part.first(making):
+            _do(part, step)
+    *others, page = parts
+    waiting = [(part, step) for part in others for step in part.steps(making) if not part.made(step.key)]
+    done: type[Part] | None = None
+    while waiting:
+        showing.made(making, (step for _, step in waiting), done)
+        part, step = waiting.pop(_next(waiting, showing.wanted()))
+        done = type(part)
+        _do(part, step)
+    making.told.extend(part.about(making) for part in parts)
+    for step in page.steps(making):
+        _do(page, step)
+
+
+def _next(waiting: Sequence[tuple[Part, Step]], wanted: Sequence[str]) -> int:
+    """Which of the steps to make: the first that shows what is wanted most, or what that needs before."""
+    keys = [part.key(step.key) for part, step in waiting]
+    chosen = next((i for name in wanted for i, (_, step) in enumerate(waiting) if name in step.shows), 0)
+    while True:
+        part, step = waiting[chosen]
+        before = [keys.index(key) for key in map(part.key, step.needs) if key in keys]
+        if not before:
+            return chosen
+        chosen = before[0]
+
+
+def _do(part: Part, step: Step) -> None:
+    if not part.made(step.key):
+        part.store.put(step.make(), part.key(step.key))
+        step.then()
 
 
 @dataclass(frozen=True)

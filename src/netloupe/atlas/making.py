@@ -25,7 +25,7 @@ from netloupe.data.labels import class_names, of_network
 from netloupe.data.sources import ImageSource, ReadPixels, Skipped
 from netloupe.sweep.accumulator import Sink
 from netloupe.sweep.classes import ClassMeans, MeansByClass
-from netloupe.sweep.engine import check_any_read, sweep
+from netloupe.sweep.engine import SoFar, check_any_read, sweep
 from netloupe.sweep.peaks import Peaks, PeakStatistics
 from netloupe.sweep.top import Strongest, Top
 
@@ -49,12 +49,17 @@ class Found:
     skipped: tuple[Skipped, ...]
 
 
+NOTHING = Found({}, None, {}, {}, ())
+"""Before the first image."""
+
+
 @dataclass(frozen=True)
 class Making:
     """What an atlas is asked to show, and where it is made.
 
     images: of which of them pictures are kept; shows: gives the ids of those that pages show large. told: what the
-    parts made so far tell of themselves.
+    parts tell of themselves, once made. swept: what the sweep found, of one that was. glance: sees what there is again
+    and again while it goes on: how many images were taken in, and what was found in them, where it asks.
     """
 
     net: Network
@@ -72,6 +77,12 @@ class Making:
     batch_size: int = 32
     watch: Watch = SILENT
     told: list[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]] = field(default_factory=list)
+    swept: Found | None = None
+    glance: Callable[[int, Callable[[], Found]], None] | None = None
+
+    def of(self, swept: Found) -> Making:
+        """The same in another store, of what a sweep found."""
+        return replace(self, store=store, swept=swept, told=[], watch=SILENT)
 
     @cached_property
     def rule(self) -> Rule | None:
@@ -124,14 +135,29 @@ class Making:
 
         Raises InputError where no image can be read.
         """
+        if self.swept is not None:
+            return self.swept
         patches, peaks = Strongest(max(self.k, self.synthesis.ranked)), Peaks()
         classes = ClassMeans(isinstance(self.net.head, Classes))
         pieces = self.source.photographs is not None
         varied = {"varied": Strongest(self.k, per_photograph=PER_PHOTOGRAPH)} if pieces else {}
         take = self._photographs.take if self.images == SHOWN else None
-        sinks: list[Sink] = [Listed(self.store, self.source, self.net, self.feature_layer, take)]
+        sinks: list[Listed | Pictures] = [Listed(self.store, self.source, self.net, self.feature_layer, take)]
         if self.images == ALL:
             sinks.append(Pictures(self.store, self._photographs, self.map_layers, self.net))
+
+        def so_far(taken: SoFar) -> None:
+            def found() -> Found:
+                for sink in sinks:
+                    sink.flush()
+                kinds = ("patches", *varied, "peaks", "classes")
+                results = {name: taken.of(name).result() for name in kinds}
+                return replace(NOTHING, **results, skipped=taken.skipped)
+
+            resumed = any(sink.next_id > taken.next_id for sink in sinks)  # there is more, of the run before
+            if self.glance is not None and not resumed:
+                self.glance(taken.images, found)
+
         seen = replace(self.source, opener=self._photographs.open, ids=None)
         report = sweep(
             self.net,
@@ -141,6 +167,7 @@ class Making:
             sinks=sinks,
             batch_size=self.batch_size,
             state=self.store.scratch / _STATE,
+            glance=None if self.glance is None else so_far,
             watch=self.watch.named("sweep"),
         )
         check_any_read(report, self.source)

@@ -16,7 +16,6 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from netloupe.atlas.parts import PARTS
-from netloupe.atlas.parts.network import version
 from netloupe.atlas.parts.part import WORD
 from netloupe.atlas.store import Store
 from netloupe.core.errors import StoreError
@@ -47,7 +46,7 @@ class Pages:
     @cached_property
     def version(self) -> str | None:
         """Of the atlas: another has another."""
-        return None if self.store is None else version(self.store)
+        return None if self.store is None else self.store.version
 
     def resource(self, path: str) -> tuple[bytes, str] | None:
         """(content, media type) of a path such as "data/network.json"; None if there is none."""
@@ -67,7 +66,9 @@ class Pages:
         """Whether what is at this address will never be another: the address names the version of what it gives."""
         if path.startswith("static/"):
             return path.startswith(f"static/{_page_version()}/")
-        return path not in ("", "index.html", "data/network.json") and query == f"v={self.version}"
+        if path in ("", "index.html", "data/network.json") or (self.store is not None and self.store.grows):
+            return False
+        return query == f"v={self.version}"
 
     def _content(self, path: str) -> Any:
         for resource, pattern in zip(self._resources, self._patterns, strict=True):

@@ -133,6 +133,11 @@ class Listed(Sink):
         if len(self._rows) >= _TOGETHER:
             self.flush()
 
+    @property
+    def next_id(self) -> int:
+        """The image that follows those which were written."""
+        return self._next
+
     def flush(self) -> None:
         if not self._rows:
             return
@@ -200,6 +205,11 @@ class Pictures(Sink):
                 self._weight += len(shown) + len(sheet)
         if len(self._rows) >= _TOGETHER or self._weight > _HEAVY:
             self.flush()
+
+    @property
+    def next_id(self) -> int:
+        """The image that follows those which were written."""
+        return self._next
 
     def flush(self) -> None:
         if self._rows:

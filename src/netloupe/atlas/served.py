@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qs
 
+from netloupe.atlas.filling import Filling
 from netloupe.atlas.pages import Pages
 from netloupe.atlas.store import Store
 from netloupe.core.errors import StoreError
 
 _MOST = 8  # threads that are waited for in vain
+MAKING = "data/making.json"  # how far an atlas is that is being made
 _ALWAYS = ("", "index.html", "data/network.json")  # begin a visit, whatever lies there
 
 
@@ -46,32 +48,44 @@ class _Lying:
     mark: tuple[int, ...]
     path: Path | None
     studio: bool
+    filling: Filling | None = None
     silent: frozenset[str] = frozenset()
     turn: threading.Lock = field(default_factory=threading.Lock)
 
     @cached_property
     def pages(self) -> Pages:
+        if self.filling is not None and self.filling.path is None:
+            return self.filling.latest
         return Pages(None if self.path is None else Store.open(self.path), self.studio)
 
     def answer(self, path: str, query: str) -> Answer | None:
-        meant = parse_qs(query).get("v", [self.pages.version])[0]
-        if meant != self.pages.version and not path.startswith("static/") and path not in _ALWAYS:
+        always = path.startswith("static/") or path in _ALWAYS
+        pages = self.pages if always else self._meant(parse_qs(query).get("v", [self.pages.version])[0])
+        found = pages.resource(path)
+        return None if found is None else Answer(*found, pages.lasting(path, query))
+
+    def _meant(self, version: str | None) -> Pages:
+        if version == self.pages.version:
+            return self.pages
+        earlier = None if self.filling is None or version is None else self.filling.earlier(version, self.pages)
+        if earlier is None:
             raise Replaced("another atlas lies here by now; load the page again")
-        found = self.pages.resource(path)
-        return None if found is None else Answer(*found, self.pages.lasting(path, query))
+        return earlier
 
 
 class Served:
-    """The atlas in the folder of a store, or the page without one. Safe to use from several threads.
+    """The atlas in a store's folder, one that is being made, or the page without one. Safe to use from several threads.
 
     studio: see `Pages`. patience: seconds that an answer may take.
     """
 
-    def __init__(self, store: Store | None, studio: bool = False, patience: float = 30.0) -> None:
-        self._path, self._studio, self._patience = None if store is None else store.path, studio, patience
+    def __init__(self, store: Store | Filling | None, studio: bool = False, patience: float = 30.0) -> None:
+        self._filling = store if isinstance(store, Filling) else None
+        self._folder = store.path if isinstance(store, Store) else None
+        self._studio, self._patience = studio, patience
         self._guard, self._closed = threading.Lock(), False
         self._waiting: set[Future[Answer | None]] = set()
-        self._lying = _Lying(self._mark(), self._path, studio)
+        self._lying = self._lies(self._mark())
 
     def answer(self, path: str, query: str = "") -> Answer | None:
         """What is at a path such as "data/network.json"; None for nothing.
@@ -79,6 +93,8 @@ class Served:
         query: what stands after the "?", which may name the version of the atlas that is meant. Raises Replaced if
         that is another than lies there, Late if it does not answer in time, StoreError if it can't be read.
         """
+        if path == MAKING:
+            return None if self._filling is None else Answer(self._filling.document(query), "application/json", False)
         lying = self._now()
         if path in lying.silent or len(lying.silent) >= _MOST:
             raise self._late(path)
@@ -98,6 +114,8 @@ class Served:
         except Late:
             raise
         except StoreError:
+            if self._filling is not None and self._filling.ending.is_set():
+                self._filling.ended.wait(self._patience)  # it is being put in its place
             if self._now() is lying:
                 raise
         finally:
@@ -129,14 +147,21 @@ class Served:
         with self._guard:
             mark = self._mark()
             if mark != self._lying.mark:
-                self._lying = _Lying(mark, self._path, self._studio)
+                self._lying = self._lies(mark)
             return self._lying
+
+    def _lies(self, mark: tuple[int, ...], silent: frozenset[str] = frozenset()) -> _Lying:
+        return _Lying(mark, self._path, self._studio, self._filling, silent)
+
+    @property
+    def _path(self) -> Path | None:
+        return self._folder if self._filling is None else self._filling.path
 
     def _give_up(self, lying: _Lying, path: str) -> None:
         """Go on without the thread that never ends, and with all that it holds made anew."""
         with self._guard:
             if self._lying is lying:
-                self._lying = _Lying(lying.mark, self._path, self._studio, lying.silent | {path})
+                self._lying = self._lies(lying.mark, lying.silent | {path})
 
     def _late(self, path: str) -> Late:
         return Late(f"{self._path}: {path or 'index.html'} takes for ever to be read; build the atlas again")
@@ -144,7 +169,7 @@ class Served:
     def _mark(self) -> tuple[int, ...]:
         """What is another once another atlas lies there."""
         if self._path is None:
-            return ()
+            return () if self._filling is None else (self._filling.number,)
         try:
             found = os.stat(self._path / "atlas.json")
         except OSError:

@@ -7,6 +7,7 @@ the format and the build, and is written last.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -29,6 +30,8 @@ _MARK = "atlas.json"
 _JOURNAL = "journal.json"
 _IDENTITY = "identity.json"
 _SCRATCH = "scratch"
+_STEPS = 2
+"""Of a journal, which steps there are: those of another are no beginning of what is made now."""
 
 Rows = Mapping[str, Sequence[Mapping[str, Any]] | pa.Table]
 """Table -> rows for it."""
@@ -81,7 +84,7 @@ class Store:
         store = cls(beside(path, "partial"), tables)
         store._identity = identity
         journal, saved = _read(store.path / _JOURNAL), _read(store.path / _IDENTITY)
-        if journal is None or saved is None:
+        if journal is None or saved is None or journal.get("format") != _STEPS:
             shutil.rmtree(store.path, ignore_errors=True)
             write_atomically(store.path / _IDENTITY, json.dumps(identity).encode())
         else:
@@ -91,6 +94,11 @@ class Store:
         return store
 
     _identity: Identity
+
+    @property
+    def identity(self) -> Identity:
+        """Of one in the making."""
+        return self._identity
 
     def _go_on(self, journal: Mapping[str, Any]) -> None:
         self._steps, self._versions = journal["steps"], journal["versions"]
@@ -103,7 +111,7 @@ class Store:
                     self._versions[table] = opened.version
 
     def _note(self) -> None:
-        journal = {"steps": self._steps, "versions": self._versions}
+        journal = {"format": _STEPS, "steps": self._steps, "versions": self._versions}
         write_atomically(self.path / _JOURNAL, json.dumps(journal).encode())
 
     @staticmethod
@@ -176,7 +184,7 @@ class Store:
     def count(self, table: str, where: str | None = None) -> int:
         """The number of rows, or of those for which the condition holds; 0 for a table that is not there."""
         with self._plainly(f"table {table!r} can't be read"):
-            return int(self._database.open_table(table).count_rows(where)) if table in self._tables() else 0
+            return int(self._opened(table).count_rows(where)) if table in self._tables() else 0
 
     def rows(self, table: str, where: str | None = None, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """The rows for which the SQL condition `where` holds, in no particular order."""
@@ -186,12 +194,15 @@ class Store:
     def arrow(self, table: str, where: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
         """As `rows`, as an Arrow table."""
         with self._plainly(f"table {table!r} can't be read"):
-            query = self._database.open_table(table).search()
+            query = self._opened(table).search()
             if where is not None:
                 query = query.where(where)
             if columns is not None:
                 query = query.select(list(columns))
             return query.limit(1 << 31).to_arrow()
+
+    def _opened(self, table: str) -> Any:
+        return self._database.open_table(table)
 
     @contextmanager
     def _plainly(self, what: str) -> Iterator[None]:
@@ -217,6 +228,14 @@ class Store:
             raise StoreError(f"{self.path}: table 'provenance' holds no atlas; build it again")
         return document
 
+    grows = False
+    """Whether there may come more of what is shown as one version."""
+
+    @property
+    def version(self) -> str:
+        """Another build has another."""
+        return hashlib.sha256(json.dumps(self.network).encode()).hexdigest()[:12]
+
     def _typed(self, table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
         pairs = [column.split() for column in self._columns[table].split(", ")]
         return pa.Table.from_pylist(list(rows), pa.schema([(name, _kind(kind)) for name, kind in pairs]))
@@ -227,6 +246,47 @@ class Store:
     def _tables(self) -> set[str]:
         """LanceDB lists folders; a table that was being born when its run was killed is one without a version."""
         return {name for name in self._folders() if any(self.path.glob(f"{name}.lance/_versions/*.manifest"))}
+
+
+class Snapshot(Store):
+    """What there is of an atlas in the making, whatever is added later.
+
+    over: another store, whose tables stand in place of its own. version: of what is shown, to which more may come.
+    """
+
+    def __init__(self, store: Store, document: dict[str, Any], version: str, over: Store | None = None) -> None:
+        super().__init__(store.path, store._columns)
+        self._steps, self._versions = list(store._steps), dict(store._versions)
+        self._over, self._version = over, version
+        self.network = document
+
+    grows = True
+
+    @property
+    def version(self) -> str:
+        return self._version
+
+    def count(self, table: str, where: str | None = None) -> int:
+        return self._over.count(table, where) if self._lies_over(table) else super().count(table, where)
+
+    def arrow(self, table: str, where: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+        if self._over is not None and self._lies_over(table):
+            return self._over.arrow(table, where, columns)
+        if table in self._versions:
+            return super().arrow(table, where, columns)
+        nothing = self._typed(table, [])
+        return nothing if columns is None else nothing.select(list(columns))
+
+    def _lies_over(self, table: str) -> bool:
+        return self._over is not None and table in self._over._versions
+
+    def _opened(self, table: str) -> Any:
+        opened = super()._opened(table)
+        opened.checkout(self._versions[table])
+        return opened
+
+    def _tables(self) -> set[str]:
+        return set(self._versions)
 
 
 def _replaceable(path: Path) -> bool:

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, TypeVar
 
 from netloupe.core.errors import Cancelled
@@ -51,6 +51,10 @@ class Watch:
     def named(self, name: str) -> Watch:
         """This watch, hearing of all parts under one name."""
         return _Named(self, name)
+
+    def heard(self, hear: Callable[[str, int, int], None]) -> Watch:
+        """This watch, where `hear(name, done, total)` hears of all parts too."""
+        return _Heard(self, hear)
 
     def cancel(self) -> None:
         """Have the run stop: what it does next here raises `Cancelled`. From any thread."""
@@ -110,6 +114,16 @@ class _Named(_Derived):
 
     def tell(self, name: str, done: int, total: int, note: str) -> None:
         self._of.tell(self._name, done, total, note)
+
+
+class _Heard(_Derived):
+    def __init__(self, of: Watch, hear: Callable[[str, int, int], None]) -> None:
+        super().__init__(of)
+        self._hear = hear
+
+    def tell(self, name: str, done: int, total: int, note: str) -> None:
+        self._hear(name, done, total)
+        self._of.tell(name, done, total, note)
 
 
 class _Share(_Derived):

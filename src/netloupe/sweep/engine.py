@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -56,6 +56,24 @@ class Found:
     states: Mapping[str, State]
 
 
+@dataclass(frozen=True)
+class SoFar:
+    """What a sweep that goes on has taken in: `images` before the id `next_id`, and others that are broken."""
+
+    next_id: int
+    images: int
+    skipped: tuple[Skipped, ...]
+    _whole: Mapping[str, Accumulator]
+    _shard: Mapping[str, Accumulator]
+
+    def of(self, name: str) -> Any:
+        """An accumulator of its own that holds what the one of this name and its shard do."""
+        found = self._whole[name].fresh()
+        found.load(self._whole[name].state())
+        found.merge(self._shard[name])
+        return found
+
+
 class Engine(Protocol):
     """Other processes that take in whole shards."""
 
@@ -96,6 +114,7 @@ def sweep(
     state: str | Path | None = None,
     save_every: float = 20.0,
     check_finite: bool = True,
+    glance: Callable[[SoFar], None] | None = None,
     watch: Watch = SILENT,
 ) -> Report:
     """Show every image to the network once, and the outputs of `layers` (all for None) to the accumulators.
@@ -108,7 +127,7 @@ def sweep(
     the same results as if it had never stopped. check_finite: False hands on activations that are not finite, for
     accumulators that keep images apart and callers that sort those out.
     sinks: write down what they see of each image, for instance into a store. What was taken in before a saved state
-    lies there when the sweep goes on from it.
+    lies there when the sweep goes on from it. glance: is shown after each block but the last what was taken in.
 
     Raises UnknownName for a layer that is not there, InputError for images that can't be used, NetworkError for an
     activation that is not finite (judged by each channel's peak), StoreError for a state that can't be written or
@@ -155,6 +174,8 @@ def sweep(
                 if checkpoint is not None:
                     checkpoint.save(done)
             part.at(done.next_id)
+            if glance is not None and block.end < len(data):
+                glance(SoFar(done.next_id, done.images, done.skipped, accumulators, shard))
     if engine is not None and isinstance(source, ImageSource) and done.next_id < len(data):
         spans = [(first, min(first + size, len(data))) for first in range(done.next_id, len(data), size)]
         specs = {name: accumulator.spec() for name, accumulator in accumulators.items()}

@@ -20,3 +20,5 @@ PARTS: tuple[type[Part], ...] = (
     Examples,
     NetworkPage,
 )
+TABLES = {name: columns for part in PARTS for name, columns in part.tables.items()}
+"""All their tables, and the columns of each."""

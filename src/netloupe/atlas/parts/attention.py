@@ -40,9 +40,11 @@ class Attention(Part):
         found = _shown(making.net)
         if not found:
             return
-        yield Step("heads", partial(self._heads, making, found))
-        for image in making.watch.each("attention", self._photographs(making)):
-            yield Step(f"image {image}", partial(self._image, making, found, image))
+        yield Step("heads", partial(self._heads, making, found), shows=["attention"])
+        keys = {f"image {image}": image for image in self._photographs(making)}
+        told = making.watch.part("attention", len(keys), sum(map(self.made, keys)))
+        for key, image in keys.items():
+            yield Step(key, partial(self._image, making, found, image), then=told.advance, shows=["attention"])
 
     def _ids(self) -> list[int]:
         return [image for (image,) in self.keys("images", "id")]
@@ -101,6 +103,8 @@ class Attention(Part):
         if not names:
             return About({})
         found, skipped = placed(making.net, names)
+        if found and not all(map(self.made, ["heads", *(f"image {i}" for i in self._photographs(making))])):
+            return About({})
         told = {
             "images": len(evenly(self._ids(), MEASURED)),
             "photographs": self._photographs(making),

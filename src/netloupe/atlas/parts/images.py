@@ -41,12 +41,16 @@ class Images(Part):
         "searched": "space string, search string, recall double",  # exact, by an index that finds that share, or none
     }
 
-    def steps(self, making: Making) -> Iterator[Step]:
+    def first(self, making: Making) -> Iterator[Step]:
         yield Step("sweep", lambda: self._sweep(making))
         if making.images == SHOWN:
             yield Step("pictures", lambda: self._pictures(making))
-        for space in making.watch.each("neighbors", SPACES):
-            yield Step(f"neighbors in {space}", partial(self._neighbors, space))
+
+    def steps(self, making: Making) -> Iterator[Step]:
+        keys = {f"neighbors in {space}": space for space in SPACES}
+        told = making.watch.part("neighbors", len(keys), sum(map(self.made, keys)))
+        for key, space in keys.items():
+            yield Step(key, partial(self._neighbors, space), then=told.advance, shows=["neighbors"])
 
     def _sweep(self, making: Making) -> Rows:
         """The sweep itself writes `images` and `features`, and the `pictures` of all images."""

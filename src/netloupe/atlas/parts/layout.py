@@ -20,6 +20,7 @@ from netloupe.atlas.sheets import THUMB
 from netloupe.atlas.store import Rows
 from netloupe.core.errors import InputError
 from netloupe.core.numbers import evenly
+from netloupe.core.watch import Part as Told
 from netloupe.core.watch import Watch
 from netloupe.render.pictures import Picture, encode
 
@@ -46,22 +47,21 @@ class Layout(Part):
     def steps(self, making: Making) -> Iterator[Step]:
         if making.map_by is None:
             return
-        method, told = making.map_by, making.watch.part("map", len(SPACES) * _STEPS + 1)
-        for i, space in enumerate(SPACES):
-            share = told.share(_STEPS)
-            yield Step(space, partial(self._embedding, space, method, share))
-            told.at((i + 1) * _STEPS)
-        if self._spaces()[0]:
-            yield Step("sheets", lambda: self.sheets(making.feature_layer, SIDES if making.pictured else ()))
-        told.advance()
+        done = _STEPS * sum(map(self.made, SPACES)) + self.made("sheets")
+        told = making.watch.part("map", len(SPACES) * _STEPS + 1, done)
+        for space in SPACES:
+            yield Step(space, partial(self._embedding, space, making.map_by, told), shows=["map"])
+        sheets = partial(self.sheets, making.feature_layer, SIDES if making.pictured else ())
+        yield Step("sheets", sheets, SPACES, told.advance, ["map"])
 
-    def _embedding(self, space: str, method: str, watch: Watch) -> Rows:
+    def _embedding(self, space: str, method: str, told: Told) -> Rows:
         """Of many images some, evenly spread, are laid out, and the others placed among them."""
-        ids = self._all()
+        ids, before = self._all(), told.done
         laid = np.array(evenly(range(len(ids)), LAID))
         others = np.setdiff1d(np.arange(len(ids)), laid)
         vectors = vectors_of(self, space, ids[laid] if len(others) else None)[1]
-        found = embedded(vectors, method, watch, parts_of(self, space, ids[others]), len(others))
+        found = embedded(vectors, method, told.share(_STEPS), parts_of(self, space, ids[others]), len(others))
+        told.at(before + _STEPS)
         order = np.argsort(np.concatenate([laid, others]))
         at = {axis: found[axis][order] if len(found[axis]) else found[axis] for axis in "xy"}
         return {"embeddings": [{"space": space, "ids": ids, **found, **at}]}
@@ -72,7 +72,12 @@ class Layout(Part):
         return found
 
     def sheets(self, layer: str, sides: Sequence[int] = SIDES) -> Rows:
-        """The thumbnails in the order of places, each side px large, that order, and the range of each channel."""
+        """The thumbnails in the order of places, each side px large, that order, and the range of each channel.
+
+        Nothing without a map.
+        """
+        if not self._spaces()[0]:
+            return {}
         ids, points = self.laid_out()[0]
         order = np.argsort(_along(in_grid(points)), kind="stable")
         sprites = []
@@ -111,7 +116,7 @@ class Layout(Part):
     def about(self, making: Making) -> About:
         if making.map_by is None:
             return About({"map": None})
-        spaces, missing = self._spaces()
+        spaces, missing = self._spaces() if self.made("sheets") else ([], {})
         layer = making.feature_layer
         return About({"map": {"method": making.map_by, "layer": layer, "spaces": spaces, "missing": missing}})
 

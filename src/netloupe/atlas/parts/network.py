@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from netloupe.atlas.parts.part import About, Part, Resource, Step
-from netloupe.atlas.store import FORMAT, Rows, Store
+from netloupe.atlas.store import FORMAT
 
 if TYPE_CHECKING:
     from netloupe.atlas.making import Making
@@ -19,11 +18,14 @@ class NetworkPage(Part):
     tables: ClassVar = {"provenance": "network string"}  # of the build: the document (JSON)
 
     def steps(self, making: Making) -> Iterator[Step]:
-        yield Step("document", lambda: self._document(making))
+        """Made last, when `making.told` holds what all parts tell."""
+        yield Step("document", lambda: {"provenance": [{"network": json.dumps(self.document(making, making.told))}]})
 
-    def _document(self, making: Making) -> Rows:
+    @staticmethod
+    def document(making: Making, told: Iterable[About]) -> dict[str, Any]:
+        """What the atlas is of; told: what its parts tell of themselves."""
         net, source = making.net, making.source
-        document = {
+        document: dict[str, Any] = {
             "format": FORMAT,
             "name": net.name,
             "source": source.title,
@@ -46,18 +48,13 @@ class NetworkPage(Part):
             }
             for name in making.layers
         ]
-        for network, more in making.told:
+        for network, more in told:
             document |= network
             layers = [own | dict(one) for own, one in zip(layers, more or [{}] * len(layers), strict=True)]
-        return {"provenance": [{"network": json.dumps(document | {"layers": layers})}]}
+        return document | {"layers": layers}
 
     def about(self, making: Making) -> About:
         return About({})
 
     def resources(self) -> Sequence[Resource]:
-        return [Resource("data/network.json", lambda: {**self.store.network, "version": version(self.store)})]
-
-
-def version(store: Store) -> str:
-    """Of an atlas: another build has another."""
-    return hashlib.sha256(json.dumps(store.network).encode()).hexdigest()[:12]
+        return [Resource("data/network.json", lambda: {**self.store.network, "version": self.store.version})]

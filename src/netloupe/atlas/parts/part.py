@@ -29,15 +29,26 @@ class Resource(NamedTuple):
     listed: Callable[[], Iterable[tuple[int, ...]]] = lambda: [()]
 
 
+def _nothing() -> None:
+    pass
+
+
 class Step(NamedTuple):
-    """What of a part is made in one go: its key for resuming, and what makes the rows."""
+    """What of a part is made in one go, of rows that are the same whatever was made before it but for what it needs.
+
+    key: for resuming. make: gives the rows. needs: the keys of steps of the same part that come before. then: what is
+    done once the rows are in the store. shows: what the page has by it, as "projections/conv1".
+    """
 
     key: str
     make: Callable[[], Rows]
+    needs: Sequence[str] = ()
+    then: Callable[[], None] = _nothing
+    shows: Sequence[str] = ()
 
 
 class About(NamedTuple):
-    """What `data/network.json` tells of a part, and of each layer."""
+    """What `data/network.json` tells of a part, and of each layer, by what is made of it."""
 
     network: Mapping[str, Any]
     layers: Sequence[Mapping[str, Any]] = ()
@@ -46,8 +57,8 @@ class About(NamedTuple):
 class Part(ABC):
     """One kind of thing that an atlas shows, of one store.
 
-    Building goes through the steps in order, leaves out those that the store has, and puts what each makes into it.
-    Serving and exporting go through the resources.
+    Building makes the first steps of all parts, then their others in any order; it leaves out those that the store
+    has, and puts what each makes into it. Serving and exporting go through the resources.
     """
 
     tables: ClassVar[Mapping[str, str]]
@@ -56,9 +67,13 @@ class Part(ABC):
     def __init__(self, store: Store) -> None:
         self.store = store
 
+    def first(self, making: Making) -> Iterator[Step]:
+        """What the first page is of: made before all else, in this order."""
+        return iter(())
+
     @abstractmethod
     def steps(self, making: Making) -> Iterator[Step]:
-        """What there is to make, each after those before it are in the store."""
+        """What else there is to make."""
 
     def shows(self, making: Making) -> Iterable[int]:
         """The ids of the images whose pictures it shows large, once the sweep is done."""
@@ -66,11 +81,19 @@ class Part(ABC):
 
     @abstractmethod
     def about(self, making: Making) -> About:
-        """What is told of it once all is made."""
+        """What is told of it, of what of it is made."""
 
     @abstractmethod
     def resources(self) -> Sequence[Resource]:
         """What the page can ask for."""
+
+    def key(self, step: str) -> str:
+        """Of one of its steps among those of all parts."""
+        return f"{type(self).__name__}: {step}"
+
+    def made(self, step: str) -> bool:
+        """Whether one of its steps is whole."""
+        return self.store.has(self.key(step))
 
     def stored(self, path: str, table: str, column: str) -> Resource:
         """A column of a table, whose rows are found by the columns that the words of the path name."""

@@ -32,12 +32,13 @@ class Projections(Part):
         if rule is None:
             return
         random = random_twin(making.net)
-        told = making.watch.part("projections", self.store.count("patches"))
-        for chain in chains(making.net, making.layers, rule):
-            places = [making.layers.index(name) for name in chain]
-            before = told.done
-            yield Step(chain[0], partial(self._chain, making, chain, rule, random, told))
-            told.at(before + self.store.count("patches", any_of("layer", places)))
+        found = chains(making.net, making.layers, rule)
+        done = [making.layers.index(name) for chain in found if self.made(chain[0]) for name in chain]
+        before = self.store.count("patches", any_of("layer", done)) if done else 0
+        told = making.watch.part("projections", self.store.count("patches"), before)
+        for chain in found:
+            shows = [f"projections/{name}" for name in chain]
+            yield Step(chain[0], partial(self._chain, making, chain, rule, random, told), shows=shows)
 
     def _chain(self, making: Making, chain: Sequence[str], rule: Rule, random: Network | None, told: Told) -> Rows:
         """Layers whose projections are made together.

@@ -37,12 +37,12 @@ class Synthesized(Part):
         ids = np.sort(self.store.arrow("images", columns=["id"])["id"].to_numpy())
         draw = np.random.default_rng(0)
         rest = sorted(draw.choice(ids, min(_REST, len(ids)), replace=False).tolist())
-        told = making.watch.part("synthesis", sum(layers.values()))
-        for name, channels in layers.items():
-            for number in blocks(channels):
-                some = block(number, channels)
-                yield Step(f"{name}/{number}", partial(self._block, making, name, some, rest))
-                told.advance(len(some))
+        keys = {f"{n}/{i}": (n, block(i, channels)) for n, channels in layers.items() for i in blocks(channels)}
+        done = sum(len(some) for key, (_, some) in keys.items() if self.made(key))
+        told = making.watch.part("synthesis", sum(layers.values()), done)
+        for key, (name, some) in keys.items():
+            make = partial(self._block, making, name, some, rest)
+            yield Step(key, make, then=partial(told.advance, len(some)), shows=[f"synthesized/{key}"])
 
     def _block(self, making: Making, name: str, channels: range, rest: Sequence[int]) -> Rows:
         from netloupe.atlas.synthesis import Block
@@ -72,9 +72,11 @@ class Synthesized(Part):
         layers = [{"synthesized": self._told(i) if n in how.layers else None} for i, n in enumerate(making.layers)]
         return About({"synthesis": {"preset": how.preset, "steps": how.steps} if how.layers else None}, layers)
 
-    def _told(self, layer: int) -> dict[str, Any]:
-        """How many images there are, how many excite more than any photograph, the mean path."""
+    def _told(self, layer: int) -> dict[str, Any] | None:
+        """How many images there are, how many excite more than any photograph, the mean path; None before the first."""
         rows = self.store.rows("synthesized", f"layer = {layer}", ["sheet", "units", "seconds"])
+        if not rows:
+            return None
         rows.sort(key=lambda row: row["sheet"])
         units = [unit for row in rows for unit in json.loads(row["units"]) if unit is not None]
         compared = [unit for unit in units if unit["best"] is not None]

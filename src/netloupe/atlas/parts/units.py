@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -54,25 +54,31 @@ class Units(Part):
         "strips": "layer int32, picture binary",  # of typical channels
     }
 
-    def steps(self, making: Making) -> Iterator[Step]:
-        photographs = Photographs(self.store)
-        for i, name in enumerate(making.watch.each("layers", making.layers)):
-            yield Step(name, partial(self._layer, making, i, name, photographs))
+    def first(self, making: Making) -> Iterator[Step]:
+        keys = {f"channels of {name}": name for name in making.layers}
+        told = making.watch.part("layers", len(keys), sum(map(self.made, keys)))
+        for i, (key, name) in enumerate(keys.items()):
+            yield Step(key, partial(self._channels, making, i, name), then=told.advance)
 
-    def _layer(self, making: Making, i: int, name: str, photographs: Photographs) -> Rows:
+    def steps(self, making: Making) -> Iterator[Step]:
+        keys = [f"tiles of {name}" for name in making.layers]
+        told = making.watch.part("tiles", len(keys), sum(map(self.made, keys)))
+        for i, key in enumerate(keys):
+            yield Step(key, partial(self._layer_tiles, making, i), keys[max(0, i - 1) : i], told.advance)
+
+    def _channels(self, making: Making, i: int, name: str) -> Rows:
         net, statistics = making.net, making.found.peaks[name]
         shown, *rest = self._rankings(making, i, name)
         means, counts = (a.numpy() for a in making.found.classes[name])
         units = unit_rows(i, statistics, means, counts)
         found = {"units": units, "patches": shown, **({"strictest": rest[0]} if rest else {})}
         if not making.pictured:
-            return {**found, "tiles": [], "strips": []}
-        tiles = Tiles(shown, photographs, net.inputs.size)
+            return {**found, "strips": []}
         strength, dead = (np.array([row[column] for row in units]) for column in ("strength", "dead"))
-        strip = tiles.sheet(chosen := typical(strength, dead), columns=max(1, len(chosen)))
+        chosen = typical(strength, dead)
+        strip = Tiles(shown, self._photographs, net.inputs.size).sheet(chosen, columns=max(1, len(chosen)))
         return {
             **found,
-            "tiles": [self._tiles_row(i, n, tiles.sheet(some)) for n, some in enumerate(_sheets(strength, dead))],
             "strips": [{"layer": i, "picture": strip}],
         }
 
@@ -88,6 +94,29 @@ class Units(Part):
     def shows(self, making: Making) -> Iterable[int]:
         for i, name in enumerate(making.layers):
             yield from (row["image"] for rows in self._rankings(making, i, name) for row in rows)
+
+    def _layer_tiles(self, making: Making, layer: int) -> Rows:
+        sheets = self._sheets(layer) if making.pictured else []
+        pictures = (self._drawn(layer, chosen, making.net.inputs.size) for chosen in sheets)
+        return {"tiles": [self._tiles_row(layer, number, picture) for number, picture in enumerate(pictures)]}
+
+    def _sheets(self, layer: int) -> list[list[int]]:
+        """The channels of each of a layer's sheets of tiles."""
+        rows = sorted(
+            self.store.rows("units", f"layer = {layer}", ["channel", "strength", "dead"]), key=lambda r: r["channel"]
+        )
+        order = shown_order(*(np.array([row[column] for row in rows]) for column in ("strength", "dead")))
+        return [order[TILES * number : TILES * (number + 1)] for number in tile_sheets(len(order))]
+
+    def _drawn(self, layer: int, channels: Sequence[int], size: Sequence[int]) -> bytes:
+        """The sheet of these channels, as WebP."""
+        columns = ["channel", "rank", "image", "top", "left", "bottom", "right"]
+        patches = self.store.rows("patches", f"layer = {layer} AND {any_of('channel', channels)}", columns)
+        return Tiles(patches, self._photographs, (size[0], size[1])).sheet(channels)
+
+    @cached_property
+    def _photographs(self) -> Photographs:
+        return Photographs(self.store)
 
     def _tiles_row(self, layer: int, number: int, picture: bytes) -> dict[str, Any]:
         """Of a sheet. What the layer before has as well, as a ReLU what it follows, is kept once."""
@@ -113,7 +142,7 @@ class Units(Part):
                 }
             )
         tile = {"columns": TILE_COLUMNS, "size": TILE_SIDE, "count": TILES}
-        per = None if making.found.varied is None else PER_PHOTOGRAPH
+        per = None if making.source.photographs is None else PER_PHOTOGRAPH
         return About({"units_per_block": UNITS_PER_BLOCK, "tile": tile, "per_photograph": per}, layers)
 
     def _repeats(self, making: Making) -> list[str | None]:
@@ -181,8 +210,12 @@ class Units(Part):
 
     def _tiles(self, layer: int, number: int) -> bytes | None:
         rows = self.store.rows("tiles", f"layer = {layer} AND sheet = {number}", ["like", "picture"])
-        if not rows:
-            return None
+        if not rows:  # drawn when it is asked for, in an atlas that is being made
+            if not self.store.grows or self.store.network["pictures"]["of"] == NONE:
+                return None
+            sheets = self._sheets(layer)
+            size = self.store.network["input"]["size"]
+            return self._drawn(layer, sheets[number], size) if number < len(sheets) else None
         picture: bytes | None = rows[0]["picture"]
         return picture if rows[0]["like"] == layer else self._tiles(rows[0]["like"], number)
 
@@ -316,12 +349,6 @@ def patch_rows(
         box = {"top": top, "left": left, "bottom": bottom, "right": right}
         rows.append({**row, "value": float(values[channel, rank]), **box})
     return rows
-
-
-def _sheets(strength: np.ndarray, dead: np.ndarray) -> list[list[int]]:
-    """The channels of each of a layer's sheets of tiles."""
-    order = shown_order(strength, dead)
-    return [order[TILES * number : TILES * (number + 1)] for number in tile_sheets(len(order))]
 
 
 class Tiles:

@@ -14,7 +14,7 @@ READY := $(VENV)/.ready
 
 help:
 	@echo "make setup    the virtual environment $(VENV)"
-	@echo "make atlas    build the atlas of the embedded network into $(ATLAS) and serve it (SERVE=0: only build)"
+	@echo "make atlas    build the atlas of the embedded network into $(ATLAS) and show it meanwhile (SERVE=0: only build)"
 	@echo "make test     the tests (ARGS: for pytest)"
 	@echo "make check    formatting, lint, types and tests"
 	@echo "make campaign kills, hostile command lines and calls, with a seed (ARGS: see tools/campaign.py)"
@@ -34,10 +34,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 atlas: $(READY)
-	$(BIN)/netloupe atlas build --out $(ATLAS) $(ARGS)
-ifneq ($(SERVE),0)
-	$(BIN)/netloupe atlas serve $(ATLAS) --port $(PORT)
-endif
+	$(BIN)/netloupe atlas build --out $(ATLAS) $(if $(filter 0,$(SERVE)),,--serve --port $(PORT)) $(ARGS)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)

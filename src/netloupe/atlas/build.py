@@ -109,8 +109,10 @@ def build_as(task: AtlasTask, net: Network, source: ImageSource, out: str | Path
         **({"attentions": names} if (names := attentions(net)) else {}),
     )
     Store.settle(out)
+    if (where := filling()) is not None:
+        where.net = net
     if Store.is_of(out, identity):
-        if (where := filling()) is not None:
+        if where is not None:
             where.finish(out)
         return _report_of(out, time.monotonic() - start)
     store = Store.begin(out, identity, TABLES)
@@ -132,7 +134,7 @@ def build_as(task: AtlasTask, net: Network, source: ImageSource, out: str | Path
         task.batch_size,
         watch,
     )
-    showing = Showing(making, filling())
+    showing = Showing(making, where)
     _make(showing.making, parts, showing)
     with showing.ending(out):
         store.finish(out, about)

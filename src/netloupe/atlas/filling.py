@@ -28,6 +28,7 @@ from netloupe.atlas.store import Snapshot, Store
 
 if TYPE_CHECKING:
     from netloupe.atlas.making import Found, Making
+    from netloupe.core.network import Network
 
 EARLY = 3.0  # s of a sweep after which what it found is shown for the first time
 _MORE = 2.5  # times as many images before it is shown again,
@@ -40,9 +41,11 @@ class Filling:
     """What a build has made, and what pages want of it. Safe to use from several threads.
 
     studio: see `Pages`. path: where the atlas lies once it is whole. number: how many times something was shown.
+    net: the network that it is of, once that is loaded.
     """
 
     def __init__(self, studio: bool = False) -> None:
+        self.net: Network | None = None
         self.path: Path | None = None
         self.number = 0
         self.begun, self.ending, self.ended = threading.Event(), threading.Event(), threading.Event()

@@ -7,7 +7,9 @@ import errno
 import gzip
 import hashlib
 import socket
-from collections.abc import Callable, Collection
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -17,6 +19,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from netloupe.atlas.filling import Filling
 from netloupe.atlas.guard import HEADERS, Guard, Hosts
 from netloupe.atlas.pages import PACKED
 from netloupe.atlas.served import Late, Replaced, Served
@@ -28,7 +31,9 @@ _WORTH = 1000  # bytes: smaller answers are not compressed
 _YEAR = 31_536_000  # s
 
 
-def application(atlas: Store | Served | None, hosts: Hosts | None = None, studio: APIRouter | None = None) -> FastAPI:
+def application(
+    atlas: Store | Filling | Served | None, hosts: Hosts | None = None, studio: APIRouter | None = None
+) -> FastAPI:
     """The web application: every GET is a resource of `Pages` or a 404, and all answers go through `Guard`.
 
     studio: what answers the page's live part, with an atlas or without one.
@@ -120,6 +125,11 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._served = served
 
+    def end(self) -> None:
+        """From another thread."""
+        self._served.close()
+        self.should_exit = True
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._served.close()
         super().handle_exit(sig, frame)
@@ -146,6 +156,56 @@ def serve(
         opened.network  # noqa: B018 reads in the library behind the tables, so that the first page need not wait for it
     served = Served(opened, studio=studio is not None)
     app = application(served, Hosts(host, allowed), studio)
+    with _listening(host, port) as listener:
+        if ready is not None:
+            ready(_address(listener, host))
+        _Server(configured(app), served).run(sockets=[listener])
+
+
+@contextmanager
+def serving(
+    filling: Filling,
+    port: int = 8400,
+    *,
+    allowed: Collection[str] = (),
+    studio: APIRouter | None = None,
+    ready: Callable[[str], None] | None = None,
+) -> Iterator[threading.Thread]:
+    """Serve an atlas that is made in here, on this machine, from the moment on when there is something of it to see.
+
+    Gives the thread that serves it, and goes on after the atlas is whole; all else as in `serve`.
+    """
+    host, servers = "127.0.0.1", list[_Server]()
+
+    def run() -> None:
+        filling.begun.wait()
+        if not over.is_set():
+            served = Served(filling, studio=studio is not None)
+            servers.append(_Server(configured(application(served, Hosts(host, allowed), studio)), served))
+            if ready is not None:
+                ready(_address(listener, host))
+            servers[0].run(sockets=[listener])
+
+    over = threading.Event()
+    with _listening(host, port) as listener:
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        try:
+            yield thread
+        finally:
+            over.set()
+            filling.begun.set()
+            for server in servers:
+                server.end()
+            thread.join(_PATIENCE)
+
+
+def _address(listener: socket.socket, host: str) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/"
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Raises InputError if the port is taken or the host is not this machine's."""
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -154,9 +214,5 @@ def serve(
         listener.close()
         taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
         raise InputError(f"can't listen on {host}:{port}: {'taken; give another --port' if taken else error}") from None
-    with listener:
-        listener.listen(128)
-        if ready is not None:
-            name = f"[{host}]" if ":" in host else host
-            ready(f"http://{name}:{listener.getsockname()[1]}/")
-        _Server(configured(app), served).run(sockets=[listener])
+    listener.listen(128)
+    return listener

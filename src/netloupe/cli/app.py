@@ -27,7 +27,6 @@ from netloupe.cli import (
     train,
 )
 from netloupe.cli.command import command
-from netloupe.cli.options import NetworkOptions
 from netloupe.cli.stop import Stopped, terminable
 from netloupe.core.errors import (
     LESS,
@@ -100,7 +99,7 @@ app.command("layers")(layers.layers)
 app.command("again")(again.again)
 app.command("diff")(again.diff)
 _groups = {"": app, "study": study_app, "stylenet": stylenet_app, "atlas": atlas_app}
-_own = {"stylenet apply": (stylenet.StyleOptions, stylenet.apply), "atlas build": (NetworkOptions, atlas.build)}
+_own = {"stylenet apply": (stylenet.StyleOptions, stylenet.apply), "atlas build": (atlas.BuildOptions, atlas.build)}
 for _task in TASKS:
     _group, _, _verb = _task.verb.rpartition(" ")
     _groups[_group].command(_verb)(command(_task, *_own.get(_task.verb, ())))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import threading
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +13,7 @@ import typer
 from netloupe.cli.command import run
 from netloupe.cli.options import AllowHost, Also, Keep, NetworkOptions, Port, out_folder
 from netloupe.cli.stop import Terminated, keeping
+from netloupe.core.errors import InputError
 from netloupe.core.task import Task
 
 if TYPE_CHECKING:
@@ -21,13 +24,76 @@ if TYPE_CHECKING:
 Folder = Annotated[Path, typer.Argument(metavar="ATLAS", help="The folder that `netloupe atlas build` wrote.")]
 
 
-def build(kind: type[Task], options: NetworkOptions, given: dict[str, Any]) -> None:
+@dataclass(frozen=True)
+class BuildOptions(NetworkOptions):
+    """And whether the atlas is shown meanwhile."""
+
+    serve: Annotated[bool, typer.Option("--serve", help="Show it in the browser while it is made, and after.")] = False
+    port: Port = 8400
+    allow_host: AllowHost = None
+    keep: Keep = None
+    also: Also = None
+
+
+def build(kind: type[Task], options: BuildOptions, given: dict[str, Any]) -> None:
     """Of `netloupe atlas build`, which keeps what it has made when it is stopped."""
+    if options.serve:
+        _build_served(kind, options, given)
+    elif any(getattr(options, f.name) != f.default for f in fields(BuildOptions)[len(fields(NetworkOptions)) :]):
+        raise InputError("--port, --allow-host, --keep and --also are of the browser (accepted: with --serve)")
+    else:
+        _build(kind, options, given)
+
+
+def _build(kind: type[Task], options: BuildOptions, given: dict[str, Any]) -> None:
     from netloupe.atlas.store import kept_of
 
     out = given["out"]
     with keeping(lambda: kept_of(out)):
         run(kind, options, given)
+
+
+def _build_served(kind: type[Task], options: BuildOptions, given: dict[str, Any]) -> None:
+    """Shown while it is made, and then until interrupted, with the studio of its network."""
+    from netloupe.atlas.filling import Filling, shown_in
+    from netloupe.atlas.server import serving
+    from netloupe.studio.live import Live
+
+    filling, to_stderr = Filling(studio=True), given["as_json"]
+
+    def load() -> Studio:
+        from netloupe.cli.studio import others
+        from netloupe.studio.kept import Kept
+        from netloupe.studio.studio import Studio
+
+        kept = None if options.keep is None else Kept(options.keep, options.said)
+        return Studio(filling.net, None, kept, others(options.also or [], options.model, options.device))
+
+    def ready(address: str) -> None:
+        typer.echo(f"{address} (Ctrl-C ends)", err=to_stderr)
+        sys.stdout.flush()
+
+    live = Live(load)
+    try:
+        with serving(
+            filling, options.port, allowed=options.allow_host or (), studio=live.router, ready=ready
+        ) as server:
+            with shown_in(filling):
+                _build(kind, options, given)
+            _wait(server)
+    finally:
+        live.close()
+
+
+def _wait(server: threading.Thread) -> None:
+    """Until it ends, or is interrupted."""
+    try:
+        while server.is_alive():
+            server.join(1)
+    except Terminated:
+        raise typer.Exit(143) from None
+    except KeyboardInterrupt:
+        raise typer.Exit from None
 
 
 def serve(
@@ -44,7 +110,6 @@ def serve(
     """
     from netloupe.atlas.guard import Hosts
     from netloupe.atlas.server import serve
-    from netloupe.core.errors import InputError
 
     live = _studio(store, keep, also or []) if Hosts(host).local else None
     if live is None and (keep is not None or also):

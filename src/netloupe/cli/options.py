@@ -151,7 +151,8 @@ class NetworkOptions:
     @property
     def given(self) -> list[str]:
         """The names of the options that say which network it is, of those that were given."""
-        return [f.name for f in fields(self) if f.name not in ("device", "seed") and getattr(self, f.name) != f.default]
+        own = [f for f in fields(NetworkOptions) if f.name not in ("device", "seed")]
+        return [f.name for f in own if getattr(self, f.name) != f.default]
 
     @property
     def said(self) -> dict[str, str] | None:

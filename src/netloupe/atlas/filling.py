@@ -11,10 +11,11 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
@@ -134,7 +135,7 @@ class Showing:
 
     def __init__(self, making: Making, where: Filling | None) -> None:
         self._plain, self._where = making, where
-        self._told: dict[type[Part], About] = {}
+        self._images, self._told = -1, dict[type[Part], About]()
         self._least, self._earliest = 1.0, float("inf")  # images, and the moment, to be shown next
 
     @property
@@ -146,8 +147,10 @@ class Showing:
 
     def begin(self, nothing: Found) -> None:
         """There is nothing but the network. nothing: found in no images."""
+        if self._where is None:
+            return
         self._earliest = time.monotonic() + EARLY
-        self._show(self._plain.of(nothing), Store(self._plain.store.path, TABLES), 0)
+        self._show(self._plain.of(nothing), Store(self._plain.store.path, TABLES), 0, self._planned)
 
     def _glance(self, images: int, find: Callable[[], Found]) -> None:
         """A sweep goes on: show what was found in so many images, where it is time to."""
@@ -160,31 +163,37 @@ class Showing:
         units = Units(Snapshot(self._plain.store, {}, "", over))
         for step in units.first(making):
             over.put(step.make())
-        self._show(making, self._plain.store, images, over)
+        self._show(making, self._plain.store, images, self._planned, over)
         end = time.monotonic()
         self._least, self._earliest = _MORE * images, end + _RATHER * (end - start)
 
     def made(self, making: Making, waiting: Iterable[Step], part: type[Part] | None = None) -> None:
         """There is what the first page is of, and all but what the waiting steps show. part: of which there is more."""
-        self._told = {kind: about for kind, about in self._told.items() if kind is not part}
-        missing = dict.fromkeys(name for step in waiting for name in step.shows)
-        self._show(making, making.store, len(making.source), missing=list(missing))
-
-    def _show(
-        self, making: Making, store: Store, images: int, over: Store | None = None, missing: list[str] | None = None
-    ) -> None:
-        """missing: names of what is not there, None for all that is no part of the first page."""
         if self._where is None:
             return
-        told = f"{making.store.identity} {images} {missing is None}"
+        self._told = {kind: about for kind, about in self._told.items() if kind is not part}
+        missing = dict.fromkeys(name for step in waiting for name in step.shows)
+        self._show(making, making.store, len(making.source), list(missing))
+
+    @cached_property
+    def _planned(self) -> list[str]:
+        """Names of all that is no part of the first page."""
+        return [name for kind in PARTS for name in kind(self._plain.store).shows(self._plain)]
+
+    def _show(
+        self, making: Making, store: Store, images: int, missing: Sequence[str], over: Store | None = None
+    ) -> None:
+        """images: of how many it is. missing: names of what is not there yet."""
+        assert self._where is not None
+        told = f"{making.store.identity} {images}"
         snapshot = Snapshot(store, {}, hashlib.sha256(told.encode()).hexdigest()[:12], over)
-        if missing is None:
-            self._told.clear()
+        self._told = self._told if images == self._images else {}
+        self._images = images
         for kind in PARTS:
             if kind not in self._told:
                 self._told[kind] = kind(snapshot).about(making)
         document = NetworkPage.document(making, (self._told[kind] for kind in PARTS))
-        state = {"images": images, "of": len(making.source), "missing": missing}
+        state = {"images": images, "of": len(making.source), "missing": list(missing)}
         snapshot.network = document | {"making": state}
         self._where.show(snapshot)
 

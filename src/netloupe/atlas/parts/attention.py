@@ -36,6 +36,9 @@ class Attention(Part):
         "attended": "attention int32, image int64, picture binary, peaks float32[]",  # by row of the sheet and head
     }
 
+    def shows(self, making: Making) -> Sequence[str]:
+        return ["attention"] if _shown(making.net) else []
+
     def steps(self, making: Making) -> Iterator[Step]:
         found = _shown(making.net)
         if not found:

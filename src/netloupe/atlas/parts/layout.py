@@ -44,6 +44,9 @@ class Layout(Part):
         "sprites": "side int32, sheet int32, jpeg binary",
     }
 
+    def shows(self, making: Making) -> Sequence[str]:
+        return [] if making.map_by is None else ["map"]
+
     def steps(self, making: Making) -> Iterator[Step]:
         if making.map_by is None:
             return

@@ -73,7 +73,11 @@ class Part(ABC):
 
     @abstractmethod
     def steps(self, making: Making) -> Iterator[Step]:
-        """What else there is to make."""
+        """What else there is to make, once the first is there."""
+
+    def shows(self, making: Making) -> Sequence[str]:
+        """The names of what its steps show, before they are known."""
+        return ()
 
     def shows(self, making: Making) -> Iterable[int]:
         """The ids of the images whose pictures it shows large, once the sweep is done."""

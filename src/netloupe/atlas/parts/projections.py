@@ -24,6 +24,9 @@ class Projections(Part):
         "alike": "layer int32, random float32, channels float32",  # of a layer
     }
 
+    def shows(self, making: Making) -> Sequence[str]:
+        return [] if making.rule is None else [f"projections/{name}" for name in making.layers]
+
     def steps(self, making: Making) -> Iterator[Step]:
         from netloupe.analysis.unproject import chains
         from netloupe.atlas.mosaics import random_twin

@@ -30,16 +30,18 @@ class Synthesized(Part):
         super().__init__(store)
         self._mosaics = lru_cache(maxsize=4)(self._read)
 
+    def shows(self, making: Making) -> Sequence[str]:
+        return [f"synthesized/{key}" for key in _blocks(making)]
+
     def steps(self, making: Making) -> Iterator[Step]:
-        layers = {name: making.net.layers[name].channels for name in making.synthesis.layers}
-        if not layers:
+        keys = _blocks(making)
+        if not keys:
             return
         ids = np.sort(self.store.arrow("images", columns=["id"])["id"].to_numpy())
         draw = np.random.default_rng(0)
         rest = sorted(draw.choice(ids, min(_REST, len(ids)), replace=False).tolist())
-        keys = {f"{n}/{i}": (n, block(i, channels)) for n, channels in layers.items() for i in blocks(channels)}
         done = sum(len(some) for key, (_, some) in keys.items() if self.made(key))
-        told = making.watch.part("synthesis", sum(layers.values()), done)
+        told = making.watch.part("synthesis", sum(len(some) for _, some in keys.values()), done)
         for key, (name, some) in keys.items():
             make = partial(self._block, making, name, some, rest)
             yield Step(key, make, then=partial(told.advance, len(some)), shows=[f"synthesized/{key}"])
@@ -112,6 +114,12 @@ class Synthesized(Part):
 
     def _read(self, layer: int, number: int) -> Sequence[bytes | None]:
         return self.one("synthesized", f"layer = {layer} AND sheet = {number}", "mosaics") or ()
+
+
+def _blocks(making: Making) -> dict[str, tuple[str, range]]:
+    """By key, what is made together: a layer and some of its channels."""
+    layers = {name: making.net.layers[name].channels for name in making.synthesis.layers}
+    return {f"{n}/{i}": (n, block(i, channels)) for n, channels in layers.items() for i in blocks(channels)}
 
 
 def _mean(rows: Sequence[Sequence[float]]) -> list[float]:

@@ -79,6 +79,22 @@ export async function getNetwork() {
   return prepared;
 }
 
+/** How far an atlas is that is being made: {version, whole, images, of, missing, progress}; wanted: names of what is waited for. */
+export async function getMaking(wanted) {
+  const response = await fetch(`data/making.json?want=${wanted.map(encodeURIComponent).join(",")}`);
+  if (!response.ok) throw new FetchError(`The server answered ${response.status}.`);
+  return response.json();
+}
+
+/** data/network.json anew, of an atlas of which there is more. */
+export async function renew() {
+  const network = await load("data/network.json");
+  answers.clear();
+  answers.set("data/network.json", Promise.resolve(network));
+  prepared = null;
+  return getNetwork();
+}
+
 function prepare(network) {
   const gaps = new Map(network.skipped.filter(({ id }) => id !== undefined).map((file) => [file.id, file]));
   let ids = network.images + gaps.size;

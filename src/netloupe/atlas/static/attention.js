@@ -5,6 +5,7 @@ import { facts, h, svg, withWidth } from "./dom.js";
 import { attentionHash, count, counted, imageHash, networkHash, number, plain } from "./format.js";
 import { gridPad } from "./gridpad.js";
 import { SCALE, TRUTH, headCells } from "./heads.js";
+import { coming, lacks } from "./making.js";
 import { nearest } from "./nearest.js";
 import { bars, called, pager, photo, unkept } from "./pieces.js";
 
@@ -14,6 +15,9 @@ const MEASURES = {
 };
 
 export async function attentionView({ name, query, network, setQuery }) {
+  if (lacks(network, "attention")) {
+    return { section: "network", title: name, waits: ["attention"], node: [h("header", { class: "opening" }, h("h1", {}, name)), coming(network, "attention", "The maps of attention are")] };
+  }
   const layers = network.attention?.layers ?? [];
   const place = layers.findIndex((one) => one.name === name);
   if (place < 0) throw missing(network, layers, name);

@@ -4,6 +4,7 @@ import { NotFound, getImage, answerUrl, getRowsOf, mapsUrl } from "./api.js";
 import { facts, h } from "./dom.js";
 import { count, counted, imageHash, layerHash, number, percent, unitHash } from "./format.js";
 import { pageOf } from "./images.js";
+import { coming } from "./making.js";
 import { bars, called, classHref, cut, isRight, outputHref, pager, photo, thumbnail, unkept } from "./pieces.js";
 
 const ANSWERS = { share: "What it sees where, by share of the area", score: "What it finds, by score", value: "The number it gives" };
@@ -14,13 +15,14 @@ export async function imageView({ name: text, network }) {
     const { name, reason } = network.gaps.get(id);
     throw new NotFound(`Image ${id}, “${name}”, was skipped: ${reason}.`);
   }
-  if (id >= network.ids) throw new NotFound(`There is no image “${text}”: the images are 0 to ${network.ids - 1}.`);
+  if (id >= network.ids) throw new NotFound(`There is no image “${text}”${network.making ? " yet" : ""}: the images are 0 to ${network.ids - 1}.`);
   const image = await getImage(id);
   const { features = [], pixels = [] } = image.neighbors;
   const rows = await getRowsOf(network, [...features, ...pixels].map((neighbor) => neighbor.id));
   return {
     section: "images",
     title: called(image),
+    waits: ["neighbors"],
     node: [
       h("header", { class: "opening" },
         pager("Images", {
@@ -40,6 +42,7 @@ export async function imageView({ name: text, network }) {
         image.top.length + image.said.length > 0 && h("section", { "aria-labelledby": "predictions-title" },
           h("h2", { id: "predictions-title" }, ANSWERS[image.said[0]?.what] ?? "What the network takes it for"),
           h("div", { id: "predictions" }, image.said.length > 0 ? said(id, image) : predictions(network, image)))),
+      coming(network, "neighbors", "The nearest images are"),
       rows.size > 0 && h("section", { "aria-labelledby": "neighbors-title", id: "neighbors" },
         h("h2", { id: "neighbors-title" }, "Nearest images"),
         nearest(network, "features", "In the network’s features", features, rows),

@@ -33,6 +33,7 @@ export async function imagesView({ query, network, say }) {
   const turn = () => pages > 1 && pager("Pages", { prev: to(Number(page) - 1), next: to(Number(page) + 1) });
   return {
     section: "images",
+    waits: [],
     title: pages > 1 ? `${title}, page ${page}` : title,
     node: [
       h("header", { class: "opening" },

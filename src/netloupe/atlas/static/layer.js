@@ -3,6 +3,7 @@
 import { NotFound, getLayer } from "./api.js";
 import { facts, h } from "./dom.js";
 import { count, counted, layerHash, networkHash, number, percent, receptiveField, shape, unitHash } from "./format.js";
+import { lacks } from "./making.js";
 import { nearest } from "./nearest.js";
 import { likeness, pager, pictured, standsFor, tile, unkept } from "./pieces.js";
 import { aboutLayer, pathChart } from "./synthesized.js";
@@ -32,7 +33,9 @@ export async function layerView({ name, query, network, setQuery }) {
   const layer = findLayer(network, name);
   const columns = meant(network, layer, await getLayer(name));
   const { sort, filter } = chosenBy(query);
-  const made = layer.synthesized !== null && query.get("tiles") === "synthesized";
+  const blocks = synthesizedBlocks(network, layer);
+  const whole = layer.synthesized !== null && !blocks.some((block) => lacks(network, block));
+  const made = whole && query.get("tiles") === "synthesized";
   const kind = made ? "synthesized" : null;
   const tiles = inOrder(columns, SORTS[sort].by).map((channel) => channelTile(network, layer, columns, channel, sort, made));
   const grid = h("div", { id: "tiles", class: "tiles" }, tiles.map(({ element }) => element));
@@ -68,6 +71,7 @@ export async function layerView({ name, query, network, setQuery }) {
   return {
     section: "network",
     title: name,
+    waits: [`projections/${name}`, ...blocks],
     node: [
       h("header", { class: "opening" },
         beside,
@@ -81,12 +85,13 @@ export async function layerView({ name, query, network, setQuery }) {
         ]),
         !pictured(network) && h("p", { id: "unkept", class: "note" }, unkept(network)),
         layer.alike && h("p", { id: "likeness", class: "note" }, likeness(layer)),
-        layer.synthesized && h("p", { id: "synthesis", class: "note" }, aboutLayer(network, layer)),
-        layer.synthesized?.path && h("details", { class: "more" },
+        network.synthesis !== null && blocks.some((block) => lacks(network, block)) && h("p", { class: "note coming" }, "Its images are being synthesized, and will be shown here."),
+        whole && h("p", { id: "synthesis", class: "note" }, aboutLayer(network, layer)),
+        whole && layer.synthesized.path && h("details", { class: "more" },
           h("summary", {}, "Are the synthesized images on the path that photographs take?"), pathChart(layer.synthesized.path))),
       h("section", { "aria-label": "Channels" },
         h("div", { class: "bar-line" },
-          layer.synthesized && [h("span", { class: "quiet-label" }, "Show"), looks],
+          whole && [h("span", { class: "quiet-label" }, "Show"), looks],
           h("span", { class: "quiet-label" }, "Sort by"), choices,
           (hasClasses(columns) || filter !== "") && h("label", { class: "filter" },
             h("span", {}, layer.classes || network.labeled ? "Class" : "Taken for"), field),
@@ -96,6 +101,10 @@ export async function layerView({ name, query, network, setQuery }) {
     ],
   };
 }
+
+/** What is waited for of the images of a layer, block by block. */
+const synthesizedBlocks = ({ units_per_block: size }, { name, shape: [channels] }) =>
+  Array.from({ length: Math.ceil(channels / size) }, (_, block) => `synthesized/${name}/${block}`);
 
 /** The columns as this layer's page shows them: channels that stand for classes bear their names. */
 export function meant(network, layer, columns) {

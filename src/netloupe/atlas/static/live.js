@@ -103,6 +103,9 @@ export function onJobs(hear) {
   hear(jobs);
 }
 
+/** Whether the studio works for this page. */
+export const working = () => jobs.length > 0;
+
 const changed = () => { for (const hear of watchers) hear(jobs); };
 const cancel = ({ number }) => answer(`live/jobs/${number}`, { method: "DELETE" }).catch(() => {});
 

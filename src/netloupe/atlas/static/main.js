@@ -1,5 +1,7 @@
 // The router: reads the address after #, asks the view for its content, and shows it.
-// What a view returns: {title, section, node: its elements, leave: what it lets go of once another is shown, if anything}.
+// What a view returns: {title, section, node: its elements, leave: what it lets go of once another is shown, if anything,
+// waits: names of what it shows that may not be there yet of an atlas that is being made; without, it is not drawn anew,
+// come(network): puts what is there now in its place, instead of all being drawn anew}.
 
 import { FetchError, NotFound, getNetwork } from "./api.js";
 import { attentionView } from "./attention.js";
@@ -11,11 +13,12 @@ import { imageView } from "./image.js";
 import { imagesView } from "./images.js";
 import { setUpJobBar } from "./jobbar.js";
 import { setUpKeys } from "./keys.js";
+import { lacks, setUpMaking } from "./making.js";
 import { keptView } from "./kept.js";
 import { layerView } from "./layer.js";
 import { mapView } from "./map.js";
 import { networkView } from "./network.js";
-import { mode } from "./live.js";
+import { mode, working } from "./live.js";
 import { pointsView } from "./points.js";
 import { tryView } from "./try.js";
 import { unitView } from "./unit.js";
@@ -33,6 +36,7 @@ const scrolls = new Map(); // where a page was left, for going back to it
 let shown = null; // the address that is on display
 let turn = 0; // counts navigations, so that a slow answer does not replace a later page
 let leave = () => {}; // of the view on display
+let onDisplay = { seen: null }; // what it returned, the atlas as it was then, and what of it there was
 
 function parse(hash) {
   const address = hash.replace(/^#/, "");
@@ -58,13 +62,14 @@ function findView({ kind, name, path }) {
 async function content(route) {
   const say = (text) => { status.textContent = text; };
   const setQuery = (query) => replaceQuery(route, query);
+  let network = null;
   try {
-    const network = mode === "alone" ? null : await getNetwork();
+    network = mode === "alone" ? null : await getNetwork();
     const page = await findView(route)({ ...route, network, say, setQuery });
-    return { ...page, network };
+    return { ...page, network, seen: network };
   } catch (error) {
     if (!(error instanceof NotFound || error instanceof FetchError)) console.error(error);
-    return failure(error);
+    return { ...failure(error), seen: network, waits: [] };
   }
 }
 
@@ -114,6 +119,7 @@ async function show() {
   if (mine !== turn) { page.leave?.(); return; }
   leave();
   leave = page.leave ?? (() => {});
+  onDisplay = { ...page, drawn: page.seen && page.waits && thereOf(page.seen, page.waits) };
   status.textContent = "";
   shown = route.address;
   history.replaceState({ visited: true }, "", location.href);
@@ -133,6 +139,23 @@ async function show() {
   main.dispatchEvent(new Event("drawn"));
 }
 
+/** What of an atlas that is being made a page shows, in a text that is another once there is more. */
+const thereOf = (network, waits) => JSON.stringify([network.images, waits.filter((name) => lacks(network, name))]);
+
+/** Draws the page on display anew where more of it is there; whether it could. */
+function came(network) {
+  const { seen, waits, drawn, come } = onDisplay;
+  if (!drawn || thereOf(network, waits) === drawn) return true;
+  if (working() || main.querySelector("input:focus, select:focus") !== null) return false;
+  if (come === undefined || network.images !== seen.images) {
+    show();
+  } else {
+    onDisplay = { ...onDisplay, seen: network, drawn: thereOf(network, waits) };
+    come(network);
+  }
+  return true;
+}
+
 history.scrollRestoration = "manual";
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the part after # is for addresses
@@ -144,4 +167,4 @@ if (mode === "alone") for (const part of document.querySelectorAll("#sections a:
 else setUpGoto(getNetwork);
 setUpKeys(settled);
 setUpJobBar();
-show();
+show().then(() => setUpMaking(onDisplay.seen, () => onDisplay, came));

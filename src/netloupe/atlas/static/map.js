@@ -8,6 +8,7 @@ import { NONE, Sprites, getMap } from "./mapdata.js";
 import { Names, groupsOf } from "./mapnames.js";
 import { inside, showGroup } from "./mapgroup.js";
 import { Scene } from "./mapscene.js";
+import { coming, lacks } from "./making.js";
 import { nearest } from "./nearest.js";
 import { photo, unkept } from "./pieces.js";
 
@@ -17,17 +18,19 @@ const METHODS = { tsne: "t-SNE", pca: "PCA", umap: "UMAP", none: "no method" };
 
 export async function mapView({ query, network, setQuery }) {
   const opened = document.getElementById("view").dataset.view === undefined ? 0 : performance.now(); // 0: with the page
-  if (!network.map || network.map.spaces.length === 0) return { section: "map", title: "Map", node: empty(network) };
+  if (!network.map || network.map.spaces.length === 0) return { section: "map", title: "Map", waits: ["map"], node: empty(network) };
   const view = new MapView(network, await getMap(), query, setQuery);
   view.scene.times.opened = opened;
   return { section: "map", title: "Map", node: view.nodes, leave: () => view.leave() };
 }
 
-function empty({ map }) {
+function empty(network) {
+  const { map } = network;
+  const head = h("header", { class: "opening" }, h("h1", {}, "Map"));
+  if (lacks(network, "map")) return [head, coming(network, "map", "The map is")];
   const why = map ? Object.entries(map.missing).map(([space, reason]) => h("p", { class: "note" }, `${space}: ${reason}`))
     : h("p", { class: "note" }, "It was built with --map none. Built again without that, it has one.");
-  return [h("header", { class: "opening" }, h("h1", {}, "Map")),
-    h("p", { class: "notice", id: "no-map" }, "This atlas has no map."), why].flat();
+  return [head, h("p", { class: "notice", id: "no-map" }, "This atlas has no map."), why].flat();
 }
 
 /** The state of the page: what is chosen in the bar, the search, the group; and the elements that show it. */

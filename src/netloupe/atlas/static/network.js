@@ -3,6 +3,7 @@
 import { attentionSection } from "./attention.js";
 import { facts, h } from "./dom.js";
 import { count, counted, layerHash, networkHash, percent, receptiveField, shape } from "./format.js";
+import { soFar } from "./making.js";
 import { opening } from "./opening.js";
 import { fieldGlyph, pictured, tile, unkept } from "./pieces.js";
 
@@ -12,6 +13,7 @@ export async function networkView({ query, network }) {
   const modes = [["Pictures", networkHash(), !list], ["List", `${networkHash()}?view=list`, list]];
   return {
     section: "network",
+    waits: ["map", "attention"],
     node: [
       h("header", { class: "opening" },
         h("h1", {}, network.name),
@@ -45,7 +47,7 @@ function about(network) {
     ["Input", `${input.size.map(count).join(" × ")}, ${input.channels === 3 ? "color" : counted(input.channels, "channel")}`],
     ["Layers", count(network.layers.length)],
     ["Parameters", count(network.parameters)],
-    ["Images swept", `${count(network.images)} (${network.source})`],
+    ["Images swept", `${soFar(network)} (${network.source})`],
     ["Pictures", unkept(network)],
     ["Accuracy", accuracy && `${percent(accuracy.top1)}, in the top five ${percent(accuracy.top5)}`],
     ["Projections", projections.rule ?? projections.missing],

@@ -4,6 +4,7 @@ import { getExamples, spriteUrl, stripUrl } from "./api.js";
 import { h, svg } from "./dom.js";
 import { count, counted, layerHash, percent } from "./format.js";
 import { mode } from "./live.js";
+import { lacks } from "./making.js";
 import { classHref, cut, outputHref, pictured, thumbnail } from "./pieces.js";
 
 const NAMED = 4; // classes in the first sentence
@@ -40,7 +41,7 @@ function recognizes(network, surest) {
 
 /** How well it does, where that was measured. */
 function howWell({ accuracy, images, labels }) {
-  if (labels.length === 0) return null;
+  if (labels.length === 0 || images === 0) return null;
   if (!accuracy) return "How often it is right was not measured here: these images bear no labels of its classes.";
   const five = labels.length > 5 ? `; the right class is among its first five for ${percent(accuracy.top5)}` : "";
   const of = accuracy.count === images ? `${count(images)} images` : `${count(accuracy.count)} labeled images`;
@@ -59,8 +60,9 @@ function shown(network, id, title, note, rows) {
 function doors(network) {
   return h("nav", { id: "doors", "aria-label": "Where to begin" }, [
     mode === "atlas" && door("#/try", "try", camera(), "Try your photo", "What it is taken for, and why: moved, hidden, and seen layer by layer."),
-    network.layers.length > 0 && door(layerHash(network.layers[0].name), "layers", pictured(network) && tiles(network), "Walk the layers",
+    network.layers.length > 0 && network.images > 0 && door(layerHash(network.layers[0].name), "layers", pictured(network) && tiles(network), "Walk the layers",
       `From ${network.layers[0].name} to ${network.layers.at(-1).name}: what each channel answers to most.`),
+    lacks(network, "map") && door("#/map", "map", null, "See the map", "It is being made, and first if you go there now."),
     network.map !== null && network.map.spaces.length > 0 && door("#/map", "map", h("span", { class: "door-map", style: pictured(network) ? { "background-image": `url("${spriteUrl(32, 0)}")` } : {} }),
       "See the map", `All ${counted(network.images, "image")}, those alike for the network near each other.`),
   ]);

@@ -3,11 +3,14 @@
 import { lines } from "./chart.js";
 import { h } from "./dom.js";
 import { count, counted, imageHash, number, percent } from "./format.js";
+import { coming } from "./making.js";
 import { crop, part } from "./pieces.js";
 import { synthesizedUrl } from "./api.js";
 
-/** The section of a unit's page; null where the atlas holds no image of the channel. */
-export function synthesized(network, layer, unit) {
+/** The section of a unit's page; null where the atlas holds no image of the channel. waiting: the name by which it is waited for. */
+export function synthesized(network, layer, unit, waiting) {
+  const soon = coming(network, waiting, "Its image is");
+  if (soon !== null) return h("section", { id: "synthesized", "aria-labelledby": "synthesized-title" }, h("h2", { id: "synthesized-title" }, "Synthesized"), soon);
   if (layer.synthesized === null) return null;
   const made = unit.synthesized;
   if (made === null) {

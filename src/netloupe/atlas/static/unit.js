@@ -6,6 +6,7 @@ import { facts, h } from "./dom.js";
 import { count, counted, imageHash, layerHash, number, percent, receptiveField, unitHash } from "./format.js";
 import { growing } from "./grow.js";
 import { findLayer, listed, meant } from "./layer.js";
+import { coming, lacks } from "./making.js";
 import { bars, called, classHref, crop, likeness, nameHref, pager, photo, pictured, projection, standsFor, unkept } from "./pieces.js";
 import { synthesized } from "./synthesized.js";
 import { yours } from "./yours.js";
@@ -29,10 +30,25 @@ export async function unitView({ name: address, query, network }) {
   const columns = meant(network, layer, found);
   const meaning = standsFor(network, layer, channel);
   const chart = h("div", {}, histogram(unit.histogram, unit.patches.map(({ value }) => value)));
+  const block = `synthesized/${name}/${Math.floor(channel / network.units_per_block)}`;
+  let best = patches(network, layer, unit, rows, columns.dead[channel], !strict);
+  let climbed = synthesized(network, layer, unit, block);
+  const come = async (now) => {
+    const [fresh, made] = [findLayer(now, name), await getUnit(now, name, channel)];
+    const next = patches(now, fresh, unit, rows, columns.dead[channel], !strict);
+    best.replaceWith(next);
+    best = next;
+    if (climbed === null) return;
+    const other = synthesized(now, fresh, { ...unit, synthesized: made.synthesized }, block);
+    climbed.replaceWith(other);
+    climbed = other;
+  };
   const grow = growing(layer, channel, held.patches[0]?.value ?? null, query.get("grow"));
   return {
     leave: grow.leave,
     section: "network",
+    waits: [`projections/${name}`, block],
+    come,
     title: meaning === null ? `${name}:${channel}` : `${meaning} (${name}:${channel})`,
     node: [
       h("header", { class: "opening" },
@@ -48,9 +64,9 @@ export async function unitView({ name: address, query, network }) {
           ["Each position sees", receptiveField(layer.receptive_field, layer.shape)],
         ])),
       varied && choice(network, layer, query, channel, strict),
-      patches(network, layer, unit, rows, columns.dead[channel], !strict),
+      best,
       yours(network, layer, unit, chart),
-      synthesized(network, layer, unit),
+      climbed,
       grow.node,
       h("div", { class: "pair" },
         h("section", { "aria-labelledby": "histogram-title" },
@@ -101,13 +117,15 @@ function patches(network, layer, unit, rows, dead, withProjections) {
   }
   // All patches have the same scale, so the largest sets the frame.
   const frame = [0, 1].map((axis) => Math.max(...unit.patches.map(({ box }) => box[axis + 2] - box[axis])));
-  const projected = network.projections.rule !== null && withProjections;
+  const wanted = network.projections.rule !== null && withProjections;
+  const projected = wanted && !lacks(network, `projections/${layer.name}`);
   const pictures = (patch, rank) => [crop(network, patch.image, patch.box, frame),
     projected && projection(network, layer, unit.channel, rank, unit.patches.length, patch.box, frame)];
   return h("section", { "aria-label": "Best patches" },
     h("ol", { id: "patches", class: projected ? "patches projected" : "patches" },
       unit.patches.map((patch, rank) => best(network, patch, rows.get(patch.image), pictures(patch, rank), rank))),
     !pictured(network) && h("p", { class: "note", id: "unkept" }, unkept(network)),
+    wanted && coming(network, `projections/${layer.name}`, "The projections of these patches are"),
     projected && h("p", { id: "projections-note", class: "note" }, aboutProjections(network, layer)));
 }
 

@@ -66,6 +66,8 @@ class Store:
             with held(path, "atlas"):
                 taken_back(path)
             mark = _read(path / _MARK)
+        if mark is None and kept_of(path) is not None:
+            raise StoreError(f"{path}: is being made, or was cut short (fix: the `netloupe atlas build` that made it)")
         if mark is None:
             raise StoreError(f"no atlas at {str(path)!r} (accepted: a folder that `netloupe atlas build` wrote)")
         if mark.get("format") != FORMAT:

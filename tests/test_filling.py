@@ -103,7 +103,8 @@ def test_after_some_images_it_is_the_atlas_of_these(source: ImageSource, tmp_pat
                 assert found == (one, found[1]) if found else None, path
         assert network["images"] == 4
         assert [layer["typical"] for layer in network["layers"]] == [
-            layer["typical"] for layer in small.store.network["layers"]  # type: ignore[union-attr]
+            layer["typical"]
+            for layer in small.store.network["layers"]  # type: ignore[union-attr]
         ]
 
     whole = built(source, tmp_path / "out", Recording(see))
@@ -131,7 +132,13 @@ def test_what_is_shown_of_all_images_is_what_the_atlas_holds_at_the_end(source: 
     first = early[0]
     assert {"neighbors", "map", "projections/conv1", "synthesized/conv1/0"} <= set(first["missing"])
     at_once = ("tiles/", "strips/", "data/layer/", "img/", "maps/", "data/images/", "data/units/conv2/")
-    assert {path.split("/")[0] for path in names if path.startswith(at_once)} == {"tiles", "strips", "img", "maps", "data"}
+    assert {path.split("/")[0] for path in names if path.startswith(at_once)} == {
+        "tiles",
+        "strips",
+        "img",
+        "maps",
+        "data",
+    }
     for state in early:
         lacking = state["missing"]
         for path in names:
@@ -191,7 +198,7 @@ def test_in_whatever_order_and_however_often_killed_it_is_the_same(
         orders.append(list(order))
         assert contents(found) == plain
     assert seed > 1
-    assert orders[0] != sorted(orders[0], key=[step for step in orders[0]].index, reverse=True)
+    assert orders[0] != orders[1]
 
 
 def test_what_a_page_waits_for_is_made_first(

@@ -141,9 +141,8 @@ def build_as(task: AtlasTask, net: Network, source: ImageSource, out: str | Path
     return replace(_report_of(out, time.monotonic() - start), fresh=True)
 
 
-def _make(making: Making, showing: Showing) -> None:
+def _make(making: Making, parts: Sequence[Part], showing: Showing) -> None:
     """Make what the store lacks: first what the first page is of, then what it shows, then all else in order."""
-    parts = [kind(making.store) for kind in PARTS]
     showing.begin(NOTHING)
     for part in parts:
         for step in part.first(making):
@@ -162,9 +161,9 @@ def _make(making: Making, showing: Showing) -> None:
 
 
 def _next(waiting: Sequence[tuple[Part, Step]], wanted: Sequence[str]) -> int:
-    """Which of the steps to make: the first that shows what is wanted most, or what that needs before."""
+    """Which of the steps to make: the first that brings what is wanted most, or what that needs before."""
     keys = [part.key(step.key) for part, step in waiting]
-    chosen = next((i for name in wanted for i, (_, step) in enumerate(waiting) if name in step.shows), 0)
+    chosen = next((i for name in wanted for i, (_, step) in enumerate(waiting) if name in step.brings), 0)
     while True:
         part, step = waiting[chosen]
         before = [keys.index(key) for key in map(part.key, step.needs) if key in keys]

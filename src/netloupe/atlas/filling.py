@@ -168,17 +168,17 @@ class Showing:
         self._least, self._earliest = _MORE * images, end + _RATHER * (end - start)
 
     def made(self, making: Making, waiting: Iterable[Step], part: type[Part] | None = None) -> None:
-        """There is what the first page is of, and all but what the waiting steps show. part: of which there is more."""
+        """There is what the first page is of, and all but what the waiting steps bring. part: of which there is more."""
         if self._where is None:
             return
         self._told = {kind: about for kind, about in self._told.items() if kind is not part}
-        missing = dict.fromkeys(name for step in waiting for name in step.shows)
+        missing = dict.fromkeys(name for step in waiting for name in step.brings)
         self._show(making, making.store, len(making.source), list(missing))
 
     @cached_property
     def _planned(self) -> list[str]:
         """Names of all that is no part of the first page."""
-        return [name for kind in PARTS for name in kind(self._plain.store).shows(self._plain)]
+        return [name for kind in PARTS for name in kind(self._plain.store).brings(self._plain)]
 
     def _show(
         self, making: Making, store: Store, images: int, missing: Sequence[str], over: Store | None = None

@@ -81,8 +81,11 @@ class Making:
     glance: Callable[[int, Callable[[], Found]], None] | None = None
 
     def of(self, swept: Found) -> Making:
-        """The same in another store, of what a sweep found."""
-        return replace(self, store=store, swept=swept, told=[], watch=SILENT)
+        """The same, of what a sweep found so far."""
+        later: dict[str, Any] = (
+            {"images": NONE, "project": None} if self.images == SHOWN else {}
+        )  # made after the sweep
+        return replace(self, swept=swept, watch=SILENT, **later)
 
     @cached_property
     def rule(self) -> Rule | None:

@@ -36,18 +36,18 @@ class Attention(Part):
         "attended": "attention int32, image int64, picture binary, peaks float32[]",  # by row of the sheet and head
     }
 
-    def shows(self, making: Making) -> Sequence[str]:
+    def brings(self, making: Making) -> Sequence[str]:
         return ["attention"] if _shown(making.net) else []
 
     def steps(self, making: Making) -> Iterator[Step]:
         found = _shown(making.net)
         if not found:
             return
-        yield Step("heads", partial(self._heads, making, found), shows=["attention"])
+        yield Step("heads", partial(self._heads, making, found), brings=["attention"])
         keys = {f"image {image}": image for image in self._photographs(making)}
         told = making.watch.part("attention", len(keys), sum(map(self.made, keys)))
         for key, image in keys.items():
-            yield Step(key, partial(self._image, making, found, image), then=told.advance, shows=["attention"])
+            yield Step(key, partial(self._image, making, found, image), then=told.advance, brings=["attention"])
 
     def _ids(self) -> list[int]:
         return [image for (image,) in self.keys("images", "id")]

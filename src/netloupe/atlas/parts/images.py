@@ -46,14 +46,14 @@ class Images(Part):
         if making.images == SHOWN:
             yield Step("pictures", lambda: self._pictures(making))
 
-    def shows(self, making: Making) -> Sequence[str]:
+    def brings(self, making: Making) -> Sequence[str]:
         return ["neighbors"]
 
     def steps(self, making: Making) -> Iterator[Step]:
         keys = {f"neighbors in {space}": space for space in SPACES}
         told = making.watch.part("neighbors", len(keys), sum(map(self.made, keys)))
         for key, space in keys.items():
-            yield Step(key, partial(self._neighbors, space), then=told.advance, shows=self.shows(making))
+            yield Step(key, partial(self._neighbors, space), then=told.advance, brings=self.brings(making))
 
     def _sweep(self, making: Making) -> Rows:
         """The sweep itself writes `images` and `features`, and the `pictures` of all images."""

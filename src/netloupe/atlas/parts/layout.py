@@ -44,7 +44,7 @@ class Layout(Part):
         "sprites": "side int32, sheet int32, jpeg binary",
     }
 
-    def shows(self, making: Making) -> Sequence[str]:
+    def brings(self, making: Making) -> Sequence[str]:
         return [] if making.map_by is None else ["map"]
 
     def steps(self, making: Making) -> Iterator[Step]:
@@ -53,7 +53,7 @@ class Layout(Part):
         done = _STEPS * sum(map(self.made, SPACES)) + self.made("sheets")
         told = making.watch.part("map", len(SPACES) * _STEPS + 1, done)
         for space in SPACES:
-            yield Step(space, partial(self._embedding, space, making.map_by, told), shows=["map"])
+            yield Step(space, partial(self._embedding, space, making.map_by, told), brings=["map"])
         sheets = partial(self.sheets, making.feature_layer, SIDES if making.pictured else ())
         yield Step("sheets", sheets, SPACES, told.advance, ["map"])
 

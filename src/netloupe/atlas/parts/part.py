@@ -37,14 +37,14 @@ class Step(NamedTuple):
     """What of a part is made in one go, of rows that are the same whatever was made before it but for what it needs.
 
     key: for resuming. make: gives the rows. needs: the keys of steps of the same part that come before. then: what is
-    done once the rows are in the store. shows: what the page has by it, as "projections/conv1".
+    done once the rows are in the store. brings: what the page has by it, as "projections/conv1".
     """
 
     key: str
     make: Callable[[], Rows]
     needs: Sequence[str] = ()
     then: Callable[[], None] = _nothing
-    shows: Sequence[str] = ()
+    brings: Sequence[str] = ()
 
 
 class About(NamedTuple):
@@ -75,8 +75,8 @@ class Part(ABC):
     def steps(self, making: Making) -> Iterator[Step]:
         """What else there is to make, once the first is there."""
 
-    def shows(self, making: Making) -> Sequence[str]:
-        """The names of what its steps show, before they are known."""
+    def brings(self, making: Making) -> Sequence[str]:
+        """The names of what its steps bring, before they are known."""
         return ()
 
     def shows(self, making: Making) -> Iterable[int]:

@@ -24,7 +24,7 @@ class Projections(Part):
         "alike": "layer int32, random float32, channels float32",  # of a layer
     }
 
-    def shows(self, making: Making) -> Sequence[str]:
+    def brings(self, making: Making) -> Sequence[str]:
         return [] if making.rule is None else [f"projections/{name}" for name in making.layers]
 
     def steps(self, making: Making) -> Iterator[Step]:
@@ -40,8 +40,8 @@ class Projections(Part):
         before = self.store.count("patches", any_of("layer", done)) if done else 0
         told = making.watch.part("projections", self.store.count("patches"), before)
         for chain in found:
-            shows = [f"projections/{name}" for name in chain]
-            yield Step(chain[0], partial(self._chain, making, chain, rule, random, told), shows=shows)
+            brings = [f"projections/{name}" for name in chain]
+            yield Step(chain[0], partial(self._chain, making, chain, rule, random, told), brings=brings)
 
     def _chain(self, making: Making, chain: Sequence[str], rule: Rule, random: Network | None, told: Told) -> Rows:
         """Layers whose projections are made together.

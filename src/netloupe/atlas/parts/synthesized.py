@@ -30,7 +30,7 @@ class Synthesized(Part):
         super().__init__(store)
         self._mosaics = lru_cache(maxsize=4)(self._read)
 
-    def shows(self, making: Making) -> Sequence[str]:
+    def brings(self, making: Making) -> Sequence[str]:
         return [f"synthesized/{key}" for key in _blocks(making)]
 
     def steps(self, making: Making) -> Iterator[Step]:
@@ -44,7 +44,7 @@ class Synthesized(Part):
         told = making.watch.part("synthesis", sum(len(some) for _, some in keys.values()), done)
         for key, (name, some) in keys.items():
             make = partial(self._block, making, name, some, rest)
-            yield Step(key, make, then=partial(told.advance, len(some)), shows=[f"synthesized/{key}"])
+            yield Step(key, make, then=partial(told.advance, len(some)), brings=[f"synthesized/{key}"])
 
     def _block(self, making: Making, name: str, channels: range, rest: Sequence[int]) -> Rows:
         from netloupe.atlas.synthesis import Block

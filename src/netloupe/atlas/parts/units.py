@@ -25,6 +25,7 @@ from netloupe.atlas.sheets import (
     typical,
 )
 from netloupe.atlas.store import Rows, Store, any_of
+from netloupe.atlas.task import NONE
 from netloupe.render.pictures import Picture, cropped, decode, encode
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ import { count, imageHash, imagesHash, percent, unitHash } from "./format.js";
 export const pictured = (network) => network.pictures.of !== "none";
 
 /** Of which images an atlas keeps no picture, in a sentence; null where it keeps all. */
-export function unkept({ pictures: { of, kept }, images }) {
+export function unkept({ pictures: { of, kept }, images, making }) {
+  if (of === "none" && making && making.images < making.of) return "Pictures come once all images are in.";
   if (of === "none") return "This atlas keeps no pictures of images: it was built with --images none.";
   if (of === "all" || kept === images) return null;
   return `This atlas keeps pictures of ${count(kept)} of the ${count(images)} images, those that its pages show large; of the others it keeps small thumbnails.`;

@@ -83,7 +83,7 @@ def built(source: ImageSource, out: Path, where: Filling | None = None, **how: A
 
 
 def test_after_some_images_it_is_the_atlas_of_these(source: ImageSource, tmp_path: Path) -> None:
-    small = built(source.first(4), tmp_path / "small", project=None, map_by=None, synthesize=())
+    small = built(source.first(4), tmp_path / "small", project=None, map_by=None, synthesize=(), steps=None)
     wanted = {path: one for path, one in contents(small).items() if path != "network"}
     seen: list[dict[str, Any]] = []
 

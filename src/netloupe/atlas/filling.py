@@ -168,7 +168,7 @@ class Showing:
         self._least, self._earliest = _MORE * images, end + _RATHER * (end - start)
 
     def made(self, making: Making, waiting: Iterable[Step], part: type[Part] | None = None) -> None:
-        """There is what the first page is of, and all but what the waiting steps bring. part: of which there is more."""
+        """There is the first page, and all but what the waiting steps bring. part: of which there is more."""
         if self._where is None:
             return
         self._told = {kind: about for kind, about in self._told.items() if kind is not part}

@@ -23,7 +23,6 @@ from netloupe.core.rules import Rule
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.labels import class_names, of_network
 from netloupe.data.sources import ImageSource, ReadPixels, Skipped
-from netloupe.sweep.accumulator import Sink
 from netloupe.sweep.classes import ClassMeans, MeansByClass
 from netloupe.sweep.engine import SoFar, check_any_read, sweep
 from netloupe.sweep.peaks import Peaks, PeakStatistics

@@ -269,7 +269,9 @@ class Snapshot(Store):
         return self._version
 
     def count(self, table: str, where: str | None = None) -> int:
-        return self._over.count(table, where) if self._lies_over(table) else super().count(table, where)
+        if self._over is not None and self._lies_over(table):
+            return self._over.count(table, where)
+        return super().count(table, where)
 
     def arrow(self, table: str, where: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
         if self._over is not None and self._lies_over(table):

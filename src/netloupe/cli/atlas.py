@@ -66,6 +66,7 @@ def _build_served(kind: type[Task], options: BuildOptions, given: dict[str, Any]
         from netloupe.studio.kept import Kept
         from netloupe.studio.studio import Studio
 
+        assert filling.net is not None
         kept = None if options.keep is None else Kept(options.keep, options.said)
         return Studio(filling.net, None, kept, others(options.also or [], options.model, options.device))
 

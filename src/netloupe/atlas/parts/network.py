@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from netloupe.atlas.parts.part import About, Part, Resource, Step
 from netloupe.atlas.store import FORMAT
+
+Told = tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]
 
 if TYPE_CHECKING:
     from netloupe.atlas.making import Making
@@ -22,7 +24,7 @@ class NetworkPage(Part):
         yield Step("document", lambda: {"provenance": [{"network": json.dumps(self.document(making, making.told))}]})
 
     @staticmethod
-    def document(making: Making, told: Iterable[About]) -> dict[str, Any]:
+    def document(making: Making, told: Iterable[Told]) -> dict[str, Any]:
         """What the atlas is of; told: what its parts tell of themselves."""
         net, source = making.net, making.source
         document: dict[str, Any] = {

@@ -29,8 +29,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(place: Path) -> Iterator[str]:
     net = tiny_network()
-    build(net, open_source(write_photos(place / "photos", 6)), place / "atlas", map_by=None, project=None)
-    studio = Studio(net, kept=Kept(place / "kept", {"model": "tiny"}))
+    photos = open_source(write_photos(place / "photos", 6))
+    build(net, photos, place / "atlas", map_by=None, project=None)
+    studio = Studio(net, kept=Kept(place / "kept", {"model": "tiny"}), source=lambda: photos)
     yield from serving_app(application(Store.open(place / "atlas"), studio=Live(lambda: studio).router))
     studio.desk.close()
 
@@ -91,6 +92,101 @@ def test_what_has_grown_is_kept_and_its_picture_brings_it_back(browser: Any, add
     no_complaints(browser)
 
 
+def choose(browser: Any, selector: str, value: str) -> None:
+    """Set a select or a field, once it is there, as a hand would."""
+    until(lambda: all_of(browser, selector))
+    script = """const one = document.querySelector(arguments[0]);
+        one.value = arguments[1];
+        one.dispatchEvent(new Event("input"));
+        one.dispatchEvent(new Event("change"));
+        return one.value === arguments[1];"""
+    assert browser.execute_script(script, selector, value), "a value that it has"
+
+
+def test_facets_grow_beside_their_photographs_and_are_kept(browser: Any, address: str, place: Path) -> None:
+    grown(browser, address, "conv2:3")
+    choose(browser, "#grow-what", "facets")
+    choose(browser, "#grow-count", "2")
+    press(browser, "#grow-again")
+    until(lambda: "found among the 6 images of photos" in text(browser, "#grow-status"))
+    rows = all_of(browser, "#grow-facets .facet")
+    assert len(rows) == 2
+    for row in rows:
+        pictures = row.find_elements("css selector", "img")
+        assert len(pictures) >= 4, "the image, what it began with, and two photographs or more"
+        assert all(one.get_attribute("src").startswith("data:image/png") for one in pictures)
+    assert len({one.get_attribute("src") for one in all_of(browser, ".grow-facet")}) == 2
+    press(browser, "#grow .keeping:not([hidden]) .keep")
+    press(browser, "#grow .keeping:not([hidden]) a")
+    until(lambda: all_of(browser, "#view[data-view=kept] .kept-main"))
+    assert "netloupe facets" in text(browser, ".command code")
+    (folder,) = (place / "kept").glob("facets-*")
+    browser.get("about:blank")
+    browser.get(f"{address}#/try")
+    until(lambda: all_of(browser, "#try-file"))[0].send_keys(str(folder / "facets.png"))
+    press(browser, "#try-back")
+    until(lambda: "found among the 6 images of photos" in text(browser, "#grow-status"))
+    assert len(all_of(browser, "#grow-facets .facet")) == 2
+    no_complaints(browser)
+
+
+def sheet_says(browser: Any, words: str) -> None:
+    until(lambda: text(browser, "#sheet-status") == words)
+
+
+def cells(browser: Any) -> list[str]:
+    found: list[str] = browser.execute_script("return [...document.querySelectorAll('#sheet td img')].map(i => i.src)")
+    return found
+
+
+def test_a_sheet_fills_in_and_makes_only_what_changed(browser: Any, address: str) -> None:
+    grown(browser, address, "conv2:3")
+    press(browser, "#grow .to-sheet")
+    choose(browser, "#sheet-across", "seed")
+    choose(browser, "#sheet-across-values", "0, 1")
+    press(browser, "#sheet-go")
+    sheet_says(browser, "2 cells, all made now.")
+    first = cells(browser)
+    assert len(set(first)) == 2
+    assert "score" in text(browser, "#sheet td .caption"), "what differs between the cells is said"
+    choose(browser, "#sheet-down", "preset")
+    assert len(all_of(browser, "#sheet-down-values input")) == 8, "as many as its schema has choices"
+    press(browser, "#sheet-go")
+    sheet_says(browser, "4 cells, 2 of them made now.")
+    assert cells(browser)[:2] == first
+    choose(browser, "#sheet-across-values", "1, 2, 1.0")
+    press(browser, "#sheet-go")
+    until(lambda: text(browser, "#sheet-status").startswith("Seed '1.0'"))
+    choose(browser, "#sheet-across-values", "1, 2")
+    press(browser, "#sheet-go")
+    sheet_says(browser, "4 cells, 2 of them made now.")
+    assert cells(browser)[0] == first[1]
+    before = cells(browser)
+    browser.refresh()
+    sheet_says(browser, "4 cells, 2 of them made now.")
+    assert cells(browser) == before, "what was asked for survives a reload"
+    press(browser, "#sheet-form .keep")
+    press(browser, "#sheet-form .keeping a")
+    until(lambda: all_of(browser, "#view[data-view=kept] .kept-main"))
+    assert "seed 1, 2" in text(browser, ".settings").replace("\n", " ")
+    press(browser, "#kept-sheet")
+    press(browser, "#sheet-go")
+    sheet_says(browser, "4 cells, none of them made anew.")
+    assert cells(browser) == before
+    no_complaints(browser)
+
+
+def test_a_sheet_of_nothing_says_so(browser: Any, address: str) -> None:
+    browser.get("about:blank")
+    browser.get(address)
+    until(lambda: all_of(browser, "#view[data-view=network]"))
+    browser.execute_script("sessionStorage.clear()")
+    browser.get("about:blank")
+    browser.get(f"{address}#/sheet")
+    until(lambda: "There is nothing to make one of yet" in text(browser, "#view"))
+    no_complaints(browser)
+
+
 def test_a_pages_picture_makes_its_unit_the_subject(browser: Any, address: str, place: Path) -> None:
     browser.get("about:blank")
     browser.get(f"{address}#/try")
@@ -134,10 +230,11 @@ def test_they_fit_a_phone(browser: Any, address: str, place: Path) -> None:
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     (folder,) = (place / "kept").glob("visualize-*")
     try:
-        for view in ("#/kept", f"#/kept/{folder.name}"):
+        for view in ("#/kept", f"#/kept/{folder.name}", f"#/sheet/{folder.name}"):
             browser.get("about:blank")
             browser.get(address + view)
-            until(lambda: all_of(browser, "#view[data-view=kept]:not([aria-busy=true])"))
+            shown = f"#view[data-view={view.split('/')[1]}]:not([aria-busy=true])"
+            until(lambda: all_of(browser, shown))  # noqa: B023
             assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -198,8 +198,12 @@ MISTAKES = [
     (["layers", "--seed", "-1"], "--seed '-1' (accepted: greater than or equal to 0)"),
     (["layers", "--seed", "x"], "--seed 'x' (accepted: a whole number)"),
     (
-        ["visualize", "{tiny}", "0", "--sweep", "steps=1", "--sweep", "lr=1"],
-        "'steps=1' and 'lr=1' (accepted: one sweep)",
+        ["visualize", "{tiny}", "0", "--sweep", "steps=1", "--sweep", "lr=1", "--sweep", "seed=1"],
+        "'lr=1' and 'seed=1' (accepted: one or two settings)",
+    ),
+    (
+        ["visualize", "{tiny}", "0", "--sweep", "steps=1", "--sweep", "steps=2"],
+        "'steps=1' and 'steps=2' (accepted: one or two settings)",
     ),
     (["activations", "{tiny}", "{place}/images/a/0.png", "--layer", "fc"], "has no maps"),
     (["activations", "{tiny}", "{place}/images/a/0.png", "--layer", "konv2"], "did you mean 'conv2'?"),

@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import shlex
+import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,22 +21,29 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from typer.testing import CliRunner
 
+from kill_helpers import killed, moments
 from netloupe.atlas.server import application
 from netloupe.cli.app import main
 from netloupe.cli.command import command, settled
 from netloupe.cli.options import NetworkOptions
 from netloupe.core.command import command_line, network_flag
 from netloupe.core.errors import InputError
+from netloupe.core.lock import held
+from netloupe.core.perform import perform
 from netloupe.core.task import Task
 from netloupe.core.units import Unit
+from netloupe.core.watch import SILENT
 from netloupe.render.pictures import decode
 from netloupe.studio import desk
 from netloupe.studio.kept import Kept
 from netloupe.studio.live import Live
+from netloupe.studio.photos import Shot
 from netloupe.studio.studio import Studio
+from netloupe.studio.wanted import Wanted
 from netloupe.synthesis.facets import highest
 from netloupe.synthesis.tasks import Fool, Visualize
 from netloupe.synthesis.visualize import visualize
+from studio_helpers import encoded, photograph
 
 NETWORK = """
 import torch
@@ -55,10 +65,7 @@ class Client:
         self.studio = Studio(net, kept=Kept(folder, OPTIONS))
         app = application(None, studio=Live(lambda: self.studio).router)
         self.http = TestClient(app, base_url="http://localhost", headers={"X-Netloupe": "1"})
-        small = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
-        buffer = io.BytesIO()
-        Image.fromarray(small).resize((120, 90), Image.Resampling.BICUBIC).save(buffer, "PNG")
-        self.photo = {"photo": self.put(buffer.getvalue())["id"], "crop": CROP}
+        self.photo = {"photo": self.put(encoded(photograph()))["id"], "crop": CROP}
 
     def put(self, data: bytes) -> dict[str, Any]:
         found: dict[str, Any] = self.http.put("/live/photo", content=data).json()
@@ -91,7 +98,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "photo.png"}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in ("photo.png", "like.png")}
 
 
 CASES = {
@@ -103,7 +110,11 @@ CASES = {
     "grow another": ({"unit": "conv2:5", "steps": 8, "preset": "none"}, False),
     "fool": ({"target": "1"}, True),
     "dream": ({"layer": "conv2", "side": 64, "octaves": 1, "steps": 2}, True),
-    "keep": ({"layer": "conv2", "steps": 3}, True),
+    "keep": ({"layer": "conv2", "steps": 3, "quick": True}, True),
+    "colors": ({"layer": "conv2", "at": [1, 2]}, True),
+    "paint": ({"style": {"scream": 3, "shipwreck": 1}, "side": 64}, True),
+    "like a picture": ({"side": 32, "steps": 2}, True),
+    "grow quickly": ({"unit": "conv2:5", "steps": 8, "preset": "none", "quick": True}, False),
     "grow from a photo": ({"unit": "class:1", "steps": 8}, True),
 }
 
@@ -112,16 +123,20 @@ CASES = {
 def test_either_command_makes_the_same_bytes(client: Client, case: str, capsys: pytest.CaptureFixture[str]) -> None:
     settings, of_photo = CASES[case]
     photo = client.photo if of_photo else None
+    if case.startswith("like"):
+        photo = {**client.photo, "like": client.put(encoded(photograph(5)))["id"]}
     kept = client.done("save", {"section": case.partition(" ")[0], "settings": settings}, photo)["kept"]
     told = client.http.get(f"/live/kept/{kept}.json").json()
     first = contents(Path("kept") / kept)
     assert "manifest.json" in first
-    assert bool(told["photo"]) == of_photo
+    assert told["photos"] == ["photo.png", "like.png"][: 2 if case.startswith("like") else int(of_photo)]
     for i, line in enumerate(told["commands"]):
         words = shlex.split(line)
         words[words.index("-o") + 1] = f"made-{i}"
         assert main(words[1:]) == 0, capsys.readouterr().err
-        assert contents(Path(f"made-{i}")) == first
+        alone = words[1:3] == ["stylenet", "apply"]  # which writes the picture and no manifest
+        expected = {"painted.png": first["painted.png"]} if alone else first
+        assert contents(Path(f"made-{i}")) == expected
     assert i == (0 if "seed" in settings else 1), "the one seed of the command line is the network's too"
     other = client.done("save", {"section": "layers", "settings": {}}, {**client.photo, "crop": [0, 0, 60, 80]})["kept"]
     assert contents(Path("kept") / other) != first, "so equal bytes mean something"
@@ -187,12 +202,120 @@ def test_a_run_that_fails_or_is_stopped_leaves_nothing(client: Client) -> None:
         assert client.http.post("/live/jobs", json=asked).status_code == 400, settings
 
 
+def test_a_keep_that_is_killed_leaves_nothing_that_lingers(client: Client) -> None:
+    task = Visualize.of({"objective": ["conv2:5"], "steps": 1, "preset": "none"})
+    net, photo = client.studio.net, Shot(photograph())
+    made = perform(task, net, {"start": photo})
+    wanted = Wanted(task, net, {"start": photo}, made=made)
+    place = Path("kept")
+
+    def run() -> str:
+        return Kept(place).keep(wanted, SILENT)
+
+    count = len(moments(run, place))
+    assert count > 8, "so there are moments to be killed at"
+    shutil.rmtree(place)
+    whole = 0
+    for moment in range(1, count + 1):
+        assert killed(run, place, moment)
+        Kept(place).clear()
+        names = [path.name for path in place.iterdir()] if place.exists() else []
+        assert not any(name.startswith(".") for name in names), (moment, names)
+        assert len(Kept(place).all()) == len(names)
+        whole += len(names)
+        shutil.rmtree(place, ignore_errors=True)
+    assert 0 < whole < count, "some were killed before it lay there, some after"
+    place.mkdir()
+    (place / ".mine.new").mkdir()
+    with held(place / "fool-0123456789", "studio"):
+        (place / ".fool-0123456789.new").mkdir()
+        thread = threading.Thread(target=Kept(place).clear)
+        thread.start()
+        thread.join()
+        assert (place / ".fool-0123456789.new").exists(), "another run is at it"
+    assert (place / ".mine.new").exists(), "that is none of ours"
+
+
+SHEETS: list[tuple[str, dict[str, Any], list[Any], str]] = [
+    ("fool", {"target": "1"}, [["epsilon", ["2/255", "8/255"]], ["method", ["fgsm", "pgd"]]], "fool"),
+    ("dream", {"layer": "conv2", "side": 64, "octaves": 1, "steps": 2}, [["lr", [0.006, 0.05]]], "dream"),
+    ("grow", {"unit": "conv2:5", "steps": 8, "preset": "none"}, [["seed", ["0", "1"]], ["steps", [8, 9]]], "visualize"),
+    ("like", {"side": 32, "steps": 2}, [["content_weight", ["0", "1"]]], "style"),
+]
+
+
+@pytest.mark.parametrize(("section", "settings", "axes", "verb"), SHEETS, ids=[one[0] for one in SHEETS])
+def test_a_sheet_is_what_the_command_makes_and_is_gone_on_with(
+    client: Client,
+    section: str,
+    settings: dict[str, Any],
+    axes: list[Any],
+    verb: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    photo = None if section == "grow" else client.photo
+    if section == "like":
+        photo = {**client.photo, "like": client.put(encoded(photograph(5)))["id"]}
+    of = {"section": section, "settings": settings}
+    told = client.events("sheet", {"of": of, "axes": axes}, photo)
+    there = [data for kind, data in told if kind == "picture" and data["there"]]
+    count = math.prod(len(values) for _, values in axes)
+    assert [one["cell"] for one in there] == list(range(count))
+    assert [{"src": one["src"], "facts": one["facts"]} for one in there] == told[-1][1]["cells"]
+    assert (told[-1][1]["made"], len({one["src"] for one in there})) == (count, count)
+    kept = client.done("save", {"section": "sheet", "settings": {"of": of, "axes": axes}}, photo)["kept"]
+    one = client.http.get(f"/live/kept/{kept}.json").json()
+    first = contents(Path("kept") / kept)
+    assert (one["verb"], one["pictures"], list(one["sweep"])) == (verb, ["sweep.png"], [name for name, _ in axes])
+    for i, line in enumerate(one["commands"]):
+        words = shlex.split(line)
+        words[words.index("-o") + 1] = f"made-{i}"
+        assert main(words[1:]) == 0, capsys.readouterr().err
+        assert contents(Path(f"made-{i}")) == first
+    (name, values), *others = axes
+    wider = [[name, [*values, *values[:1], {"fool": "4/255", "seed": "7"}.get(name, "0.5")]], *others]
+    of = {"section": "kept", "settings": {"id": kept}}
+    again = client.done("sheet", {"of": of, "axes": wider}, None)
+    assert len(again["cells"]) == count // len(values) * (len(values) + 1), "what was given twice is there once"
+    assert again["made"] == count // len(values), "only the new values are made"
+    assert again["cells"][: len(values)] == told[-1][1]["cells"][: len(values)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "nothing to make a contact sheet of"),
+        ({"of": {"section": "hide", "settings": {}}, "axes": [["window", [1]]]}, "occlude, which makes no images"),
+        ({"of": {"section": "rival", "settings": {}}, "axes": [["seed", [1]]]}, "can't be kept"),
+        ({"of": {"section": "sheet", "settings": {}}}, "nothing to make a contact sheet of"),
+        ({"of": {"section": "kept", "settings": {"id": "no"}}, "axes": [["seed", [1]]]}, "nothing is kept as 'no'"),
+        ({"axes": None}, "no settings for a contact sheet"),
+        ({"axes": [["seed", []]]}, "no values for a contact sheet"),
+        ({"axes": [["seed", [[1]]]]}, "no values for a contact sheet"),
+        ({"axes": [["sure", [True]]]}, "no values for a contact sheet"),
+        ({"axes": [["lr", ["fast"]]]}, "lr 'fast'"),
+        ({"axes": [["lrr", [1]]]}, "did you mean 'lr'"),
+        ({"axes": [["seed", [1]], ["seed", [2]]]}, "one setting twice"),
+        ({"axes": [["steps", [601]]]}, "steps 601 (accepted here: up to 600)"),
+        ({"axes": [["seed", list(range(37))]]}, "37 cells (accepted: up to 36)"),
+        ({"axes": [["seed", [-1]]]}, "seed -1"),
+    ],
+)
+def test_a_sheet_that_is_none_is_refused(client: Client, settings: dict[str, Any], said: str) -> None:
+    of = {"of": {"section": "fool", "settings": {"target": "1"}}}
+    given = settings if "of" in settings or not settings else {**of, **settings}
+    asked = {"section": "sheet", "settings": given, "page": "p", **client.photo}
+    answer = client.http.post("/live/jobs", json=asked)
+    assert answer.status_code in (400, 404)
+    assert said in answer.json()["message"]
+
+
 def test_growing_shows_frames_and_ends_at_the_librarys_image(client: Client) -> None:
     net = client.studio.net
-    for text in ("conv2:3", "class:1"):
-        told = client.events("grow", {"unit": text, "steps": 32, "seed": 1}, None)
+    for text, more in (("conv2:3", {}), ("class:1", {}), ("class:1", {"quick": True})):
+        told = client.events("grow", {"unit": text, "steps": 32, "seed": 1, **more}, None)
         frames = [data for kind, data in told if kind == "picture"]
-        made = visualize(net, text, steps=32, seed=1)
+        made = visualize(net, text, steps=32, seed=1, **more)
         assert len(frames) >= 8
         assert len({one["src"] for one in frames}) == len(frames)
         end = told[-1][1]

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 import netloupe
 from netloupe import objectives as obj
-from netloupe.cli.command import parse_sweep
+from netloupe.cli.command import parse_sweeps
 from netloupe.core.errors import InputError, NetloupeError, NetworkError, UnknownName
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
+from netloupe.core.perform import perform
 from netloupe.data.images import load_images
 from netloupe.synthesis import optimizers, parameterizations
 from netloupe.synthesis.contact import contact
@@ -376,7 +377,7 @@ def test_what_cannot_be_dreamed(layer: Any, options: Any, message: str, lenslet:
 
 def test_a_sweep_is_one_sheet(lenslet: Network, tmp_path: Path) -> None:
     task = Visualize(objective=("conv3:1", "conv3:2"), steps=2, size=(24, 24))
-    found = contact(task, lenslet, {}, *parse_sweep(task, "lr=0.01,0.1"))
+    found = contact(task, lenslet, {}, parse_sweeps(task, ["lr=0.01,0.1"]))
     assert {path.name for path in found.save(tmp_path)} == {
         "sweep.png",
         "images-0.npy",
@@ -393,12 +394,68 @@ def test_a_sweep_is_one_sheet(lenslet: Network, tmp_path: Path) -> None:
         ("size=24", "no parameter to sweep 'size'"),
     ):
         with pytest.raises(NetloupeError, match=message):
-            parse_sweep(task, text)
+            parse_sweeps(task, [text])
 
 
 def test_a_sheet_of_several_numbers_of_images_has_gaps(lenslet: Network) -> None:
     task = Visualize(objective=("conv3:1",), steps=0, size=(24, 24))
-    sheet = contact(task, lenslet, {}, "diverse", [1, 3]).pictures()["sweep"]
+    sheet = contact(task, lenslet, {}, {"diverse": [1, 3]}).pictures()["sweep"]
     height, width = sheet.shape[0] // 3, sheet.shape[1] // 2
     assert len(np.unique(sheet[height + 9 :, : width - 9].reshape(-1, 3), axis=0)) == 1
     assert len(np.unique(sheet[height + 9 :, width + 9 :].reshape(-1, 3), axis=0)) > 1
+
+
+def test_a_sheet_of_two_settings_has_a_cell_for_each_pair(lenslet: Network) -> None:
+    task = Visualize(objective=("conv3:1",), steps=1, size=(24, 24))
+    axes = {"lr": [0.01, 0.05, 0.1], "preset": ["none", "lucid"]}
+    found = contact(task, lenslet, {}, axes)
+    assert found.pairs == [(lr, preset) for preset in axes["preset"] for lr in axes["lr"]]
+    for (lr, preset), result in zip(found.pairs, found.results, strict=True):
+        alone = perform(task.changed({"lr": lr, "preset": preset}), lenslet, {})
+        assert np.array_equal(result.images, alone.images)
+    assert len({result.images.tobytes() for result in found.results}) == 6
+    sheet = found.pictures()["sweep"]
+    assert sheet.shape[:2] == (2 * (160 + 36) + 18, 3 * 160 + 24), "two lines of words above each cell"
+    assert [one["value"] for one in found.summary()["values"]] == [list(pair) for pair in found.pairs]
+    assert found.provenance["sweep"] == axes
+    words = task.words(found.summary()).splitlines()
+    assert words[0].split()[:3] == ["lr", "preset", "objective"]
+    assert words[1].split()[:2] == ["0.01", "none"]
+
+
+def test_only_the_cells_that_changed_are_made_anew(lenslet: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    monkeypatch.setattr(
+        "netloupe.synthesis.contact.perform", lambda task, *more: made.append(task) or perform(task, *more)
+    )
+    task, cells = Visualize(objective=("conv3:1",), steps=1, size=(24, 24)), {}
+    heard: list[int] = []
+    first = contact(task, lenslet, {}, {"lr": [0.01, 0.1]}, made=cells, each=lambda place, _: heard.append(place))
+    assert (len(made), heard) == (2, [0, 1])
+    wider = contact(task, lenslet, {}, {"lr": [0.01, 0.05, 0.1], "seed": [0, 1]}, made=cells)
+    assert [(one.lr, one.seed) for one in made[2:]] == [(0.05, 0), (0.01, 1), (0.05, 1), (0.1, 1)]
+    assert wider.results[0] is first.results[0]
+    start = torch.rand(1, 3, 24, 24)
+    contact(task, lenslet, {"start": start}, {"lr": [0.01]}, made=cells)
+    assert len(made) == 7, "another start is another cell"
+    contact(task, lenslet, {"start": start.clone()}, {"lr": [0.01]}, made=cells)
+    assert len(made) == 7
+    for axes, message in (({}, "0 settings"), ({"lr": []}, "no values"), ({"lr": [1], "seed": [1], "steps": [1]}, "3")):
+        with pytest.raises(InputError, match=message):
+            contact(task, lenslet, {}, axes)
+
+
+def test_a_single_image_is_quick_and_the_same_each_time(lenslet: Network) -> None:
+    seen: list[int] = []
+    hook = lenslet.module.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    try:
+        steady = visualize(lenslet, "conv3:1", steps=3, size=24)
+        assert set(seen) == {2}, "an image is seen together with a copy of itself"
+        seen.clear()
+        quick = visualize(lenslet, "conv3:1", steps=3, size=24, quick=True)
+        assert set(seen) == {1}
+    finally:
+        hook.remove()
+    assert np.array_equal(quick.images, visualize(lenslet, "conv3:1", steps=3, size=24, quick=True).images)
+    assert quick.images == pytest.approx(steady.images, abs=0.02)
+    assert quick.provenance["parameters"]["quick"] is True

@@ -23,10 +23,10 @@ from netloupe.core.task import Input, Task
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.images import ImageFiles
 from netloupe.data.open import open_source
-from netloupe.data.sources import SourceImage
+from netloupe.data.sources import ImageSource, SourceImage
 from netloupe.render.pictures import about
 from netloupe.render.result import Result
-from netloupe.synthesis.contact import contact
+from netloupe.synthesis.contact import axes_read, contact
 from netloupe.tasks import task_named
 from netloupe.zoo.load import load
 
@@ -92,7 +92,7 @@ def _sound(told: Mapping[str, Any]) -> bool:
         and len(spec["size"]) == len(spec["range"]) == 2
         and _sound_origin(network.get("model"))
         and all(_sound_input(one) for one in (parts["inputs"] or {}).values())
-        and (sweep is None or (isinstance(sweep, Mapping) and _of(sweep, "name", str) and _of(sweep, "values", list)))
+        and (sweep is None or (isinstance(sweep, Mapping) and all(isinstance(one, list) for one in sweep.values())))
     )
 
 
@@ -212,8 +212,7 @@ def again(
         if sweep is None:
             result = perform(task, net, inputs, watch)
         else:
-            values = [task.swept(sweep["name"]).read(value) for value in sweep["values"]]
-            result = contact(task, net, inputs, sweep["name"], values, watch=watch)
+            result = contact(task, net, inputs, axes_read(task, sweep), watch=watch)
     return Remade(result, dict(changes or {}), tuple(differs))
 
 
@@ -274,6 +273,17 @@ def network_told(told: Mapping[str, Any], path: Path, device: str = "auto") -> N
     if net.fingerprint() != told["network"].get("hash"):
         raise InputError(f"{path}: {net.name} is another network now")
     return net
+
+
+def source_told(told: Mapping[str, Any]) -> ImageSource:
+    """The images that such a document tells of, as they are now. Raises InputError where they don't lie there."""
+    one = told["inputs"].get("data")
+    if not isinstance(one, Mapping) or not _of(one, "source", str):
+        raise InputError("what the atlas says of its images can't be read")
+    try:
+        return open_source(one["source"]).first(told["parameters"].get("first"))
+    except InputError as error:
+        raise InputError(f"the images of the atlas: {error}; they are looked for where it is served") from None
 
 
 def _spec(told: Mapping[str, Any]) -> InputSpec:

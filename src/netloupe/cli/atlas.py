@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,15 +61,18 @@ def _build_served(kind: type[Task], options: BuildOptions, given: dict[str, Any]
     from netloupe.studio.live import Live
 
     filling, to_stderr = Filling(studio=True), given["as_json"]
+    data, first = given["data"] or "photos", given["first"]
 
     def load() -> Studio:
         from netloupe.cli.studio import others
+        from netloupe.data.open import open_source
         from netloupe.studio.kept import Kept
         from netloupe.studio.studio import Studio
 
         assert filling.net is not None
         kept = None if options.keep is None else Kept(options.keep, options.said)
-        return Studio(filling.net, None, kept, others(options.also or [], options.model, options.device))
+        also = others(options.also or [], options.model, options.device)
+        return Studio(filling.net, None, kept, also, lambda: open_source(data).first(first))
 
     def ready(address: str) -> None:
         typer.echo(f"{address} (Ctrl-C ends)", err=to_stderr)
@@ -147,13 +151,13 @@ def _studio(store: Path, keep: Path | None, also: list[str]) -> Live | None:
 
     def load() -> Studio:
         from netloupe.cli.studio import others
-        from netloupe.remake import network_told
+        from netloupe.remake import network_told, source_told
         from netloupe.studio.kept import Kept
         from netloupe.studio.studio import Studio
 
         net = network_told(told, store)
         kept = None if keep is None else Kept(keep, _said(net))
-        return Studio(net, None, kept, others(also, model, str(net.device)))
+        return Studio(net, None, kept, others(also, model, str(net.device)), partial(source_told, told))
 
     return Live(load)
 

@@ -118,9 +118,7 @@ def run(task: type[Task], network: NetworkOptions, given: dict[str, Any]) -> Non
     texts = {one.name: given.pop(one.name) for one in task.inputs}
     texts = {name: [text] if isinstance(text, str) else text for name, text in texts.items()}
     made, texts = settled(task, given, texts, network.seed)
-    if sweep and len(sweep) > 1:
-        raise InputError(f"sweeps of {' and '.join(map(repr, sweep))} (accepted: one sweep)")
-    swept = parse_sweep(made, sweep[0]) if sweep else None
+    axes = parse_sweeps(made, sweep or [])
     engine = None if spread is None else spread.made()
     with held(out, made.verb) if out is not None else nullcontext():
         inputs = read_inputs(made, texts)
@@ -128,7 +126,7 @@ def run(task: type[Task], network: NetworkOptions, given: dict[str, Any]) -> Non
         from netloupe.cli.watch import Bars
 
         with Bars() as watch, _swept_by(engine):
-            result = performed(made, net, inputs, swept, watch)
+            result = performed(made, net, inputs, axes, watch)
         tell(result, made, out, as_json)
 
 
@@ -190,6 +188,14 @@ def parse_sweep(task: Task, text: str) -> tuple[str, list[Any]]:
     return one.name, values
 
 
+def parse_sweeps(task: Task, texts: list[str]) -> dict[str, list[Any]]:
+    """The values of up to two settings. Raises InputError for more, or for one that comes twice."""
+    axes = dict(parse_sweep(task, text) for text in texts)
+    if len(texts) > 2 or len(axes) < len(texts):
+        raise InputError(f"sweeps of {' and '.join(map(repr, texts))} (accepted: one or two settings)")
+    return axes
+
+
 def read_inputs(task: Task, texts: Mapping[str, list[str] | None]) -> dict[str, Any]:
     """What the task is given, by name, of the texts on the command line."""
     found: dict[str, Any] = {}
@@ -224,17 +230,17 @@ def _read(task: Task, one: Input, given: list[str]) -> Any:
 
 
 def performed(
-    task: Task, net: Network, inputs: Mapping[str, Any], swept: tuple[str, list[Any]] | None, watch: Watch
+    task: Task, net: Network, inputs: Mapping[str, Any], axes: Mapping[str, list[Any]], watch: Watch
 ) -> Result:
-    """The result of a task, or the contact sheet of a setting's values."""
+    """The result of a task, or the contact sheet of the values of one or two settings."""
     from netloupe.core.perform import perform
 
-    if swept is None:
+    if not axes:
         found: Result = perform(task, net, inputs, watch)
         return found
     from netloupe.synthesis.contact import contact
 
-    return contact(task, net, inputs, *swept, watch=watch)
+    return contact(task, net, inputs, axes, watch=watch)
 
 
 def tell(result: Result, task: Task, out: Path | None, as_json: bool) -> None:

@@ -73,7 +73,11 @@ Layers = Annotated[
 ]
 Sweep = Annotated[
     list[str] | None,
-    typer.Option("--sweep", metavar="NAME=V,V,...", help="One sheet of several values, as in lr=0.01,0.05,0.1."),
+    typer.Option(
+        "--sweep",
+        metavar="NAME=V,V,...",
+        help="One sheet of several values, as in lr=0.01,0.05,0.1; twice for two settings.",
+    ),
 ]
 
 

@@ -11,12 +11,16 @@ from netloupe.core.task import Input, Task
 
 
 def command_line(
-    task: Task, given: Mapping[str, Sequence[str]], network: Mapping[str, str], out: str | None = None
+    task: Task,
+    given: Mapping[str, Sequence[str]],
+    network: Mapping[str, str],
+    out: str | None = None,
+    axes: Mapping[str, Sequence[Any]] | None = None,
 ) -> list[str]:
     """The words of the command that runs a task.
 
-    given: the texts of its inputs, by name. network: the options that say which network it is, by name. Raises
-    InputError for settings that were made in Python.
+    given: the texts of its inputs, by name. network: the options that say which network it is, by name. axes: the
+    values of a contact sheet, by setting. Raises InputError for settings that were made in Python.
     """
     arguments, options = [], []
     for one in task.inputs:
@@ -34,6 +38,8 @@ def command_line(
             arguments += _texts(setting, value)
         else:
             options += _flagged(setting, value)
+    for name, values in (axes or {}).items():
+        options += ["--sweep", f"{name}={','.join(_text(task.swept(name), value) for value in values)}"]
     for name, text in network.items():
         options += [network_flag(type(task), name), text]
     out_words = [] if out is None else ["-o", out]
@@ -80,4 +86,6 @@ def _text(one: Setting, value: Any) -> str:
         raise InputError(f"{one.name} was an object made in Python, which no command line can hold")
     if one.kind is SIDES:
         return "x".join(map(str, value))
+    if isinstance(value, list):
+        return ",".join(map(str, value))
     return repr(value) if isinstance(value, float) else str(value)

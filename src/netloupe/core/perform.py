@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import platform
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -205,6 +206,25 @@ def _told(result: Made, task: Task, net: Loaded, records: Mapping[str, Any]) -> 
 
 def _records(inputs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _record(given) for name, given in inputs.items()}
+
+
+def mark_of(task: Task, net: Loaded, inputs: Mapping[str, Any], known: str | None = None) -> str:
+    """A hash of all that decides a result: the task, the network, and what it is given, whatever that is called.
+
+    known: the network's fingerprint.
+    """
+    given = {name: _unnamed(one) for name, one in _records(taken(inputs, net.inputs)).items()}
+    facts = [task.verb, task.as_json(), known or net.fingerprint(), given]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _unnamed(record: Any) -> Any:
+    """What of a record says what it is, and not how it is called."""
+    if isinstance(record, list):
+        return [_unnamed(one) for one in record]
+    if isinstance(record, Mapping):
+        return {key: value for key, value in record.items() if key != "name"}
+    return record
 
 
 def retold(told: Provenance, **settings: Any) -> Provenance:

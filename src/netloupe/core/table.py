@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Aligned columns, numbers to the right."""
-    cells = [[_text(cell) for cell in row] for row in rows]
+    cells = [[text(cell) for cell in row] for row in rows]
     numeric = [all(_is_number(row[i]) for row in cells) for i in range(len(header))]
     widths = [max(len(row[i]) for row in [list(header), *cells]) for i in range(len(header))]
     lines = [
@@ -25,7 +25,8 @@ def by(sides: Iterable[int]) -> str:
     return "x".join(map(str, sides))
 
 
-def _text(cell: object) -> str:
+def text(cell: object) -> str:
+    """A cell as it is written: of numbers four digits."""
     if cell is None:
         return "-"
     return f"{cell:.4g}" if isinstance(cell, float) else f"{cell:,}" if isinstance(cell, int) else str(cell)

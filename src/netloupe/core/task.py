@@ -28,6 +28,10 @@ def _function(where: str) -> Callable[..., Any]:
     return found
 
 
+def _several(one: Any) -> list[Any]:
+    return one if isinstance(one, list) else [one]
+
+
 @dataclass(frozen=True)
 class Input:
     """Something that a task is given beside its settings. what: "images", "source", "file" or "folder".
@@ -121,8 +125,8 @@ class Task:
     def words(self, found: Mapping[str, Any]) -> str:
         """The summary of a result, or of a contact sheet, for the terminal: a table, and notes below."""
         if "sweep" in found:
-            rows = [(str(each["value"]), *row) for each in found["values"] for row in self.rows(each)]
-            return table((found["sweep"], *self.head), rows)
+            rows = [(*map(str, _several(each["value"])), *row) for each in found["values"] for row in self.rows(each)]
+            return table((*_several(found["sweep"]), *self.head), rows)
         return "\n".join([table(self.head, self.rows(found)), *self.notes(found)])
 
     def chosen(self, made: Task | None) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from netloupe.analysis.tasks import TokensTask
 from netloupe.analysis.tokens import tokens
 from netloupe.core.layers import Layer
 from netloupe.core.network import Network
@@ -28,9 +29,15 @@ def _fits(layer: Layer) -> bool:
     return layer.is_map and layer.channels >= 3
 
 
-def colors(net: Network, seen: Seen, settings: Mapping[str, Any], job: Job) -> dict[str, Any]:
+def colored(net: Network, settings: Mapping[str, Any]) -> TokensTask:
     """settings: layer; at, [row, column] of the position that all are compared with."""
-    found = tokens(net, seen.pixels, settings.get("layer"), at=settings.get("at"), watch=job)
+    return TokensTask.of({"layer": settings.get("layer"), "at": settings.get("at")})
+
+
+def colors(net: Network, seen: Seen, settings: Mapping[str, Any], job: Job) -> dict[str, Any]:
+    """settings: as `colored` takes them."""
+    task = colored(net, settings)
+    found = tokens(net, seen.pixels, task.layer, at=task.at, watch=job)
     return {
         "layer": found.layer,
         "grid": list(found.norms.shape[1:]),

@@ -66,11 +66,13 @@ class Job(Watch):
     """One run, which is its own watch: what it hears and sees becomes events.
 
     For a section to set: beside, what is told together with a picture, of its name and the picture; between, the
-    seconds from one picture that is told to the next; result, what can be kept as it is.
+    seconds from one picture that is told to the next; only, the part alone whose progress is told; result, what can be
+    kept as it is.
     """
 
     pictures = True
     between: float | None = None
+    only: str | None = None
     result: Result | None = None
 
     def __init__(self, number: int, order: Order) -> None:
@@ -142,7 +144,7 @@ class Job(Watch):
         if self._listeners == 0 and now - self._left > ABANDONED:
             self.cancel()
         begun = self._parts.setdefault(name, (now, done))
-        if done == total or self._due(name, now):
+        if self.only in (None, name) and (done == total or self._due(name, now)):
             self.say("progress", {"part": name, "done": done, "total": total, "left": _left(begun, now, done, total)})
 
     def show(self, name: str, image: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,25 +15,22 @@ from netloupe.render.pictures import from_pixels
 from netloupe.studio.desk import Job, uri
 from netloupe.studio.photos import Seen
 from netloupe.studio.refusal import Refused
-from netloupe.studio.section import Section, Settings, whole
+from netloupe.studio.section import Section, Settings, named, whole
 from netloupe.synthesis.facets import highest
 from netloupe.synthesis.tasks import Visualize
 
 FRAMES = 32  # of a climb, about
 STEPS = 512  # at most
 
-_USUAL = 128
-_SEEDS = 1 << 16
+USUAL = 128
+SEEDS = 1 << 16
 
 
 def grown(net: Network, settings: Settings) -> Visualize:
-    """The task of the settings that a page sends: unit, preset, steps, seed. Raises NetloupeError."""
-    steps = whole(settings, "steps", _USUAL, 8, STEPS)
+    """The task of the settings that a page sends: unit, preset, steps, seed, quick. Raises NetloupeError."""
+    steps = whole(settings, "steps", USUAL, 8, STEPS)
     told = {"objective": [str(unit_of(net, settings))], "steps": steps, "every": max(1, steps // FRAMES)}
-    preset = settings.get("preset")
-    if preset is not None:
-        told["preset"] = preset
-    return Visualize.of({**told, "seed": whole(settings, "seed", 0, 0, _SEEDS)})
+    return Visualize.of({**told, **named(settings, "preset", "quick"), "seed": whole(settings, "seed", 0, 0, SEEDS)})
 
 
 def unit_of(net: Network, settings: Settings) -> Unit:
@@ -46,13 +44,15 @@ def unit_of(net: Network, settings: Settings) -> Unit:
     return unit
 
 
+def answer(net: Network, unit: Unit, image: Tensor) -> float:
+    """The unit's highest answer to an image (C, H, W) or (1, C, H, W), over all positions."""
+    with torch.no_grad():
+        return float(highest(net, image if image.ndim == 4 else image[None], unit)[0])
+
+
 def _grow(net: Network, seen: Seen | None, settings: Settings, job: Job) -> dict[str, Any]:
-    task, unit = grown(net, settings), unit_of(net, settings)
-
-    def value(image: Tensor) -> float:
-        with torch.no_grad():
-            return float(highest(net, image if image.ndim == 4 else image[None], unit)[0])
-
+    task = grown(net, settings)
+    value = partial(answer, net, unit_of(net, settings))
     job.beside = lambda name, image: {"value": value(image)}
     job.between = 0  # every picture is told
     start = {} if seen is None else {"start": seen.pixels}
@@ -72,7 +72,8 @@ def _grow(net: Network, seen: Seen | None, settings: Settings, job: Job) -> dict
 def _settings(task: Visualize) -> Settings | None:
     if len(task.objective) != 1:
         return None
-    return {"unit": str(task.objective[0]), "preset": task.preset, "steps": task.steps, "seed": task.seed}
+    told = {"unit": str(task.objective[0]), "preset": task.preset, "steps": task.steps, "seed": task.seed}
+    return {**told, "quick": True} if task.quick else told
 
 
 GROW = Section("Grow it", Visualize, _grow, photo=False, kept=grown, back=_settings)

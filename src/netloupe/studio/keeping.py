@@ -23,12 +23,12 @@ def kept_layers(net: Network) -> list[str]:
 
 
 def _task(net: Network, settings: Settings) -> Invert:
-    return Invert.of({"layer": kept_layers(net)[-1], "steps": STEPS, **named(settings, "layer", steps=_MOST)})
+    return Invert.of({"layer": kept_layers(net)[-1], "steps": STEPS, **named(settings, "layer", "quick", steps=_MOST)})
 
 
 def _keep(net: Network, seen: Seen, settings: Settings, job: Job) -> dict[str, Any]:
     task = _task(net, settings)
-    found = invert(net, seen.pixels, task.layer, steps=task.steps, watch=job)
+    found = invert(net, seen.pixels, task.layer, steps=task.steps, quick=task.quick, watch=job)
     return {"src": uri(from_pixels(found.images[0])), **found.summary()["layers"][0]}
 
 

@@ -31,20 +31,28 @@ def styles() -> StyleModel:
     return load_styles()
 
 
+def _painting(net: Network, settings: Settings) -> Apply:
+    return Apply.of({"side": PAINTED, "name": "painted", **named(settings, "style", side=_MOST)})
+
+
 def _paint(net: Network, seen: Seen, settings: Settings, job: Job) -> dict[str, Any]:
-    task = Apply.of({"side": PAINTED, **named(settings, "style", side=_MOST)})
+    task = _painting(net, settings)
     found = painted(task, styles(), np.asarray(seen.part))
     return {"src": uri(found), "size": list(found.shape[:2]), "shares": styles().shares(task.style)}
+
+
+def _likeness(net: Network, settings: Settings) -> Style:
+    return Style.of({"side": LIKE, "steps": STEPS, **named(settings, side=256, steps=300)})
 
 
 def _like(net: Network, seen: Seen, settings: Settings, job: Job) -> dict[str, Any]:
     if seen.like is None:
         raise Refused("no picture to paint it like (accepted: like, a photo that was sent)")
-    task = Style.of({"side": LIKE, "steps": STEPS, **named(settings, side=256, steps=300)})
+    task = _likeness(net, settings)
     pixels, like = shaped(seen.part, net, task.side, taken(task, net))[None], shaped(seen.like.image, net, None)
     found = style(net, pixels, [like], side=task.side, steps=task.steps, watch=job)
     return {"src": uri(from_pixels(found.images[0])), **found.summary()["images"][0]}
 
 
-PAINT = Section("Paint", Apply, _paint)
-LIKENESS = Section("Paint like a picture", Style, _like)
+PAINT = Section("Paint", Apply, _paint, kept=_painting, network=lambda net: styles())
+LIKENESS = Section("Paint like a picture", Style, _like, kept=_likeness)

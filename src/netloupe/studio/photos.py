@@ -16,7 +16,10 @@ from torch import Tensor
 
 from netloupe.core.errors import InputError
 from netloupe.core.inputs import InputSpec
-from netloupe.data.images import as_seen, fit, open_image, to_float
+from netloupe.core.network import Network
+from netloupe.core.perform import Images
+from netloupe.core.sizes import Sizes
+from netloupe.data.images import as_seen, fit, open_image, shaped, to_float
 from netloupe.render.pictures import Picture, encode
 from netloupe.studio.refusal import Refused
 
@@ -68,6 +71,33 @@ class Seen:
     shown: Picture
     part: Image.Image
     like: Photo | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Shot(Images):
+    """A picture in memory as tasks are given it; they make the same of a file whose bytes are `png`."""
+
+    image: Image.Image
+
+    @property
+    def names(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("photo",)
+
+    @cached_property
+    def png(self) -> bytes:
+        return encode(np.asarray(self.image))
+
+    def fitted(self, net: Network, size: tuple[int, int] | None = None) -> Tensor:
+        return to_float(fit(self.image, size or net.inputs.size, net.inputs.channels))[None]
+
+    def shaped(self, net: Network, side: int | None = None, sizes: Sizes | None = None) -> list[Tensor]:
+        return [shaped(self.image, net, side, sizes)]
+
+    def masks(self, size: tuple[int, int]) -> list[Tensor]:
+        return [to_float(fit(self.image, size, 1))[0]]
+
+    def record(self) -> Any:
+        return [{"name": None, "sha256": hashlib.sha256(self.png).hexdigest()}]
 
 
 def seen_of(part: Image.Image, inputs: InputSpec) -> Seen:

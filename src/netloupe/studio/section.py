@@ -22,8 +22,9 @@ class Section:
 
     run: called with the network, what is seen (`Seen`, or None where no photo was sent), the settings, and the job.
     until: the part of the run after which all that is shown has been shown, unless the page wants more. photo: whether
-    there must be one. kept: the task with the settings that the page sends, whose result can be kept. back: the
-    settings for the page of such a task, None for one that it can't show.
+    there must be one. source: whether it is of the studio's own images instead; then those are what is seen. kept: the
+    task with the settings that the page sends, whose result can be kept. network: the one that this task runs with.
+    back: the settings for the page of such a task, None for one that it can't show.
     """
 
     title: str
@@ -31,7 +32,9 @@ class Section:
     run: Callable[[Network, Any, Settings, Job], dict[str, Any]]
     until: str | None = None
     photo: bool = True
+    source: bool = False
     kept: Callable[[Network, Settings], Task] | None = None
+    network: Callable[[Network], Any] = lambda net: net
     back: Callable[[Any], Settings | None] = lambda task: None
 
 

@@ -19,8 +19,9 @@ from netloupe.analysis.tasks import Activations, Occlude, TokensTask
 from netloupe.core.network import Network
 from netloupe.render.colors import enlarged, heat, overlay
 from netloupe.studio import dreaming, fooling, keeping, painting
-from netloupe.studio.colors import colors
+from netloupe.studio.colors import colored, colors
 from netloupe.studio.desk import Job, uri
+from netloupe.studio.faceting import FACETS
 from netloupe.studio.growing import GROW
 from netloupe.studio.looks import looks
 from netloupe.studio.photos import Seen
@@ -104,7 +105,7 @@ def _hiding(task: Occlude) -> Settings | None:
 SECTIONS: dict[str, Section] = {
     "layers": Section("Layer by layer", Activations, _layers, kept=_shown, back=lambda task: {}),
     "looks": Section("Where tokens look", AttentionTask, looks),
-    "colors": Section("Tokens in color", TokensTask, colors),
+    "colors": Section("Tokens in color", TokensTask, colors, kept=colored),
     "pixels": Section("Which pixels matter", Explain, _pixels, until="maps", kept=_explained, back=_about),
     "hide": Section("Hide parts", Occlude, _hide, kept=_hidden, back=_hiding),
     "rival": Section("Which pixels matter", Explain, _pixels, until="maps"),  # of another class, beside
@@ -114,6 +115,7 @@ SECTIONS: dict[str, Section] = {
     "paint": painting.PAINT,
     "like": painting.LIKENESS,
     "grow": GROW,
+    "facets": FACETS,
 }
 
 

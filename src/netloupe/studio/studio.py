@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import Any
-
-import numpy as np
 
 from netloupe.analysis.attention.placed import attentions
 from netloupe.core.errors import UnknownName, unknown
 from netloupe.core.head import Classes
 from netloupe.core.network import Network
-from netloupe.core.task import Task
+from netloupe.data.open import open_source
 from netloupe.data.photos import credits, photograph
-from netloupe.render.pictures import Picture
-from netloupe.render.result import Result
+from netloupe.data.sources import ImageSource
 from netloupe.studio.colors import colored_layers
 from netloupe.studio.comparing import compare
 from netloupe.studio.desk import Desk, Job, Order
@@ -26,18 +23,24 @@ from netloupe.studio.kept import Kept
 from netloupe.studio.looking import look
 from netloupe.studio.made import told_of
 from netloupe.studio.painting import styles
-from netloupe.studio.photos import Photo, Photos, Seen, opened, seen_of
+from netloupe.studio.photos import Photo, Photos, Seen, Shot, opened, seen_of
 from netloupe.studio.refusal import Refused
-from netloupe.studio.section import about
+from netloupe.studio.section import Section, about
 from netloupe.studio.sections import SECTIONS, methods, shown_layers
+from netloupe.studio.sheets import sheet, sheet_form, sheet_of
+from netloupe.studio.wanted import Wanted, photo_of
 
 _SAMPLES = ("cat", "coffee", "motorcycle", "rocket", "china", "flower", "astronaut", "coins")
+
+
+def _photos() -> ImageSource:
+    return open_source("photos")
 
 
 class Studio:
     """A network, its photos, and its desk. first: the photo to begin with. kept: where results are, if they are.
 
-    others: networks by name that it can be compared with.
+    others: networks by name that it can be compared with. source: opens the images of its own, by default the embedded.
     """
 
     def __init__(
@@ -46,9 +49,14 @@ class Studio:
         first: Photo | None = None,
         kept: Kept | None = None,
         others: Mapping[str, Network] | None = None,
+        source: Callable[[], ImageSource] = _photos,
     ) -> None:
         self.net, self.first, self.kept = net, first, kept
         self.others = dict(others or {})
+        self._source = source
+        self._cells: dict[str, Any] = {}  # of contact sheets, by what decides them
+        if kept is not None:
+            kept.clear()
         self.photos, self.desk = Photos(), Desk()
 
     def document(self) -> dict[str, Any]:
@@ -70,7 +78,8 @@ class Studio:
             "sections": {name: section.task.schema() for name, section in SECTIONS.items()},
             "keeps": self.kept is not None,
             "others": list(self.others),
-            "keepable": [name for name, section in SECTIONS.items() if section.kept is not None],
+            "keepable": [*(name for name, section in SECTIONS.items() if section.kept is not None), "sheet"],
+            "sheets": {name: form["names"] for name, form in _sheets().items()},
         }
 
     def photo(self, wanted: object) -> Photo:
@@ -101,61 +110,90 @@ class Studio:
 
     def _order(self, asked: Mapping[str, Any]) -> Order:
         name, settings = asked.get("section"), asked.get("settings") or {}
-        if name == "save":
-            return self._saving(asked)
-        if name == "compare":
-            return self._comparing(asked)
-        if not isinstance(name, str) or name not in SECTIONS:
-            raise unknown("section", str(name)[:40], SECTIONS)
         if not isinstance(settings, Mapping):
             raise Refused("settings are no object (accepted: names with values)")
+        if isinstance(name, str) and name in _OTHERS:
+            return _OTHERS[name](self, asked, settings)
         about(self.net, settings)
-        section, page = SECTIONS[name], asked.get("page")
-        seen = self._seen(asked) if section.photo or asked.get("photo") is not None else None
-        told = {key: asked.get(key) for key in ("photo", "crop", "like", "settings")}
+        section = _section(name)
+        seen = self._shown(section, asked)
         return Order(
-            name,
+            str(name),
             partial(section.run, self.net, seen, settings),
             None if settings.get("whole") is True else section.until,
-            "" if page is None else str(page)[:40],
+            _page(asked),
             section.title,
-            None if page is None else json.dumps(told, sort_keys=True),
+            _asked(asked),
         )
 
-    def _saving(self, asked: Mapping[str, Any]) -> Order:
-        """To make whole what a section shows, and keep it. settings: the section, and those of it."""
-        wanted = asked.get("settings")
-        if not isinstance(wanted, Mapping) or wanted.get("section") == "save":
-            raise Refused("nothing to keep (accepted: settings with a section and its settings)")
-        inner = {**asked, **{key: wanted.get(key) for key in ("section", "settings")}}
-        order, settings = self._order(inner), inner["settings"] or {}
-        section, shown = SECTIONS[order.section], self.desk.known(order)
-        if section.kept is None:
-            raise Refused(f"what {section.title!r} shows can't be kept")
-        task = section.kept(self.net, settings)
-        seen = None if inner.get("photo") is None else self._seen(inner)
-        made = None if shown is None else shown.result
-        work = partial(self._keep, task, None if seen is None else np.asarray(seen.part), made)
-        return Order("save", work, None, order.page, "Keeping", None)
+    def _shown(self, section: Section, asked: Mapping[str, Any]) -> Seen | ImageSource | None:
+        """What a section is of: the photo that was sent, or the studio's own images."""
+        if section.source:
+            return self.source
+        return self._seen(asked) if section.photo or asked.get("photo") is not None else None
 
-    def _comparing(self, asked: Mapping[str, Any]) -> Order:
-        """What this network and another make of a photo. settings: with, the other's name; class, of which."""
-        settings = asked.get("settings")
+    @cached_property
+    def source(self) -> ImageSource:
+        """The images of its own. Raises InputError where they can't be opened."""
+        return self._source()
+
+    def _saving(self, asked: Mapping[str, Any], settings: Mapping[str, Any]) -> Order:
+        """To make whole what a section shows, and keep it. settings: the section, and those of it."""
+        if settings.get("section") in ("save", "compare"):
+            raise Refused("nothing to keep (accepted: settings with a section and its settings)")
+        inner = {**asked, **{key: settings.get(key) for key in ("section", "settings")}}
+        wanted = self._wanted(inner)
+        return Order("save", partial(self._keep, wanted), None, _page(asked), "Keeping", None)
+
+    def _wanted(self, asked: Mapping[str, Any]) -> Wanted:
+        """What a section shows, or a contact sheet or a result that is kept, as a task with all that it takes."""
+        name, settings = asked.get("section"), asked.get("settings") or {}
         if not isinstance(settings, Mapping):
             raise Refused("settings are no object (accepted: names with values)")
+        if name == "kept":
+            found = self.keeper.wanted(str(settings.get("id")), self.net)
+            return replace(found, cells=self._cells)
+        if name == "sheet":
+            inner = settings.get("of")
+            if not isinstance(inner, Mapping) or inner.get("section") == "sheet":
+                raise Refused("nothing to make a contact sheet of (accepted: of, a section with its settings)")
+            return sheet_of(self._wanted({**asked, **inner}), settings.get("axes"))
+        section = _section(name)
+        if section.kept is None:
+            raise Refused(f"what {section.title!r} shows can't be kept")
+        about(self.net, settings)
+        task = section.kept(self.net, settings)
+        given = self._given(section, self._shown(section, asked))
+        shown = self.desk.known(self._order(asked))
+        made = None if shown is None else shown.result
+        return Wanted(task, section.network(self.net), given, made=made, cells=self._cells)
+
+    def _given(self, section: Section, shown: Seen | ImageSource | None) -> dict[str, Any]:
+        """By the names of the task's inputs."""
+        if shown is None:
+            return {}
+        if isinstance(shown, ImageSource):
+            return {"data": shown}
+        given = {photo_of(section.task): Shot(shown.part)}
+        return given if shown.like is None else {**given, "styles": Shot(shown.like.image)}
+
+    def _sheeting(self, asked: Mapping[str, Any], settings: Mapping[str, Any]) -> Order:
+        """A contact sheet. settings: of, the section and its settings, or what is kept; axes, see `sheet_of`."""
+        work = partial(sheet, self._wanted(asked))
+        return Order("sheet", work, None, _page(asked), "Contact sheet", _asked(asked))
+
+    def _comparing(self, asked: Mapping[str, Any], settings: Mapping[str, Any]) -> Order:
+        """What this network and another make of a photo. settings: with, the other's name; class, of which."""
         name = str(settings.get("with"))[:100]
         if name not in self.others:
             raise unknown("network", name, self.others)
         nets = {self.net.name if self.net.name != name else f"{name}, the first": self.net, name: self.others[name]}
         photo = self.photo(asked.get("photo"))
         seen = {each: photo.seen(self._crop(asked), net.inputs) for each, net in nets.items()}
-        page = str(asked.get("page") or "")[:40]
-        told = {key: asked.get(key) for key in ("photo", "crop", "settings")}
-        work = partial(compare, nets, seen, settings)
-        return Order("compare", work, None, page, "Compare", json.dumps(told, sort_keys=True) if page else None)
+        return Order("compare", partial(compare, nets, seen, settings), None, _page(asked), "Compare", _asked(asked))
 
-    def _keep(self, task: Task, photo: Picture | None, made: Result | None, job: Job) -> dict[str, Any]:
-        return {"kept": self.keeper.keep(task, self.net, photo, job, made)}
+    def _keep(self, wanted: Wanted, job: Job) -> dict[str, Any]:
+        return {"kept": self.keeper.keep(wanted, job)}
 
     @property
     def keeper(self) -> Kept:
@@ -177,6 +215,32 @@ class Studio:
     def _seen(self, asked: Mapping[str, Any]) -> Seen:
         seen = self.photo(asked.get("photo")).seen(self._crop(asked), self.net.inputs)
         return seen if asked.get("like") is None else replace(seen, like=self.photo(asked["like"]))
+
+
+_OTHERS = {"save": Studio._saving, "compare": Studio._comparing, "sheet": Studio._sheeting}
+"""What is no section: asked for with what was asked and its settings."""
+
+
+def _section(name: object) -> Section:
+    if not isinstance(name, str) or name not in SECTIONS:
+        raise unknown("section", str(name)[:40], SECTIONS)
+    return SECTIONS[name]
+
+
+def _page(asked: Mapping[str, Any]) -> str:
+    return str(asked.get("page") or "")[:40]
+
+
+def _asked(asked: Mapping[str, Any]) -> str | None:
+    """All that was asked for, in text, by which a page finds its job again; None of what no page asked."""
+    told = {key: asked.get(key) for key in ("photo", "crop", "like", "settings")}
+    return json.dumps(told, sort_keys=True) if asked.get("page") is not None else None
+
+
+def _sheets() -> dict[str, Any]:
+    """The forms of contact sheets, by section."""
+    forms = {name: sheet_form(one.task) for name, one in SECTIONS.items() if one.kept is not None}
+    return {name: form for name, form in forms.items() if form is not None}
 
 
 def _told(job: Job) -> dict[str, Any]:

@@ -128,6 +128,7 @@ def run(task: Invert, net: Network, inputs: Mapping[str, Any], watch: Watch) -> 
         how,
         seed=task.seed,
         batch_size=task.batch_size,
+        steady=not task.quick,
         watch=watch,
     )
     shape = len(layers), len(originals)

@@ -60,6 +60,11 @@ def _batch_size() -> Any:
     return setting(BATCH, "Images that are climbed at once.", low=1)
 
 
+def _quick() -> Any:
+    help = "On CPUs a single image in less time; last bits then depend on how many are made at once."
+    return setting(False, help, kind=TRUTH)
+
+
 def _side() -> Any:
     return setting(256, "The shorter side of the picture; larger image files are reduced.", low=8, metavar="PX")
 
@@ -122,6 +127,7 @@ class Visualize(Ascent):
     )
     every: int = setting(0, "Keep a frame each N steps.", low=0)
     batch_size: int = _batch_size()
+    quick: bool = _quick()
 
     def check(self) -> None:
         if self.diverse == 1 and self.apart is not None:
@@ -240,6 +246,7 @@ class Invert(Task):
     parameterization: Any = setting("pixels", "What is climbed.", kind=NAMED, choices=PARAMETERIZATIONS)
     optimizer: Any = setting("adam", "How steps are made.", kind=NAMED, choices=OPTIMIZERS)
     batch_size: int = _batch_size()
+    quick: bool = _quick()
     seed: int = random_seed()
 
     def check(self) -> None:

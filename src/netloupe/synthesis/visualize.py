@@ -144,6 +144,7 @@ def run(task: Visualize, net: Network, inputs: Mapping[str, Any], watch: Watch) 
         every=task.every,
         seed=task.seed,
         batch_size=task.batch_size,
+        steady=not task.quick,
         watch=watch,
     )
     if not alone:

@@ -1,19 +1,29 @@
-// The button that keeps what a section of the studio shows, where the studio was started with a folder to keep in.
+// The buttons that keep what a section of the studio shows, where the studio was started with a folder to keep in, and
+// that go on to a contact sheet of it.
 
 import { h } from "./dom.js";
 import { start } from "./live.js";
+import { stateOf } from "./trystate.js";
 
-/** `asked()` gives {photo, crop, settings} of what is shown, or null where nothing is. */
+const NOTHING = "There is nothing yet.";
+
+/** `asked()` gives {photo, crop, like, settings} of what is shown, or null where nothing is. */
 export function keeping(studio, section, asked) {
-  if (!studio.keeps || !studio.keepable.includes(section)) return { node: null, leave: () => {} };
   const said = h("span", { class: "note", role: "status" });
-  const button = h("button", { type: "button", class: "framed keep", onclick: keep }, "Keep");
+  const keeps = studio.keeps && studio.keepable.includes(section);
+  const sheets = Object.hasOwn(studio.sheets, section);
+  if (!keeps && !sheets) return { node: null, leave: () => {} };
+  const button = keeps && h("button", { type: "button", class: "framed keep", onclick: () => heeded(keep) }, "Keep");
+  const onward = sheets && h("button", { type: "button", class: "framed to-sheet", onclick: () => heeded(sheet) }, "Contact sheet");
   let stop = { leave: () => {} };
 
-  function keep() {
+  function heeded(act) {
     const what = asked();
-    if (what === null) { said.textContent = "There is nothing to keep yet."; return; }
-    const { settings, ...rest } = what;
+    if (what === null) said.textContent = NOTHING;
+    else act(what);
+  }
+
+  function keep({ settings, ...rest }) {
     button.disabled = true;
     said.textContent = "Keeping …";
     stop = start("save", { ...rest, settings: { section, settings } }, (kind, data) => {
@@ -23,16 +33,21 @@ export function keeping(studio, section, asked) {
       else said.textContent = data.message ?? "";
     });
   }
-  return { node: h("span", { class: "keeping" }, button, " ", said), leave: () => stop.leave() };
+
+  function sheet(what) {
+    stateOf(studio).sheet = { section, from: location.hash, ...what };
+    location.hash = "#/sheet";
+  }
+  return { node: h("span", { class: "keeping" }, button, " ", onward, " ", said), leave: () => stop.leave() };
 }
 
-/** A section that can say its settings, with the button in its first line. */
+/** A section that can say what was sent for what it shows, with the buttons in its first line. */
 export function keepable(studio, part, of) {
   if (part.name === undefined) return part;
   const { node, leave } = keeping(studio, part.name, () => {
     const { about, ...seen } = of();
-    const own = part.settings === undefined ? {} : part.settings();
-    return seen.crop === null || own === null ? null : { ...seen, settings: { about, ...own } };
+    const sent = part.sent === undefined ? { settings: {} } : part.sent();
+    return seen.crop === null || sent === null ? null : { ...seen, ...sent, settings: { about, ...sent.settings } };
   });
   if (node === null) return part;
   const title = part.node.querySelector("h2");

@@ -4,6 +4,8 @@ import { h } from "./dom.js";
 import { counted } from "./format.js";
 import { getKept, getStudio, keptUrl } from "./live.js";
 
+const PHOTOS = { "photo.png": ["The photo", "the photo, as it was cropped"], "like.png": ["The picture that it is like", "the picture that it is like"] };
+
 export async function keptView({ name }) {
   const studio = await getStudio();
   if (!studio.keeps) {
@@ -41,9 +43,11 @@ function one(kept) {
         others.length > 0 && h("details", { class: "more" }, h("summary", {}, `${counted(others.length, "picture")} more`),
           h("div", { class: "kept-others" }, others.map((file) => h("img", { src: url(file), alt: file, loading: "lazy" }))))),
       h("div", {},
-        kept.photo && h("figure", { class: "kept-photo" }, h("img", { src: url(kept.photo), alt: "The photo" }), h("figcaption", { class: "caption" }, "the photo, as it was cropped")),
+        kept.photos.map((file) => h("figure", { class: "kept-photo" }, h("img", { src: url(file), alt: PHOTOS[file][0] }), h("figcaption", { class: "caption" }, PHOTOS[file][1]))),
         h("h2", {}, "Settings"),
         h("dl", { class: "settings" }, kept.settings.map(({ name, value, help, usual }) => h("div", { class: usual ? "usual" : null, title: help }, h("dt", {}, name), h("dd", {}, value)))),
+        kept.sheet !== null && h("p", { class: "note" }, h("a", { id: "kept-sheet", href: `#/sheet/${kept.id}` },
+          kept.sweep === null ? "Make a contact sheet of several values" : "Go on with this contact sheet")),
         h("h2", {}, "The same by command"),
         h("p", { class: "note" }, kept.commands.length > 1 ? "Where the studio was started, either makes the same bytes." : "Where the studio was started, it makes the same bytes."),
         kept.commands.map((line) => command(line)),

@@ -6,7 +6,7 @@ import { FetchError } from "./api.js";
 export const mode = document.querySelector('meta[name="netloupe-studio"]')?.content ?? null;
 
 const LAST = ["done", "failed", "cancelled"];
-const KINDS = ["progress", "picture", ...LAST];
+const KINDS = ["progress", "picture", "found", ...LAST];
 
 async function answer(path, options = {}) {
   let response;

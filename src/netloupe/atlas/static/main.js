@@ -20,15 +20,16 @@ import { mapView } from "./map.js";
 import { networkView } from "./network.js";
 import { mode, working } from "./live.js";
 import { pointsView } from "./points.js";
+import { sheetView } from "./sheet.js";
 import { tryView } from "./try.js";
 import { unitView } from "./unit.js";
 
 // Those in NAMED take a name after a slash, the others nothing.
 const ATLAS = { "": networkView, images: imagesView, map: mapView, points: pointsView };
-const LIVE = mode === null ? {} : { try: tryView, kept: keptView, compare: compareView };
+const LIVE = mode === null ? {} : { try: tryView, kept: keptView, sheet: sheetView, compare: compareView };
 const PLAIN = mode === "alone" ? { "": tryView, ...LIVE } : { ...ATLAS, ...LIVE };
 const UNITS = { layer: layerView, unit: unitView, image: imageView, attention: attentionView };
-const NAMED = { ...(mode === "alone" ? {} : UNITS), ...(mode === null ? {} : { kept: keptView }) };
+const NAMED = { ...(mode === "alone" ? {} : UNITS), ...(mode === null ? {} : { kept: keptView, sheet: sheetView }) };
 
 const main = document.getElementById("view");
 const status = document.getElementById("status");

@@ -72,5 +72,6 @@ export function colorsSection(studio) {
     state = { asked: { photo, crop }, cropped };
     again();
   }
-  return { node, show, leave: () => stop() };
+  const sent = () => (state === null || at === null ? null : { settings: { layer: chosen.value, at } });
+  return { name: "colors", sent, node, show, leave: () => stop() };
 }

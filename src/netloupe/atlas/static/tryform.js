@@ -52,8 +52,8 @@ export function onDemand({ name, title, says, go, controls, read, write = () => 
     run(before.sent, true);
   }
 
-  const settings = () => (state !== null && asked[name]?.of === key(state) ? asked[name].sent.settings : null); // of what is shown
-  return { name, settings, node, show, begin, leave: () => stop?.leave(), stop: () => stop?.() };
+  const sent = () => (state !== null && asked[name]?.of === key(state) ? asked[name].sent : null); // for what is shown
+  return { name, sent, node, show, begin, leave: () => stop?.leave(), stop: () => stop?.() };
 }
 
 /** A labeled control of a form. */

@@ -108,5 +108,5 @@ export function hideSection(studio) {
     const counts = [found.rows.length, found.columns.length];
     point((place ?? [0, 0]).map((at, i) => Math.min(counts[i] - 1, Math.max(0, at + step[i]))));
   });
-  return { name: "hide", settings: () => ({ window: Number(size.value) }), node, show: (now) => { state = now; again(); own.show(now); }, leave: () => { stop(); peek.leave(); own.leave(); } };
+  return { name: "hide", sent: () => ({ settings: { window: Number(size.value) } }), node, show: (now) => { state = now; again(); own.show(now); }, leave: () => { stop(); peek.leave(); own.leave(); } };
 }

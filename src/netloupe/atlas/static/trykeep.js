@@ -40,7 +40,7 @@ export function keepSection(studio, { asked }) {
     says: "An image is made, from noise, to which the layer answers as it does to your photo. What it has in common with the photo, the layer holds; where it goes its own way, "
       + "the layer lets it, or the steps were too few. It does not show what later layers make of it.",
     controls: [labeled("Layer", slider), named, labeled("in", steps)],
-    read: () => ({ settings: { layer: layer(), steps: Number(steps.value) } }),
+    read: () => ({ settings: { layer: layer(), steps: Number(steps.value), quick: true } }),
     write: ({ settings }) => { slider.value = layers.indexOf(settings.layer); steps.value = String(settings.steps); name(); },
     hear,
     clear: ({ seen }) => {

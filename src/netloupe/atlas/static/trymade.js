@@ -26,7 +26,7 @@ export function madeBy(studio, use) {
   }
 
   function back(section, settings) {
-    if (section === "grow") {
+    if (section === "grow" || section === "facets") {
       const href = grown(studio, settings);
       return href === null ? null : h("p", {}, h("a", { href, id: "try-back" }, "Grow it again with these settings"));
     }
@@ -45,5 +45,5 @@ export function madeBy(studio, use) {
 function grown(studio, { unit, ...settings }) {
   const [, layer, channel] = /^(.+):(\d+)$/.exec(unit) ?? [];
   if (mode !== "atlas" || layer === undefined || layer === "class") return null;
-  return unitHash(layer, Number(channel), { grow: [settings.preset, settings.steps, settings.seed].join(".") });
+  return unitHash(layer, Number(channel), { grow: [settings.preset, settings.steps, settings.seed, ...(settings.count === undefined ? [] : [settings.count])].join(".") });
 }

@@ -5,7 +5,7 @@ import { mode } from "./live.js";
 
 const KEPT = "netloupe-try"; // in the session's storage
 
-let kept = null; // {of, photo, crop, about, asked}
+let kept = null; // {of, photo, crop, about, asked, sheet: what a contact sheet is to be made of}
 addEventListener("pagehide", () => { try { if (kept !== null) sessionStorage.setItem(KEPT, JSON.stringify(kept)); } catch { /* then one begins again */ } });
 
 function stored() {

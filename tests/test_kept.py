@@ -289,6 +289,7 @@ def test_a_sheet_is_what_the_command_makes_and_is_gone_on_with(
         ({"of": {"section": "rival", "settings": {}}, "axes": [["seed", [1]]]}, "can't be kept"),
         ({"of": {"section": "sheet", "settings": {}}}, "nothing to make a contact sheet of"),
         ({"of": {"section": "kept", "settings": {"id": "no"}}, "axes": [["seed", [1]]]}, "nothing is kept as 'no'"),
+        ({"of": {"section": "like", "settings": {}}, "axes": [["seed", [1]]]}, "no styles for 'Paint like a picture'"),
         ({"axes": None}, "no settings for a contact sheet"),
         ({"axes": [["seed", []]]}, "no values for a contact sheet"),
         ({"axes": [["seed", [[1]]]]}, "no values for a contact sheet"),

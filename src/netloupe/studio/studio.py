@@ -175,7 +175,12 @@ class Studio:
         if isinstance(shown, ImageSource):
             return {"data": shown}
         given = {photo_of(section.task): Shot(shown.part)}
-        return given if shown.like is None else {**given, "styles": Shot(shown.like.image)}
+        if shown.like is not None:
+            given["styles"] = Shot(shown.like.image)
+        missing = [one.name for one in section.task.inputs if one.required and one.name not in given]
+        if missing:
+            raise Refused(f"no {' and no '.join(missing)} for {section.title!r} (accepted: all that it needs)")
+        return given
 
     def _sheeting(self, asked: Mapping[str, Any], settings: Mapping[str, Any]) -> Order:
         """A contact sheet. settings: of, the section and its settings, or what is kept; axes, see `sheet_of`."""

@@ -9,7 +9,7 @@ import { lastPhoto } from "./trystate.js";
 
 const PRESETS = [["lucid", "lucid"], ["maco", "MACO"], ["simonyan", "Simonyan et al."], ["yosinski", "Yosinski et al."], ["none", "nothing at all"]];
 const STEPS = [32, 64, 128, 256, 512];
-const FACETED = { count: "At most", images: "Of the best", pull: "Kept apart by" }; // settings of facets, as they are called here
+const FACETED = { count: "Facets, at most", images: "of so many photographs", pull: "kept apart by" }; // settings of facets, as they are called here
 const HEIGHT = 220;
 const EDGE = { top: 14, right: 14, bottom: 40, left: 52 };
 

@@ -209,8 +209,8 @@ def test_a_keep_that_is_killed_leaves_nothing_that_lingers(client: Client) -> No
     wanted = Wanted(task, net, {"start": photo}, made=made)
     place = Path("kept")
 
-    def run() -> str:
-        return Kept(place).keep(wanted, SILENT)
+    def run() -> None:
+        Kept(place).keep(wanted, SILENT)
 
     count = len(moments(run, place))
     assert count > 8, "so there are moments to be killed at"

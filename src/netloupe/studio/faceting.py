@@ -6,8 +6,9 @@ from typing import Any
 
 from netloupe.core.network import Network
 from netloupe.core.perform import perform
+from netloupe.core.receptive_field import Box
 from netloupe.data.sources import ImageSource
-from netloupe.render.pictures import cropped, from_pixels
+from netloupe.render.pictures import Picture, fitted, from_pixels, resized
 from netloupe.studio.desk import Job, uri
 from netloupe.studio.growing import SEEDS, STEPS, USUAL, answer, unit_of
 from netloupe.studio.section import Section, Settings, named, whole
@@ -46,8 +47,14 @@ def _told(found: Facets, i: int) -> dict[str, Any]:
         "best": group.best,
         "count": len(group.ids),
         "own": bool(found.own[i]),
-        "photographs": [uri(cropped(from_pixels(found.read(j).numpy()), box, _SIDE)) for j, box in shown],
+        "photographs": [uri(_patch(from_pixels(found.read(j).numpy()), box)) for j, box in shown],
     }
+
+
+def _patch(picture: Picture, box: Box) -> Picture:
+    top, left, bottom, right = (max(0, round(side)) for side in box)
+    part = picture[top:bottom, left:right]
+    return resized(part, fitted(part.shape[:2], _SIDE))
 
 
 def _settings(task: FacetsTask) -> Settings | None:

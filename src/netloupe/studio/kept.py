@@ -85,8 +85,7 @@ class Kept:
         if not task.sweeps or record.told["network"]["hash"] != net.fingerprint():
             why = "it is of another network" if task.sweeps else f"{task.verb} makes no images"
             raise Refused(f"no contact sheet of that: {why} (accepted: images that this network made)")
-        files = {one.name: place / _file(one.name) for one in task.inputs if one.name in record.told["inputs"]}
-        given = {one: Shot(Image.open(path).convert("RGB")) for one, path in files.items() if path.is_file()}
+        given = {one: _again(told, place / _file(one)) for one, told in record.told["inputs"].items()}
         return Wanted(task, net, given, axes_read(task, record.told.get("sweep") or {}))
 
     def all(self) -> list[dict[str, Any]]:
@@ -191,6 +190,15 @@ def _name_of(wanted: Wanted) -> str:
 def _file(name: str) -> str:
     """Where the picture lies that an input was given."""
     return LIKE if name == "styles" else PHOTO
+
+
+def _again(told: Any, path: Path) -> Any:
+    """What an input was given: a name, or the picture that lies there."""
+    if isinstance(told, str):
+        return told
+    if not path.is_file():
+        raise Refused(f"no {path.name} is kept there", 404)
+    return Shot(Image.open(path).convert("RGB"))
 
 
 def _laid(value: Any, file: str, made: Path, place: Path) -> Any:

@@ -173,14 +173,17 @@ class Studio:
         if shown is None:
             return {}
         if isinstance(shown, ImageSource):
+            if shown.ids is not None:
+                raise Refused(f"what is made of {shown.title} alone can't be made again (accepted: of all images)")
             return {"data": shown}
-        given = {photo_of(section.task): Shot(shown.part)}
+        given: dict[str, Any] = {one.name: one.default for one in section.task.inputs if one.default in one.names}
+        given[photo_of(section.task)] = Shot(shown.part)
         if shown.like is not None:
             given["styles"] = Shot(shown.like.image)
         missing = [one.name for one in section.task.inputs if one.required and one.name not in given]
         if missing:
             raise Refused(f"no {' and no '.join(missing)} for {section.title!r} (accepted: all that it needs)")
-        return given
+        return {one.name: given[one.name] for one in section.task.inputs if one.name in given}
 
     def _sheeting(self, asked: Mapping[str, Any], settings: Mapping[str, Any]) -> Order:
         """A contact sheet. settings: of, the section and its settings, or what is kept; axes, see `sheet_of`."""

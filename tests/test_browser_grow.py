@@ -119,7 +119,7 @@ def test_facets_grow_beside_their_photographs_and_are_kept(browser: Any, address
     press(browser, "#grow .keeping:not([hidden]) .keep")
     press(browser, "#grow .keeping:not([hidden]) a")
     until(lambda: all_of(browser, "#view[data-view=kept] .kept-main"))
-    assert "netloupe facets" in text(browser, ".command code")
+    assert "/kept/facets-" in text(browser, ".command code")
     (folder,) = (place / "kept").glob("facets-*")
     browser.get("about:blank")
     browser.get(f"{address}#/try")

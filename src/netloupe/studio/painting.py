@@ -42,7 +42,8 @@ def _paint(net: Network, seen: Seen, settings: Settings, job: Job) -> dict[str, 
 
 
 def _likeness(net: Network, settings: Settings) -> Style:
-    return Style.of({"side": LIKE, "steps": STEPS, **named(settings, side=256, steps=300)})
+    alone = {"shares": [1.0]}  # as the command line says of one picture
+    return Style.of({"side": LIKE, "steps": STEPS, **alone, **named(settings, side=256, steps=300)})
 
 
 def _like(net: Network, seen: Seen, settings: Settings, job: Job) -> dict[str, Any]:

@@ -73,6 +73,14 @@ def attended(x: Tensor) -> Tensor:
     return mixed.transpose(1, 2).flatten(2).transpose(1, 2).unflatten(2, tuple(x.shape[2:]))
 
 
+def batched(x: Tensor) -> Tensor:
+    """Each image written into a batch of zeros, as detectors do with images of any size."""
+    batch = x.new_zeros(x.shape)
+    for i in range(len(x)):
+        batch[i, :, : x.shape[2], : x.shape[3]].copy_(x[i])
+    return batch
+
+
 MOVED: dict[str, Any] = {
     "tokens and back": lambda x: x.flatten(2).transpose(1, 2).relu().transpose(1, 2).unflatten(2, tuple(x.shape[2:])),
     "linear of positions": lambda x: F.linear(x.permute(0, 2, 3, 1), torch.ones(4, 4)).permute(0, 3, 1, 2),
@@ -81,6 +89,7 @@ MOVED: dict[str, Any] = {
     "repeated": lambda x: x.repeat(1, 1, 2, 1),
     "a border of constants": lambda x: torch.cat([torch.ones(len(x), 4, 1, x.shape[3]), x], 2),
     "attended": attended,
+    "batched one by one": batched,
 }
 
 

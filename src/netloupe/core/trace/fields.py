@@ -11,7 +11,7 @@ from netloupe.core.layout import MAPS, Layout
 from netloupe.core.receptive_field import ReceptiveField
 from netloupe.core.trace.field_rules import rule_for
 from netloupe.core.trace.marks import Axis, Call, Mark
-from netloupe.core.trace.mode import CantTell, Follow, Memory, Operation, tensors
+from netloupe.core.trace.mode import CantTell, Follow, Memory, Operation, tensors, unfollowed
 
 
 class Tracker:
@@ -42,7 +42,7 @@ class Tracker:
 
         None if an operation that is not known stood in between.
         """
-        mark = self._known.get(tensor)
+        mark = self._of(tensor)
         viewed = None if mark is None else mark.viewed(layout)
         return None if viewed is None else viewed.field((1, *layout.shape(tensor.shape)), self._image)
 
@@ -69,7 +69,7 @@ class Tracker:
         self, operation: Operation, operands: tuple[Tensor, ...], outputs: tuple[Tensor, ...]
     ) -> Sequence[Mark | None]:
         """The marks of the outputs; None for all where an operand's track was lost or the rule can't tell."""
-        known = [self._known.get(operand) for operand in operands]
+        known = [self._of(operand) for operand in operands]
         marks = tuple(mark for mark in known if mark is not None)
         if len(marks) < len(known) or not outputs:
             return [None] * len(outputs)
@@ -80,6 +80,15 @@ class Tracker:
         if isinstance(found, Sequence):
             return found
         return [found if output.shape == outputs[0].shape else None for output in outputs]
+
+    def _of(self, tensor: Tensor) -> Mark | None:
+        """What is known of a tensor; of a batch of one also by what was written into its image, as detectors do."""
+        mark = self._known.get(tensor)
+        if mark is not None or tensor.ndim < 2 or len(tensor) != 1:
+            return mark
+        with unfollowed():
+            written = self._known.get(tensor.detach()[0])
+        return None if written is None else written.moved({dim: dim + 1 for dim in written.dims})
 
     def _overwrite(self, tensor: Tensor, mark: Mark | None) -> None:
         """After an in-place operation; other views of the same memory lose track unless nothing changed."""

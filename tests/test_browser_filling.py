@@ -23,14 +23,16 @@ pytestmark = needs_chromium
 
 
 class Held(Filling):
-    """Its build stops once what it found in four images is shown, and before each step after the first page."""
+    """Its build stops before the first image, once what it found in four is shown, and before each later step."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.sweep, self.steps = threading.Event(), threading.Semaphore(0)
+        self.start, self.sweep, self.steps = threading.Event(), threading.Event(), threading.Semaphore(0)
 
     def show(self, store: Store) -> None:
         super().show(store)
+        if store.network["making"]["images"] == 0:
+            self.start.wait(120)
         if store.network["making"]["images"] == 4:
             self.sweep.wait(120)
 
@@ -51,8 +53,9 @@ def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
 
     thread = threading.Thread(target=make)
     thread.start()
-    until(lambda: where.number >= 2)
+    until(lambda: where.number >= 1)
     yield where
+    where.start.set()
     where.sweep.set()
     where.steps.release(1000)
     thread.join()
@@ -74,9 +77,16 @@ def test_a_page_fills_itself(held: Held, browser: Any) -> None:
 
 
 def walk(held: Held, browser: Any, address: str) -> None:
-    browser.get(address)
+    for page in ("layer/conv1", "unit/conv1:0", "images", "image/3", "map", "points"):
+        browser.get(f"{address}#/{page}")
+        until(lambda: "No image has gone through the network yet" in text(browser, "#view .coming"))
+    browser.get(f"{address}#/")
+    until(lambda: "This atlas begins" in text(browser, "#making"))
+    assert len(all_of(browser, "#layers .layer")) == 5
+    assert not all_of(browser, "#view [role=alert]")
+    held.start.set()
     until(lambda: "After 4 of 12 images" in text(browser, "#making"))
-    assert "4 so far, of 12" in text(browser, "#view .facts")
+    until(lambda: "4 so far, of 12" in text(browser, "#view .facts"))
     assert len(all_of(browser, "#layers .strip .tile")) > 0
     assert "being made" in text(browser, ".door[data-door=map]")
     assert not all_of(browser, "#attention")

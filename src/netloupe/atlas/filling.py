@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 EARLY = 3.0  # s of a sweep after which what it found is shown for the first time
 _MORE = 2.5  # times as many images before it is shown again,
-_RATHER = 10  # and so many times as long as showing it took
+_RATHER = 6  # and so many times as long as showing it took
 _RECENTLY = 5.0  # s for which a page wants what it asked for
 _MOST = 64  # names of what is wanted
 

@@ -66,12 +66,21 @@ async function content(route) {
   let network = null;
   try {
     network = mode === "alone" ? null : await getNetwork();
-    const page = await findView(route)({ ...route, network, say, setQuery });
+    const view = findView(route);
+    const early = network?.images === 0 && route.kind !== "" && !Object.hasOwn(LIVE, route.kind);
+    const page = early ? beginning(route) : await view({ ...route, network, say, setQuery });
     return { ...page, network, seen: network };
   } catch (error) {
     if (!(error instanceof NotFound || error instanceof FetchError)) console.error(error);
     return { ...failure(error), seen: network, waits: [] };
   }
+}
+
+/** In place of a page about images while none is in. */
+function beginning({ name, kind }) {
+  const title = name || `${kind[0].toUpperCase()}${kind.slice(1)}`;
+  return { title, waits: [], node: [h("header", { class: "opening" }, h("h1", {}, title)),
+    h("p", { class: "notice coming" }, "No image has gone through the network yet. This page will be shown when some have.")] };
 }
 
 function failure(error) {

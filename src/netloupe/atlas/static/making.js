@@ -14,11 +14,14 @@ const STAGES = {
 /** Whether something of the atlas is not there yet, by its name, as "projections/conv1". */
 export const lacks = ({ making }, name) => making !== undefined && making.missing.includes(name);
 
+/** Whether only some of the images are in. */
+export const partly = ({ making }) => making !== undefined && making.images < making.of;
+
 /** In place of what is not there yet. `what` begins a sentence. */
 export const coming = (network, name, what) => (lacks(network, name) ? h("p", { class: "notice coming" }, `${what} being made, and will be shown here.`) : null);
 
 /** "256 so far, of 1,503", where the others are on their way; else "1,503". */
-export const soFar = ({ making, images }) => (making !== undefined && making.images < making.of ? `${count(images)} so far, of ${count(making.of)}` : count(images));
+export const soFar = (network) => (partly(network) ? `${count(network.images)} so far, of ${count(network.making.of)}` : count(network.images));
 
 /** Keeps the page up with the making. shown(): {seen: the atlas as it was drawn, waits: what the page on display waits for}.
  *  came(network): called when some of that is there, or there are more images. */

@@ -6,7 +6,7 @@ import { facts, h } from "./dom.js";
 import { count, counted, imageHash, layerHash, number, percent, receptiveField, unitHash } from "./format.js";
 import { growing } from "./grow.js";
 import { findLayer, listed, meant } from "./layer.js";
-import { coming, lacks } from "./making.js";
+import { coming, lacks, partly } from "./making.js";
 import { bars, called, classHref, crop, likeness, nameHref, pager, photo, pictured, projection, standsFor, unkept } from "./pieces.js";
 import { synthesized } from "./synthesized.js";
 import { yours } from "./yours.js";
@@ -70,7 +70,7 @@ export async function unitView({ name: address, query, network }) {
       grow.node,
       h("div", { class: "pair" },
         h("section", { "aria-labelledby": "histogram-title" },
-          h("h2", { id: "histogram-title" }, "Over all images"),
+          h("h2", { id: "histogram-title" }, partly(network) ? "Over the images so far" : "Over all images"),
           chart,
           unit.patches.length > 0 && h("p", { class: "note" }, h("span", { class: "key-mark", "aria-hidden": "true" }, "▲ "),
             unit.patches.length === 1 ? "the image above" : `the ${unit.patches.length} images above`)),

@@ -82,18 +82,18 @@ def walk(held: Held, browser: Any, address: str) -> None:
         until(lambda: "No image has gone through the network yet" in text(browser, "#view .coming"))
     browser.get(f"{address}#/")
     until(lambda: "This atlas begins" in text(browser, "#making"))
-    assert len(all_of(browser, "#layers .layer")) == 5
+    until(lambda: len(all_of(browser, "#layers .layer")) == 5)
     assert not all_of(browser, "#view [role=alert]")
     held.start.set()
     until(lambda: "After 4 of 12 images" in text(browser, "#making"))
     until(lambda: "4 so far, of 12" in text(browser, "#view .facts"))
-    assert len(all_of(browser, "#layers .strip .tile")) > 0
+    until(lambda: len(all_of(browser, "#layers .strip .tile")) > 0)
     assert "being made" in text(browser, ".door[data-door=map]")
     assert not all_of(browser, "#attention")
     browser.execute_script("window.marker = 1")  # gone if the page were loaded again
     browser.execute_script("location.hash = '#/unit/conv1:0'")
     until(lambda: "projections of these patches are being made" in text(browser, "#view .coming"))
-    assert "4 images" in text(browser, "#patches + *, #view") or len(all_of(browser, "#patches .patch")) <= 4
+    assert 0 < len(all_of(browser, "#patches .patch")) <= 4
     browser.set_window_size(390, 800)
     assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
 

@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ATLAS ?= out/atlas
+KEEP ?= out/kept
 SERVE ?= 1
 PORT ?= 8400
 ARGS ?=
@@ -14,7 +15,8 @@ READY := $(VENV)/.ready
 
 help:
 	@echo "make setup    the virtual environment $(VENV)"
-	@echo "make atlas    build the atlas of the embedded network into $(ATLAS) and show it meanwhile (SERVE=0: only build)"
+	@echo "make atlas    build the atlas of the embedded network into $(ATLAS) and show it meanwhile (SERVE=0: only build);"
+	@echo "              what you keep there lies in $(KEEP)"
 	@echo "make test     the tests (ARGS: for pytest)"
 	@echo "make check    formatting, lint, types and tests"
 	@echo "make campaign kills, hostile command lines and calls, with a seed (ARGS: see tools/campaign.py)"
@@ -34,7 +36,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 atlas: $(READY)
-	$(BIN)/netloupe atlas build --out $(ATLAS) $(if $(filter 0,$(SERVE)),,--serve --port $(PORT)) $(ARGS)
+	$(BIN)/netloupe atlas build --out $(ATLAS) $(if $(filter 0,$(SERVE)),,--serve --port $(PORT) --keep $(KEEP)) $(ARGS)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)

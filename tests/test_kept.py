@@ -8,6 +8,7 @@ import json
 import math
 import shlex
 import shutil
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,12 +22,13 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from typer.testing import CliRunner
 
+import netloupe
 from kill_helpers import killed, moments
 from netloupe.atlas.server import application
 from netloupe.cli.app import main
 from netloupe.cli.command import command, settled
 from netloupe.cli.options import NetworkOptions
-from netloupe.core.command import command_line, network_flag
+from netloupe.core.command import command_line, network_flag, typed
 from netloupe.core.errors import InputError
 from netloupe.core.lock import held
 from netloupe.core.perform import perform
@@ -108,7 +110,7 @@ CASES = {
     "hide from a class": ({"about": None, "window": 12}, True),
     "grow": ({"unit": "conv2:5", "steps": 8, "preset": "none", "seed": 2}, False),
     "grow another": ({"unit": "conv2:5", "steps": 8, "preset": "none"}, False),
-    "fool": ({"target": "1"}, True),
+    "fool": ({"target": 1}, True),
     "dream": ({"layer": "conv2", "side": 64, "octaves": 1, "steps": 2}, True),
     "keep": ({"layer": "conv2", "steps": 3, "quick": True}, True),
     "colors": ({"layer": "conv2", "at": [1, 2]}, True),
@@ -343,6 +345,33 @@ def test_a_command_line_is_read_back_as_the_task() -> None:
     assert (network_flag(Visualize, "size"), network_flag(Fool, "size")) == ("--network-size", "--size")
     with pytest.raises(InputError, match="made in Python"):
         command_line(Visualize.of({"objective": ["conv2:3"], "optimizer": object()}), {}, {})
+
+
+def test_a_command_is_told_as_it_can_be_typed_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make` puts the program where the shell does not look for it."""
+    program, python = tmp_path / "a venv" / "bin" / "netloupe", tmp_path / "a venv" / "bin" / "python"
+    program.parent.mkdir(parents=True)
+    for one in (program, python):
+        one.write_text("#!/bin/sh\n")
+        one.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    monkeypatch.setattr(sys, "executable", str(python))
+    line, there = "netloupe again out/x -o again", "'a venv/bin/{}'"
+    module = Path(netloupe.__file__).with_name("__main__.py")
+    for called, first in (
+        (program, there.format("netloupe")),
+        (module, there.format("python") + " -m netloupe"),
+        ("/usr/lib/pytest/__main__.py", "netloupe"),
+    ):
+        monkeypatch.setattr(sys, "argv", [str(called)])
+        assert typed(line) == line.replace("netloupe", first, 1)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setattr(sys, "argv", [str(program)])
+    assert shlex.split(typed(line))[0] == str(program)
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert typed(line) == line
 
 
 def _read(task: Task, words: list[str]) -> tuple[Any, dict[str, list[str]], str]:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from netloupe.core.errors import InputError
@@ -89,3 +94,20 @@ def _text(one: Setting, value: Any) -> str:
     if isinstance(value, list):
         return ",".join(map(str, value))
     return repr(value) if isinstance(value, float) else str(value)
+
+
+def typed(line: str) -> str:
+    """A command line of ours as it can be typed here: by the path of the program, where the shell does not find it."""
+    own, found = Path(sys.argv[0]), shutil.which("netloupe")
+    if own.name == "netloupe" and own.is_file():
+        known = found is not None and os.path.samefile(own, found)
+        return line if known else shlex.quote(_near(own)) + line.removeprefix("netloupe")
+    if own.parts[-2:] == ("netloupe", "__main__.py") and found is None:
+        return f"{shlex.quote(_near(Path(sys.executable)))} -m {line}"
+    return line
+
+
+def _near(path: Path) -> str:
+    """From the working directory, if it lies in it."""
+    near = os.path.relpath(path)
+    return os.path.abspath(path) if near.startswith(os.pardir) else near

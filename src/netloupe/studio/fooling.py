@@ -22,8 +22,15 @@ _SETTINGS = ("target", "epsilon", "method")
 def _task(net: Network, settings: Settings) -> Fool:
     found = named(settings, *_SETTINGS)
     if isinstance(found.get("target"), int):
-        found["target"] = str(found["target"])  # as the command line has it, so that manifests are the same
+        found["target"] = _called(net, found["target"])
     return Fool.of(found)
+
+
+def _called(net: Network, index: int) -> str:
+    """A class as the command line has it, so that manifests are the same: by its name, if that says which it is."""
+    labels = net.head.classes("fool", 2).labels
+    name = labels[index] if 0 <= index < len(labels) else ""
+    return name if name and not name.isdecimal() and list(labels).count(name) == 1 else str(index)
 
 
 def _fool(net: Network, seen: Seen, settings: Settings, job: Job) -> dict[str, Any]:

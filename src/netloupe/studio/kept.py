@@ -19,7 +19,7 @@ from typing import Any
 
 from PIL import Image
 
-from netloupe.core.command import command_line
+from netloupe.core.command import command_line, typed
 from netloupe.core.errors import NetloupeError, StoreError
 from netloupe.core.files import write_atomically
 from netloupe.core.folders import beside, new_folder
@@ -123,7 +123,7 @@ class Kept:
             "films": [name for name in names if name.endswith(".gif")],
             "files": [*photos, *names, "manifest.json"],
             "photos": photos,
-            "commands": self._commands(task, place, record),
+            "commands": [typed(line) for line in self._commands(task, place, record)],
         }
 
     def _commands(self, task: Task, place: Path, record: Record) -> list[str]:
@@ -212,6 +212,8 @@ def _laid(value: Any, file: str, made: Path, place: Path) -> Any:
 def _text(value: Any) -> str:
     if value is None:
         return "–"
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return ", ".join(map(_text, value)) if isinstance(value, list) else str(value)
 
 

@@ -93,7 +93,8 @@ def press(browser: Any, selector: str, number: int = 0) -> None:
             return False
         try:
             found[number].click()
-        except COVERED:
+        except COVERED:  # as by the bar at the top, under which the driver scrolls
+            browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", found[number])
             return False
         return True
 

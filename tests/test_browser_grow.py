@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from atlas_helpers import tiny_network, write_photos
@@ -14,9 +15,12 @@ from netloupe.atlas.build import build
 from netloupe.atlas.server import application
 from netloupe.atlas.store import Store
 from netloupe.data.open import open_source
+from netloupe.render.pictures import from_pixels
 from netloupe.studio.kept import Kept
 from netloupe.studio.live import Live
 from netloupe.studio.studio import Studio
+from netloupe.synthesis.visualize import visualize
+from studio_helpers import picture
 
 pytestmark = needs_chromium
 
@@ -61,6 +65,8 @@ def grown(browser: Any, address: str, unit: str) -> None:
 def test_it_climbs_and_one_can_go_back_through_the_climb(browser: Any, address: str) -> None:
     grown(browser, address, "conv2:3")
     last = src(browser)
+    made = visualize(tiny_network(), "conv2:3", steps=64, every=2)
+    assert np.array_equal(picture(last), from_pixels(made.images[0])), "the library's final image"
     frames = int(browser.execute_script("return document.querySelector('#grow-frame').max")) + 1
     assert frames >= 8
     assert "the best photograph" in text(browser, "#grow-status")

@@ -184,6 +184,8 @@ def test_the_camera_takes_a_photo_and_its_light_goes_off(browser: Any, address: 
     fresh(browser, address)
     press(browser, ".invitation button", 1)
     until(lambda: browser.execute_script("return document.querySelector('video')?.videoWidth > 0"))
+    first = until(lambda: texts(browser, "#try-live .bars li"))
+    until(lambda: texts(browser, "#try-live .bars li") not in ([], first))  # they move with what the camera sees
     browser.execute_script("window.track = document.querySelector('video').srcObject.getTracks()[0]")
     browser.execute_script("document.querySelector('.camera button').click()")
     until(lambda: len(bars(browser)) == 4)

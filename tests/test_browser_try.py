@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +16,21 @@ from PIL import Image
 
 from atlas_helpers import tiny_network, write_photos
 from browser_helpers import all_of, chromium, needs_chromium, no_complaints, serving_app, until
+from netloupe.analysis.activations import activation_maps
+from netloupe.analysis.explain.evidence import mapped_by
+from netloupe.analysis.explain.figure import overlay_picture
+from netloupe.analysis.methods import METHODS
+from netloupe.analysis.occlusion import occlusion
 from netloupe.atlas.build import build
 from netloupe.atlas.server import application
 from netloupe.atlas.store import Store
+from netloupe.core import objectives as obj
 from netloupe.core.network import Network
-from netloupe.data.images import fit, to_float
+from netloupe.data.images import as_seen, fit, to_float
 from netloupe.data.open import open_source
+from netloupe.render.colors import enlarged, heat, overlay
 from netloupe.render.pictures import decode, from_pixels
+from netloupe.studio import desk
 from netloupe.studio.live import Live
 from netloupe.studio.studio import Studio
 from netloupe.stylenet.model import load_styles
@@ -94,6 +103,65 @@ def cut(photos: Path) -> Image.Image:
 
 def pixels(photos: Path) -> torch.Tensor:
     return to_float(fit(cut(photos), (24, 32), 3))[None]
+
+
+def test_every_layers_row_is_that_of_activation_maps(browser: Any, net: Network, photos: Path) -> None:
+    rows = browser.execute_script("""
+      return [...document.querySelectorAll("#try-layers .map-row")].map((row) => ({
+        layer: row.dataset.layer,
+        channels: [...row.querySelectorAll("button")].map((one) => Number(one.dataset.channel)),
+        sheets: [...row.querySelectorAll(".cut")].map((one) => one.style.backgroundImage),
+        places: [...row.querySelectorAll(".cut")].map((one) => parseFloat(one.style.backgroundPosition)),
+      }));
+    """)
+    expected = activation_maps(net, pixels(photos), ["conv1", "conv2"], top=8)
+    assert [row["layer"] for row in rows] == ["conv1", "conv2"]
+    for row in rows:
+        channels = expected.strongest(row["layer"], 0)
+        assert row["channels"] == channels
+        maps = expected.maps[row["layer"]][0]
+        sheet = heat(np.concatenate(list(maps[channels]), axis=1), float(maps[channels[0]].max()))
+        assert sheet.any()
+        for shown_sheet in row["sheets"]:
+            assert np.array_equal(decode(base64.b64decode(shown_sheet.partition(",")[2].rstrip('")'))), sheet)
+        assert row["places"] == pytest.approx([100 * i / (len(channels) - 1) for i in range(len(channels))], abs=1e-3)
+
+
+def test_every_methods_map_on_the_page_is_the_librarys(browser: Any, net: Network, photos: Path) -> None:
+    until(lambda: "can’t explain" in texts(browser, "#try-pixels-status")[0])
+    script = (
+        "return [...document.querySelectorAll('.method')].map(e => [e.dataset.method, e.querySelector('.over').src])"
+    )
+    found = dict(browser.execute_script(script))
+    image = pixels(photos)
+    top = obj.logit(int(net.probabilities(image)[0].argmax()))
+    assert {"gradient", "grad_cam", "occlusion"} <= found.keys()
+    for name, src in found.items():
+        one = mapped_by(METHODS[name], METHODS[name].attribution(net, image, top))
+        expected = overlay_picture(one, as_seen(cut(photos), (24, 32)))
+        assert np.array_equal(decode(base64.b64decode(src.partition(",")[2])), expected), name
+
+
+def test_the_heat_of_hiding_grows_on_the_page_to_the_librarys(
+    browser: Any, net: Network, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk, "_BETWEEN", 0)
+    monkeypatch.setattr("netloupe.core.trace.windows.BATCH", 64)
+    browser.execute_script("""
+      const heat = document.querySelector("#try-heat .over"), size = document.getElementById("try-window");
+      window.frames_ = new Set();
+      new MutationObserver(() => window.frames_.add(heat.src)).observe(heat, {attributeFilter: ["src"]});
+      size.value = "2";
+      size.dispatchEvent(new Event("change"));
+    """)
+    image = pixels(photos)
+    found = occlusion(net, image, obj.probability(int(net.probabilities(image)[0].argmax())), 2, 1)
+    photo = as_seen(cut(photos), (24, 32))
+    expected = overlay(photo, enlarged(found.heat()[0], photo.shape[:2]), signed=True)
+    until(lambda: np.array_equal(shown(browser, "#try-heat .over"), expected))
+    assert browser.execute_script("return window.frames_.size") >= 6  # five that grow, and the last
+    settled(browser)
+    no_complaints(browser)
 
 
 def test_fooling_shows_the_librarys_image_and_both_bars(browser: Any, net: Network, photos: Path) -> None:
@@ -210,7 +278,15 @@ def test_the_camera_is_looked_at_live_and_its_light_goes_off(browser: Any, serve
     no_complaints(browser)
 
 
+def thin() -> str:
+    """A photo too thin to be one, as bytes in the page."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (3, 90)).save(buffer, "PNG")
+    return f"new Blob([new Uint8Array({list(buffer.getvalue())})])"
+
+
 REFUSED = [
+    (thin(), "90 x 3 px (accepted: sides of 4 or more)."),
     ("new Blob([new Uint8Array(21 * 2 ** 20)])", "That photo has more than 20 MB."),
     ("new Blob(['<svg/>'])", "Not an image that can be read (accepted: JPEG, PNG, WebP)."),
 ]

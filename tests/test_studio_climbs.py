@@ -19,6 +19,7 @@ from netloupe.data.images import fit, to_float
 from netloupe.render.pictures import from_pixels
 from netloupe.studio import desk
 from netloupe.studio.desk import uri
+from netloupe.studio.sections import SECTIONS
 from netloupe.stylenet.model import load_styles
 from netloupe.synthesis.dream import dream
 from netloupe.synthesis.fool import fool
@@ -74,6 +75,14 @@ def test_fooling_climbs_with_both_bars_and_ends_as_the_library(client: Client, n
         assert one["bars"][0] == pytest.approx(float(net.probabilities(shown)[0, 3].detach()), abs=1e-5)
     climbed = [one["bars"][0] for one in pictures]
     assert climbed[-1] > climbed[0] > found["start"][0]
+
+
+def test_a_class_to_fool_it_into_is_kept_by_its_name(net: Network) -> None:
+    kept = SECTIONS["fool"].kept
+    assert kept is not None
+    assert [kept(net, {"target": index}).as_json()["target"] for index in (1, 9)] == [["dog"], ["9"]]
+    unnamed = Network(net.module, net.inputs)
+    assert kept(unnamed, {"target": 1}).as_json()["target"] == ["1"]
 
 
 def test_an_inversion_is_the_librarys(client: Client, net: Network) -> None:
@@ -184,6 +193,30 @@ def test_after_a_stop_all_is_as_on_a_fresh_server(
         assert made.done(name, **more) == fresh.done(name, **more), name
     for one in (fresh, made):
         one.studio.desk.close()
+
+
+def test_looks_come_in_between_the_passes_of_a_climb(
+    client: Client, net: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(picture: np.ndarray, kind: str = "PNG") -> str:
+        time.sleep(0.05)  # so that there is time for looks
+        return uri(picture, kind)
+
+    monkeypatch.setattr(desk, "uri", slowly)
+    look = client.asked(about="conv2:3", seen=True)
+    alone = client.http.post("/live/look", json=look).json()
+    number = client.post("keep", layer="conv2", steps=60)
+    job = client.studio.desk.job(number)
+    assert job is not None
+    answers = []
+    while not job.over:
+        answers.append(client.http.post("/live/look", json=look).json())
+    assert len(answers) > 2
+    assert all(one == alone for one in answers)
+    kind, found = client.events(number)[-1]
+    assert kind == "done"
+    expected = invert(net, part(net)[0], "conv2", steps=60)
+    assert np.array_equal(picture(found["src"]), from_pixels(expected.images[0])), "nor do looks change what is made"
 
 
 def test_a_painted_mask_hides_as_occlusion_does(client: Client, net: Network) -> None:

@@ -105,7 +105,7 @@ def _hiding(task: Occlude) -> Settings | None:
 SECTIONS: dict[str, Section] = {
     "layers": Section("Layer by layer", Activations, _layers, kept=_shown, back=lambda task: {}),
     "looks": Section("Where tokens look", AttentionTask, looks),
-    "colors": Section("Tokens in color", TokensTask, colors, kept=colored),
+    "colors": Section("Positions in color", TokensTask, colors, kept=colored),
     "pixels": Section("Which pixels matter", Explain, _pixels, until="maps", kept=_explained, back=_about),
     "hide": Section("Hide parts", Occlude, _hide, kept=_hidden, back=_hiding),
     "rival": Section("Which pixels matter", Explain, _pixels, until="maps"),  # of another class, beside

@@ -1,7 +1,7 @@
 // Compare: two networks, or two moments of one training, look at the same photo, side by side and on shared scales.
 
 import { h } from "./dom.js";
-import { percent } from "./format.js";
+import { hundredths, percent } from "./format.js";
 import { getStudio, start } from "./live.js";
 import { lastPhoto } from "./trystate.js";
 import { taken } from "./trytaken.js";
@@ -68,7 +68,7 @@ function row(kind, about, high, sides, alike) {
   return h("section", { class: "compare-row", "data-kind": kind },
     h("h2", {}, TITLES[kind]),
     h("p", { class: "note" }, kind === "hide" ? scale(high) : "Each on a scale of its own: the numbers of two networks have no common unit.",
-      alike === null ? null : [` Likeness ${alike.toFixed(2)}. `, h("span", { class: "quiet-label" }, ALIKE)]),
+      alike === null ? null : [` Likeness ${hundredths(alike)}. `, h("span", { class: "quiet-label" }, ALIKE)]),
     h("div", { class: "compare-maps" },
       sides.map(({ name, pictures, label, clean }) => h("figure", {},
         kind in pictures ? h("img", { src: pictures[kind], alt: `${TITLES[kind]}, ${name}` }) : h("p", { class: "note" }, "This method can’t explain this network."),

@@ -17,6 +17,9 @@ export function number(value) {
 /** A round number with no more digits than it needs. */
 export const plain = (value) => Number(value.toPrecision(6)).toLocaleString("en-US", { maximumFractionDigits: 6 }).replace("-", MINUS);
 
+/** A number of about 1 with two digits. */
+export const hundredths = (value) => (value === null || value === undefined ? "–" : value.toFixed(2).replace("-", MINUS));
+
 export const count = (value) => value.toLocaleString("en-US");
 
 /** "1 image", "2 images". */

@@ -38,8 +38,8 @@ function one(kept) {
     header(`${kept.title}`, `netloupe ${kept.verb}, by the network ${kept.network}, ${made(kept.made)}.`),
     h("div", { class: "kept-one" },
       h("div", {},
-        main !== undefined && h("img", { class: "kept-main", src: url(main), alt: `What ${kept.verb} made` }),
-        kept.films.map((file) => h("img", { class: "kept-film", src: url(file), alt: `How it came about, as a film: ${file}` })),
+        main !== undefined && h("img", { class: "kept-main", src: url(main), onload: sharpen, alt: `What ${kept.verb} made` }),
+        kept.films.map((file) => h("img", { class: "kept-film", src: url(file), onload: sharpen, alt: `How it came about, as a film: ${file}` })),
         others.length > 0 && h("details", { class: "more" }, h("summary", {}, `${counted(others.length, "picture")} more`),
           h("div", { class: "kept-others" }, others.map((file) => h("img", { src: url(file), alt: file, loading: "lazy" }))))),
       h("div", {},
@@ -59,6 +59,9 @@ function one(kept) {
     h("p", { class: "note" }, h("a", { href: "#/kept" }, "All that is kept")),
   ]);
 }
+
+/** Few pixels are shown as they are; what has more than there is room for would lose its words. */
+const sharpen = ({ target }) => target.classList.toggle("enlarged", target.naturalWidth < target.clientWidth);
 
 function command(line) {
   const copy = h("button", { type: "button", class: "framed", onclick: async () => {

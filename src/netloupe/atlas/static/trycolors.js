@@ -1,4 +1,4 @@
-// Tokens in color: which positions of a layer have like vectors; point at one to see how like it all others are.
+// Positions in color: which of a layer have like vectors; point at one to see how like it all others are.
 
 import { h } from "./dom.js";
 import { percent } from "./format.js";
@@ -23,7 +23,7 @@ export function colorsSection(studio) {
   const status = h("p", { id: "try-colors-status", class: "note", role: "status" });
   const told = h("p", { id: "try-colors-told", class: "note" });
   const node = h("section", { "aria-labelledby": "try-colors-title" },
-    h("div", { class: "bar-line" }, h("h2", { id: "try-colors-title" }, "Tokens in color"), h("label", { class: "filter" }, h("span", {}, "Layer"), chosen)),
+    h("div", { class: "bar-line" }, h("h2", { id: "try-colors-title" }, "Positions in color"), h("label", { class: "filter" }, h("span", {}, "Layer"), chosen)),
     h("p", { class: "note" }, "Each position of the layer has a vector of all channels; its first three principal components over this photo are red, green and blue. "
       + "Like colors mean like vectors within this picture only, and which color stands for what is arbitrary. Places that look alike to a layer need not count alike for the answer."),
     status,

@@ -2,6 +2,7 @@
 // far each can be trusted.
 
 import { h } from "./dom.js";
+import { hundredths } from "./format.js";
 import { start } from "./live.js";
 import { named } from "./trychooser.js";
 import { classField, classOf, labeled } from "./tryform.js";
@@ -85,11 +86,10 @@ export function pixelsSection(studio) {
   }
 
   function figures({ figures: found, chance, rival }) {
-    const text = (value) => (value === null || value === undefined ? "–" : value.toFixed(2));
     for (const [name, one] of Object.entries(found)) {
       cells.get(name)?.said.replaceChildren(h("dl", {},
-        [[`like its map for ${rival ?? "a rival"}`, text(one.class_likeness)], ["like the map of random weights", text(one.random_likeness)],
-          ["deletion, by chance " + text(chance.deletion), text(one.deletion)], ["insertion, by chance " + text(chance.insertion), text(one.insertion)]]
+        [[`like its map for ${rival ?? "a rival"}`, hundredths(one.class_likeness)], ["like the map of random weights", hundredths(one.random_likeness)],
+          ["deletion, by chance " + hundredths(chance.deletion), hundredths(one.deletion)], ["insertion, by chance " + hundredths(chance.insertion), hundredths(one.insertion)]]
           .map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value)))));
     }
     tell("A map that looks alike for another class or for random weights says little about this network. Good maps: deletion below chance, insertion above.");

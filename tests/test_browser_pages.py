@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from atlas_helpers import tiny_network, write_photos
 from attention_helpers import SIDE, fresh
@@ -20,11 +18,10 @@ from netloupe.atlas.export import export
 from netloupe.atlas.server import application
 from netloupe.atlas.store import Store
 from netloupe.core.network import Network
-from netloupe.core.watch import Watch
 from netloupe.data.open import open_source
 from netloupe.studio.kept import Kept
 from netloupe.studio.live import Live
-from netloupe.studio.sections import SECTIONS
+from netloupe.studio.photos import Photo, opened
 from netloupe.studio.studio import Studio
 
 pytestmark = needs_chromium
@@ -54,13 +51,12 @@ def with_studio(folder: Path, net: Network, studio: Studio, **options: Any) -> I
 def convolutional(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """With two results kept and another network to compare with."""
     folder = tmp_path_factory.mktemp("convolutional")
-    photo = write_photos(folder / "own", 1, size=(96, 160)) / "p00.png"
-    kept, net = Kept(folder / "kept", {"model": "tiny"}), tiny_network()
-    with Image.open(photo) as image:
-        pixels = np.asarray(image.convert("RGB"))
-    name = kept.keep(_task("hide", net, about=None, window=12), net, pixels, Watch())
-    kept.keep(_task("grow", net, unit="conv2:5", steps=8, preset="none"), net, None, Watch())
-    studio = Studio(net, kept=kept, others={"other": tiny_network(seed=1)})
+    photo, net = write_photos(folder / "own", 1, size=(96, 160)) / "p00.png", tiny_network()
+    first = Photo("first", opened(photo.read_bytes()))
+    studio = Studio(net, first, Kept(folder / "kept", {"model": "tiny"}), {"other": tiny_network(seed=1)})
+    name = kept_of(studio, "hide", {"about": None, "window": 12}, photo="first", crop=[0, 0, 90, 120])
+    kept_of(studio, "grow", {"unit": "conv2:5", "steps": 8, "preset": "none"})
+    studio.first = None
     for address in with_studio(folder, tiny_network(), studio):
         yield Served(address, folder / "atlas", photo, name)
 
@@ -73,10 +69,15 @@ def transformer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield Served(address, folder / "atlas", photo)
 
 
-def _task(section: str, net: Network, **settings: Any) -> Any:
-    kept = SECTIONS[section].kept
-    assert kept is not None
-    return kept(net, settings)
+def kept_of(studio: Studio, section: str, settings: dict[str, Any], **photo: Any) -> str:
+    """The id of what a section shows of a photo, once it is kept."""
+    posted = studio.post({"section": "save", "settings": {"section": section, "settings": settings}, **photo})
+    job = studio.desk.job(posted["job"])
+    assert job is not None
+    told = [one for one in job.listen() if one is not None][-1][1]
+    assert told.kind == "done", told.data
+    name: str = told.data["kept"]
+    return name
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ def tried(browser: Any, served: Served) -> None:
     until(lambda: text(browser, "#try-then") and text(browser, "#try-pixels-status"))
 
 
-def fooled(browser: Any, served: Served) -> None:
+def asked(browser: Any, served: Served) -> None:
     """The same, with what comes when it is asked for."""
     tried(browser, served)
     all_of(browser, "#try-target")[0].send_keys("eel")
@@ -157,7 +158,7 @@ def attended(browser: Any, served: Served) -> None:
 
 
 PAGES: dict[str, tuple[str, Callable[[Any, Served], None]]] = {
-    "try": ("convolutional", fooled),
+    "try": ("convolutional", asked),
     "grow": ("convolutional", grown),
     "compare": ("convolutional", compared),
     "kept": ("convolutional", listed),
@@ -188,8 +189,8 @@ def violations(browser: Any) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_axe_finds_nothing(browser: Any, page: str, request: pytest.FixtureRequest) -> None:
-    kind, opened = PAGES[page]
-    opened(browser, request.getfixturevalue(kind))
+    kind, open_page = PAGES[page]
+    open_page(browser, request.getfixturevalue(kind))
     for width in WIDTHS:
         for theme in THEMES:
             look_at(browser, width, theme)

@@ -184,6 +184,22 @@ def test_a_network_without_relu_goes_without(folder: Path, tmp_path: Path) -> No
     assert not (tmp_path / "site" / "projections").exists()
 
 
+def test_layers_behind_another_nonlinearity_go_without(folder: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        *(nn.Conv2d(3, 4, 5), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.GELU(), nn.Conv2d(4, 2, 3), nn.ReLU()),
+        *(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(8, 3)),
+    )
+    build(Network(module, InputSpec((24, 32)), name="mixed"), open_source(folder), tmp_path / "out")
+    store = Store.open(tmp_path / "out")
+    reasons = {layer["name"]: layer["unprojected"] for layer in document(Pages(store), "data/network.json")["layers"]}
+    without = [name for name, reason in reasons.items() if reason is not None]
+    assert list(reasons)[:3] == ["0", "1", "2"]
+    assert without == list(reasons)[3:]
+    assert set(reasons.values()) == {None, "deconvnet is a rule for ReLU, and to this layer leads gelu too"}
+    assert {row["layer"] for row in store.rows("projections")} == {0, 1, 2}
+
+
 def test_the_rule_is_part_of_the_atlas(folder: Path, tmp_path: Path) -> None:
     def rule() -> Any:
         return Store.open(tmp_path / "out").network["projections"]["rule"]

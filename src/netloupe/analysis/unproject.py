@@ -7,6 +7,7 @@ only what also passed on the way up (Springenberg et al. 2014).
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -197,6 +198,25 @@ def rectifies(net: Network, images: Tensor | None = None, layer: str | None = No
     with torch.inference_mode(False), torch.enable_grad(), backward_rule("guided") as rectifiers:
         net.reading(images.detach().to(net.device).clone().requires_grad_(), [layer or list(net.layers)[-1]])
     return rectifiers is not None and rectifiers.count > 0
+
+
+def mixed(net: Network, layers: Sequence[str], rule: Rule) -> tuple[Sequence[str], str]:
+    """Those of `layers` before which a rule leaves some nonlinearity its derivative, and which these are, in words.
+
+    Tried on a gray image, in the order in which the network makes its layers: from the first such layer on, all are.
+    """
+    found: dict[str, Sequence[str]] = {}
+    images = _gray(net).to(net.device).requires_grad_()
+
+    def others(layer: str) -> bool:
+        with torch.inference_mode(False), torch.enable_grad(), backward_rule(rule) as rectifiers:
+            net.reading(images, [layer])
+        found[layer] = sorted(rectifiers.others) if rectifiers is not None else []
+        return bool(found[layer])
+
+    layers = [name for name in net.layers if name in layers]
+    after = layers[bisect_left(layers, True, key=others) :]
+    return after, ", ".join(found[after[0]]) if after else ""
 
 
 def no_rectifier(net: Network, rule: Rule) -> NetworkError:

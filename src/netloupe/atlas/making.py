@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from netloupe.analysis.attention.placed import attentions
-from netloupe.analysis.unproject import no_rectifier, rectifies
+from netloupe.analysis.unproject import mixed, no_rectifier, rectifies
 from netloupe.atlas.pictures import Listed, Photographs, Pictures, small, whole
 from netloupe.atlas.sheets import PER_PHOTOGRAPH
 from netloupe.atlas.shelf import Shelf, thumbs_in
@@ -90,6 +90,14 @@ class Making:
     def rule(self) -> Rule | None:
         """The rule of the projections, where it has something to act on."""
         return self.project if self.project is not None and self.no_projections is None else None
+
+    @cached_property
+    def unprojected(self) -> Mapping[str, str]:
+        """Layers without projections, and why: a rule that acts on a part of the nonlinearities is not its paper's."""
+        if self.rule is None:
+            return {}
+        names, others = mixed(self.net, self.layers, self.rule)
+        return dict.fromkeys(names, f"{self.rule} is a rule for ReLU, and to this layer leads {others} too")
 
     @property
     def no_projections(self) -> str | None:

@@ -25,20 +25,21 @@ class Projections(Part):
     }
 
     def brings(self, making: Making) -> Sequence[str]:
-        return [] if making.rule is None else [f"projections/{name}" for name in making.layers]
+        return [f"projections/{name}" for name in _projected(making)]
 
     def steps(self, making: Making) -> Iterator[Step]:
         from netloupe.analysis.unproject import chains
         from netloupe.atlas.mosaics import random_twin
 
-        rule = making.rule
-        if rule is None:
+        rule, projected = making.rule, _projected(making)
+        if rule is None or not projected:
             return
         random = random_twin(making.net)
-        found = chains(making.net, making.layers, rule)
+        found = chains(making.net, projected, rule)
         done = [making.layers.index(name) for chain in found if self.made(chain[0]) for name in chain]
         before = self.store.count("patches", any_of("layer", done)) if done else 0
-        told = making.watch.part("projections", self.store.count("patches"), before)
+        wanted = [making.layers.index(name) for name in projected]
+        told = making.watch.part("projections", self.store.count("patches", any_of("layer", wanted)), before)
         for chain in found:
             brings = [f"projections/{name}" for name in chain]
             yield Step(chain[0], partial(self._chain, making, chain, rule, random, told), brings=brings)
@@ -74,7 +75,13 @@ class Projections(Part):
         told = {"rule": making.rule, "missing": missing, "columns": projection_columns(making.k), "size": size}
         rows = self.store.rows("alike") if making.rule is not None else []
         alike = {row.pop("layer"): row for row in rows}
-        return About({"projections": told}, [{"alike": alike.get(i)} for i in range(len(making.layers))])
+        return About(
+            {"projections": told},
+            [
+                {"alike": alike.get(i), "unprojected": making.unprojected.get(name)}
+                for i, name in enumerate(making.layers)
+            ],
+        )
 
     def resources(self) -> Sequence[Resource]:
         if self.store.network["projections"]["rule"] is None:
@@ -94,6 +101,10 @@ class Projections(Part):
             others = self._mosaics(like, number)
             found |= {row["channel"]: others[row["channel"]] for row in rows if row["like"] == like}
         return found
+
+
+def _projected(making: Making) -> list[str]:
+    return [] if making.rule is None else [name for name in making.layers if name not in making.unprojected]
 
 
 def _rows(layers: Sequence[str], made: Iterable[tuple[str, int, bytes]]) -> list[dict[str, Any]]:

@@ -117,7 +117,7 @@ function patches(network, layer, unit, rows, dead, withProjections) {
   }
   // All patches have the same scale, so the largest sets the frame.
   const frame = [0, 1].map((axis) => Math.max(...unit.patches.map(({ box }) => box[axis + 2] - box[axis])));
-  const wanted = network.projections.rule !== null && withProjections;
+  const wanted = network.projections.rule !== null && !layer.unprojected && withProjections;
   const projected = wanted && !lacks(network, `projections/${layer.name}`);
   const pictures = (patch, rank) => [crop(network, patch.image, patch.box, frame),
     projected && projection(network, layer, unit.channel, rank, unit.patches.length, patch.box, frame)];
@@ -126,6 +126,7 @@ function patches(network, layer, unit, rows, dead, withProjections) {
       unit.patches.map((patch, rank) => best(network, patch, rows.get(patch.image), pictures(patch, rank), rank))),
     !pictured(network) && h("p", { class: "note", id: "unkept" }, unkept(network)),
     wanted && coming(network, `projections/${layer.name}`, "The projections of these patches are"),
+    layer.unprojected && withProjections && h("p", { id: "unprojected", class: "note" }, `No projections: ${layer.unprojected}.`),
     projected && h("p", { id: "projections-note", class: "note" }, aboutProjections(network, layer)));
 }
 

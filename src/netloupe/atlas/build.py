@@ -89,6 +89,7 @@ def build_as(task: AtlasTask, net: Network, source: ImageSource, out: str | Path
     layers = list(net.layers.distinct()) if task.layers is None else net.layers.each(task.layers)
     named = tuple(layers) if task.synthesize == (ALL,) else task.synthesize
     how = Synthesis(named, task.facets, task.preset, task.steps).checked(net)
+    views = [name for name in net.layers.each(task.map_layers) if name != features] if task.map_layers else []
     if missing := [name for name in how.layers if name not in layers]:
         raise InputError(f"images of layer {missing[0]!r}, which the atlas leaves out (accepted: {', '.join(layers)})")
     project = None if task.project == NONE else named_rule(task.project)
@@ -106,6 +107,7 @@ def build_as(task: AtlasTask, net: Network, source: ImageSource, out: str | Path
         map=map_by,
         synthesize=asdict(how),
         pictures=task.images,
+        **({"map_layers": views} if views else {}),
         **({"attentions": names} if (names := attentions(net)) else {}),
     )
     Store.settle(out)
@@ -129,6 +131,7 @@ def build_as(task: AtlasTask, net: Network, source: ImageSource, out: str | Path
         lambda making: {i for part in parts for i in part.shows(making)},
         project,
         map_by,
+        views,
         how,
         about,
         task.batch_size,

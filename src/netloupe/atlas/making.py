@@ -56,9 +56,10 @@ NOTHING = Found({}, None, {}, {}, ())
 class Making:
     """What an atlas is asked to show, and where it is made.
 
-    images: of which of them pictures are kept; shows: gives the ids of those that pages show large. told: what the
-    parts tell of themselves, once made. swept: what the sweep found, of one that was. glance: sees what there is again
-    and again while it goes on: how many images were taken in, and what was found in them, where it asks.
+    images: of which of them pictures are kept; shows: gives the ids of those that pages show large. views: layers by
+    which the images are laid out too. told: what the parts tell of themselves, once made. swept: what the sweep found,
+    of one that was. glance: sees what there is again and again while it goes on: how many images were taken in, and
+    what was found in them, where it asks.
     """
 
     net: Network
@@ -71,6 +72,7 @@ class Making:
     shows: Callable[[Making], Collection[int]]
     project: Rule | None
     map_by: str | None
+    views: Sequence[str]
     synthesis: Synthesis
     provenance: Provenance
     batch_size: int = 32
@@ -152,7 +154,9 @@ class Making:
         pieces = self.source.photographs is not None
         varied = {"varied": Strongest(self.k, per_photograph=PER_PHOTOGRAPH)} if pieces else {}
         take = self._photographs.take if self.images == SHOWN else None
-        sinks: list[Listed | Pictures] = [Listed(self.store, self.source, self.net, self.feature_layer, take)]
+        sinks: list[Listed | Pictures] = [
+            Listed(self.store, self.source, self.net, self.feature_layer, take, self.views)
+        ]
         if self.images == ALL:
             sinks.append(Pictures(self.store, self._photographs, self.map_layers, self.net))
 

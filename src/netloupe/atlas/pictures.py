@@ -99,11 +99,22 @@ class Photographs:
 
 @final
 class Listed(Sink):
-    """Writes the rows of tables `images` and `features`. thumb: gives the thumbnail that is kept of an image."""
+    """Writes the rows of tables `images`, `features` and `views`.
+
+    layer: gives the features; thumb: the thumbnail that is kept of an image. views: layers that give others.
+    """
 
     def __init__(
-        self, store: Store, source: ImageSource, net: Network, layer: str, thumb: Callable[[int], bytes] | None
+        self,
+        store: Store,
+        source: ImageSource,
+        net: Network,
+        layer: str,
+        thumb: Callable[[int], bytes] | None,
+        views: Sequence[str] = (),
     ) -> None:
+        self._views: dict[str, list[np.ndarray]] = {name: [] for name in views}
+        self._viewed: dict[str, np.ndarray] = {}
         self._store, self._source, self._layer, self._thumb = store, source, layer, thumb
         self._head = net.head
         self._next = after(store, "images")
@@ -113,12 +124,15 @@ class Listed(Sink):
         self._said: list[list[Prediction]] = []
 
     def reads(self, layers: Sequence[str], labeled: bool) -> Sequence[str]:
-        return [self._layer] if isinstance(self._head, NoHead | Vector) else [self._layer, LOGITS]
+        read = [self._layer, *self._views]
+        return read if isinstance(self._head, NoHead | Vector) else [*read, LOGITS]
 
     def update(self, layer: str, maps: Maps) -> None:
         self._ids = maps.ids
         if layer == self._layer:
             self._seen = maps.mean
+        elif layer in self._views:
+            self._viewed[layer] = maps.mean
         elif isinstance(self._head, Classes):
             self._predicted = most_probable(maps.peak, self._head.kind)
         else:
@@ -130,6 +144,8 @@ class Listed(Sink):
             if i >= self._next:
                 self._rows.append({**self._row(row, i), "thumb": thumb})
                 self._vectors.append(self._seen[row])
+                for name, vectors in self._views.items():
+                    vectors.append(self._viewed[name][row])
         if len(self._rows) >= _TOGETHER:
             self.flush()
 
@@ -144,9 +160,16 @@ class Listed(Sink):
         vectors = np.stack(self._vectors)
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), pa.float32()), vectors.shape[1])
         ids = pa.array([row["id"] for row in self._rows], pa.int64())
-        self._store.put({"images": self._rows, "features": pa.table({"id": ids, "vector": column})})
+        views = [
+            {"id": row["id"], "layer": name, "vector": vector}
+            for name, some in self._views.items()
+            for row, vector in zip(self._rows, some, strict=True)
+        ]
+        features = {"features": pa.table({"id": ids, "vector": column}), **({"views": views} if views else {})}
+        self._store.put({"images": self._rows, **features})
         self._next = int(str(self._rows[-1]["id"])) + 1
         self._rows, self._vectors = [], []
+        self._views = {name: [] for name in self._views}
 
     def _row(self, row: int, image_id: int) -> dict[str, object]:
         return {

@@ -32,6 +32,9 @@ class AtlasTask(Task):
     k: int = setting(9, "Patches of each channel.", low=1, flags=("-k", "--top"))
     project: str = setting("deconvnet", "Lay the projection of each patch's neuron beside it.", choices=(*RULES, NONE))
     map_by: str = setting("tsne", "Lay the images out on a map.", choices=(*METHODS, NONE), flags=("--map",))
+    map_layers: tuple[str, ...] = setting(
+        (), "With --map: by the features of this layer too; several times.", metavar="LAYER", flags=("--map-layer",)
+    )
     images: str = setting(
         ALL,
         "Keep pictures of all images, of those shown large (of others a thumbnail), or none.",
@@ -47,6 +50,8 @@ class AtlasTask(Task):
     first: int | None = first_images()
 
     def check(self) -> None:
+        if self.map_layers and self.map_by == NONE:
+            raise InputError("--map-layer without a map (accepted: with --map METHOD)")
         if not self.synthesize and (self.facets, self.preset, self.steps) != (0, "lucid", None):
             raise InputError("--facets, --preset or --steps without --synthesize (accepted: with --synthesize LAYER)")
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 IMAGES_PER_BLOCK = 200
 SPACES = ("features", "pixels")
+VIEW = "layer:"  # begins the name of a space by another layer's features
 NEIGHBORS_KEPT = 12
 
 _TOGETHER = 4096  # vectors, or thumbnails, held at once
@@ -37,6 +38,7 @@ class Images(Part):
         "pictures": "id int64, picture binary, drawn binary, maps binary, map_channels int32[], map_peaks float32[], "
         "map_tops int32[]",  # of the images whose pictures are kept
         "features": "id int64, vector float32[]",  # of an image; all vectors are of one length
+        "views": "id int64, layer string, vector float32[]",  # of an image in another layer, to lay it out by
         "neighbors": "id int64, space string, ids int64[], distances float32[]",  # of an image in one space
         "searched": "space string, search string, recall double",  # exact, by an index that finds that share, or none
     }
@@ -231,9 +233,13 @@ def vectors_of(part: Part, space: str, ids: np.ndarray | None = None) -> tuple[n
         ids, thumbs = thumbs_of(part, ids)
         return ids, np.divide(thumbs.reshape(len(ids), -1), 255, dtype=np.float32)
     where = None if ids is None else any_of("id", ids.tolist())
-    table = part.store.arrow("features", where, columns=["id", "vector"])
+    if space.startswith(VIEW):
+        layer = "layer = '{}'".format(space.removeprefix(VIEW).replace("'", "''"))
+        where = layer if where is None else f"{layer} AND {where}"
+    table = part.store.arrow("views" if space.startswith(VIEW) else "features", where, columns=["id", "vector"])
     found, column = table["id"].to_numpy(), table["vector"].combine_chunks()
-    vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(found), column.type.list_size)
+    flat = column.flatten().to_numpy(zero_copy_only=False)
+    vectors = flat.reshape(len(found), len(flat) // max(1, len(found)))
     order = np.argsort(found, kind="stable")
     return found[order], vectors[order]
 

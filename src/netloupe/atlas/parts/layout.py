@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from netloupe.atlas.parts.images import SPACES, firsts, parts_of, thumbs_of, vectors_of
+from netloupe.atlas.parts.images import SPACES, VIEW, firsts, parts_of, thumbs_of, vectors_of
 from netloupe.atlas.parts.part import About, Part, Resource, Step
 from netloupe.atlas.sheets import THUMB
 from netloupe.atlas.store import Rows
@@ -50,12 +50,13 @@ class Layout(Part):
     def steps(self, making: Making) -> Iterator[Step]:
         if making.map_by is None:
             return
-        done = _STEPS * sum(map(self.made, SPACES)) + self.made("sheets")
-        told = making.watch.part("map", len(SPACES) * _STEPS + 1, done)
-        for space in SPACES:
+        spaces = _spaces_of(making)
+        done = _STEPS * sum(map(self.made, spaces)) + self.made("sheets")
+        told = making.watch.part("map", len(spaces) * _STEPS + 1, done)
+        for space in spaces:
             yield Step(space, partial(self._embedding, space, making.map_by, told), brings=["map"])
         sheets = partial(self.sheets, making.feature_layer, SIDES if making.pictured else ())
-        yield Step("sheets", sheets, SPACES, told.advance, ["map"])
+        yield Step("sheets", sheets, spaces, told.advance, ["map"])
 
     def _embedding(self, space: str, method: str, told: Told) -> Rows:
         """Of many images some, evenly spread, are laid out, and the others placed among them."""
@@ -79,9 +80,9 @@ class Layout(Part):
 
         Nothing without a map.
         """
-        if not self._spaces()[0]:
+        if not (laid := self._spaces(SPACES)[0]):
             return {}
-        ids, points = self.laid_out()[0]
+        ids, points = self.laid_out(laid)[0]
         order = np.argsort(_along(in_grid(points)), kind="stable")
         sprites = []
         for side in sides:
@@ -96,14 +97,14 @@ class Layout(Part):
         row = {"ids": ids[order], "document": json.dumps(ranges)}
         return {"sprites": sprites, "map": [row]}
 
-    def _spaces(self) -> tuple[list[str], dict[str, str]]:
-        """The spaces that have a map, and why others have none."""
+    def _spaces(self, of: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+        """Those of the spaces that have a map, and why others have none."""
         rows = {row["space"]: row["missing"] for row in self.store.rows("embeddings", columns=["space", "missing"])}
-        missing = {space: rows[space] for space in SPACES if rows.get(space) is not None}
-        return [space for space in SPACES if space in rows and space not in missing], missing
+        missing = {space: rows[space] for space in of if rows.get(space) is not None}
+        return [space for space in of if space in rows and space not in missing], missing
 
-    def laid_out(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(ids (n,) ascending, points (n, 2) as x, y) of each space that has a map, in the order of SPACES."""
+    def laid_out(self, spaces: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(ids (n,) ascending, points (n, 2) as x, y) of each of these spaces, which have a map."""
         table = self.store.arrow("embeddings")
         row = {space: i for i, space in enumerate(table["space"].to_pylist())}
 
@@ -112,14 +113,13 @@ class Layout(Part):
             return found
 
         return [
-            (numbers("ids", space), np.stack([numbers("x", space), numbers("y", space)], axis=1))
-            for space in self._spaces()[0]
+            (numbers("ids", space), np.stack([numbers("x", space), numbers("y", space)], axis=1)) for space in spaces
         ]
 
     def about(self, making: Making) -> About:
         if making.map_by is None:
             return About({"map": None})
-        spaces, missing = self._spaces() if self.made("sheets") else ([], {})
+        spaces, missing = self._spaces(_spaces_of(making)) if self.made("sheets") else ([], {})
         layer = making.feature_layer
         return About({"map": {"method": making.map_by, "layer": layer, "spaces": spaces, "missing": missing}})
 
@@ -150,7 +150,7 @@ class Layout(Part):
     @cached_property
     def _document(self) -> dict[str, Any]:
         rows = {row["space"]: row for row in self.store.rows("embeddings", columns=["space", "about"])}
-        spaces = [s for s in SPACES if s in self.store.network["map"]["spaces"]]
+        spaces = self.store.network["map"]["spaces"]
         return {
             "count": len(self._ids),
             "spaces": [{"name": s, "about": json.loads(rows[s]["about"])} for s in spaces],
@@ -175,7 +175,7 @@ class Layout(Part):
         labels = table["label"].fill_null(NONE).to_numpy()[place]
         classes, probabilities = (firsts(table, column, none)[place] for column, none in _BY_RANK)
         columns = [labels, classes, np.rint(probabilities.astype(np.float64) * 65535)]
-        for known, points in self.laid_out():
+        for known, points in self.laid_out(self.store.network["map"]["spaces"]):
             columns += [*in_grid(points)[np.searchsorted(known, ids)].T]
         return b"".join([ids.astype("<u4").tobytes(), *(column.astype("<u2").tobytes() for column in columns)])
 
@@ -189,6 +189,11 @@ class Layout(Part):
 
 
 _BY_RANK = (("classes", NONE), ("probabilities", 0))
+
+
+def _spaces_of(making: Making) -> list[str]:
+    """The spaces in which images are laid out: by the features, by those of other layers, by their pixels."""
+    return [SPACES[0], *(f"{VIEW}{name}" for name in making.views), SPACES[1]]
 
 
 def embedded(

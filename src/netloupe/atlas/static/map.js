@@ -12,7 +12,8 @@ import { coming, lacks } from "./making.js";
 import { nearest } from "./nearest.js";
 import { photo, unkept } from "./pieces.js";
 
-const SPACES = { features: "features", pixels: "pixels" };
+const VIEW = "layer:"; // begins the name of a space by another layer's features
+const spaceName = (name) => (name.startsWith(VIEW) ? `features of ${name.slice(VIEW.length)}` : name);
 const COLORS = { none: "nothing", label: "label", prediction: "prediction", error: "right or wrong" };
 const METHODS = { tsne: "t-SNE", pca: "PCA", umap: "UMAP", none: "no method" };
 
@@ -104,7 +105,7 @@ class MapView {
         h("option", { value, selected: this.chosen[key] === value, disabled: why !== undefined, title: why ?? null },
           why === undefined ? name : `${name} (${why})`))));
     return [
-      select("map-space", "Near by", "space", this.map.spaces.map(({ name }) => [name, SPACES[name]])),
+      select("map-space", "Near by", "space", this.map.spaces.map(({ name }) => [name, spaceName(name)])),
       select("map-color", "Color", "color", Object.entries(COLORS).map(([by, name]) => [by, name, this.refused[by]])),
       select("map-show", "Show", "show", [["thumbnails", "thumbnails", ...(this.map.sprites.length > 0 ? [] : ["none are kept"])], ["dots", "dots"]]),
       select("map-names-choice", "Names", "names", [["shown", "shown"], ["none", "none"]]),
@@ -113,11 +114,12 @@ class MapView {
 
   about() {
     const texts = this.map.spaces.map(({ name, about }) => {
-      const of = name === "features" ? `features of layer ${this.map.channels.layer}` : "pixels of the thumbnails";
+      const of = name.startsWith(VIEW) ? `features of layer ${name.slice(VIEW.length)}`
+        : name === "features" ? `features of layer ${this.map.channels.layer}` : "pixels of the thumbnails";
       const perplexity = about.perplexity ? `, perplexity ${about.perplexity}` : "";
-      return h("p", {}, `By ${name}: ${METHODS[about.method] ?? about.method} of the ${of}${perplexity}, seed ${about.seed ?? 0}. ${(about.notes ?? []).join(" ")}`);
+      return h("p", {}, `By ${spaceName(name)}: ${METHODS[about.method] ?? about.method} of the ${of}${perplexity}, seed ${about.seed ?? 0}. ${(about.notes ?? []).join(" ")}`);
     });
-    const missing = Object.entries(this.network.map.missing).map(([space, reason]) => h("p", {}, `By ${space}: none, ${reason}.`));
+    const missing = Object.entries(this.network.map.missing).map(([space, reason]) => h("p", {}, `By ${spaceName(space)}: none, ${reason}.`));
     return h("details", { class: "more", id: "map-about" }, h("summary", {}, "How this map was made"), texts, missing,
       unkept(this.network) !== null && h("p", { id: "unkept" }, unkept(this.network)),
       h("p", {}, "Near each other is alike; how far apart groups lie says little, nor does how large they are, least of all by t-SNE or UMAP."),

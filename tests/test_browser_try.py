@@ -191,7 +191,7 @@ def test_what_layers_keep_lines_up(browser: Any, net: Network, photos: Path) -> 
             place,
         )
         until(lambda layer=layer: texts(browser, "#try-inverted figcaption")[0].startswith(f"{layer}: "))
-        expected = invert(net, pixels(photos), layer, steps=100)
+        expected = invert(net, pixels(photos), layer, steps=100, quick=True)
         assert np.array_equal(shown(browser, "#try-inverted img"), from_pixels(expected.images[0]))
     assert texts(browser, "#try-inverted-line li") == ["conv1", "conv2"]
     no_complaints(browser)

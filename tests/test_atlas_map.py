@@ -264,11 +264,11 @@ def test_quantized_features_span_their_range() -> None:
 
 def test_images_are_laid_out_by_the_layers_that_were_named(folder: Path, tmp_path: Path) -> None:
     net, source = tiny_network(), open_source(folder / "photos")
-    how: Any = {"map_layers": ("conv1", "conv2", "conv1"), "map_by": "pca", "layers": ["conv1"], "project": None}
+    how: Any = {"map_layers": ("conv1", "conv2", "fc", "conv1"), "map_by": "pca", "layers": ["conv1"], "project": None}
     report = build(net, source, tmp_path / "out", **how)
     found = document(Pages(Store.open(report.path)))
     names = [space["name"] for space in found["spaces"]]
-    assert names == ["features", "layer:conv1", "pixels"]  # conv2 gives the features
+    assert names == ["features", "layer:conv1", "layer:fc", "pixels"]  # conv2 gives the features
     ids, images = seen(folder)
     expected = embed_vectors(net.activations(images, ["conv1"])["conv1"].mean((2, 3)).numpy(), "pca").points
     rows = {row["space"]: row for row in Store.open(report.path).rows("embeddings")}
@@ -279,7 +279,7 @@ def test_images_are_laid_out_by_the_layers_that_were_named(folder: Path, tmp_pat
     assert not np.allclose(ours, np.stack([rows["features"][axis] for axis in "xy"], axis=1), atol=1e-3)
     data = Pages(Store.open(report.path)).resource("data/map/points.bin")
     assert data is not None
-    assert len(data[0]) == found["count"] * (4 + 2 * 9)
+    assert len(data[0]) == found["count"] * (4 + 2 * 11)
     assert build(net, source, tmp_path / "out", **how).fresh is False
     assert build(net, source, tmp_path / "out", **{**how, "map_layers": ()}).fresh is True
     with pytest.raises(UnknownName, match="conv7"):

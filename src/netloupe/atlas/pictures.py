@@ -161,7 +161,7 @@ class Listed(Sink):
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), pa.float32()), vectors.shape[1])
         ids = pa.array([row["id"] for row in self._rows], pa.int64())
         views = [
-            {"id": row["id"], "layer": name, "vector": vector}
+            {"id": row["id"], "layer": name, "means": vector}
             for name, some in self._views.items()
             for row, vector in zip(self._rows, some, strict=True)
         ]

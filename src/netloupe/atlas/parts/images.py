@@ -38,7 +38,7 @@ class Images(Part):
         "pictures": "id int64, picture binary, drawn binary, maps binary, map_channels int32[], map_peaks float32[], "
         "map_tops int32[]",  # of the images whose pictures are kept
         "features": "id int64, vector float32[]",  # of an image; all vectors are of one length
-        "views": "id int64, layer string, vector float32[]",  # of an image in another layer, to lay it out by
+        "views": "id int64, layer string, means float32[]",  # of an image in another layer, to lay it out by
         "neighbors": "id int64, space string, ids int64[], distances float32[]",  # of an image in one space
         "searched": "space string, search string, recall double",  # exact, by an index that finds that share, or none
     }
@@ -236,8 +236,9 @@ def vectors_of(part: Part, space: str, ids: np.ndarray | None = None) -> tuple[n
     if space.startswith(VIEW):
         layer = "layer = '{}'".format(space.removeprefix(VIEW).replace("'", "''"))
         where = layer if where is None else f"{layer} AND {where}"
-    table = part.store.arrow("views" if space.startswith(VIEW) else "features", where, columns=["id", "vector"])
-    found, column = table["id"].to_numpy(), table["vector"].combine_chunks()
+    name, values = ("views", "means") if space.startswith(VIEW) else ("features", "vector")
+    table = part.store.arrow(name, where, columns=["id", values])
+    found, column = table["id"].to_numpy(), table[values].combine_chunks()
     flat = column.flatten().to_numpy(zero_copy_only=False)
     vectors = flat.reshape(len(found), len(flat) // max(1, len(found)))
     order = np.argsort(found, kind="stable")

@@ -1,4 +1,4 @@
-"""The picture of the studio in the README: lenslet looks at the cat that comes with Netloupe, and is fooled.
+"""The picture of the studio in the README: lenslet looks at a photograph that comes with Netloupe.
 
 python tools/studio_picture.py [--out FILE]
 """
@@ -23,9 +23,9 @@ from netloupe.core.files import write_atomically
 from netloupe.render.pictures import encode
 
 OUT = Path(__file__).resolve().parent.parent / "docs" / "images" / "studio.jpg"
-SCREEN = (1440, 1230)  # px
+SCREEN = (1440, 1172)  # px
 BAR = 143  # px of the window that are not the page's
-TARGET = "espresso"
+PHOTO = "coffee"
 
 
 def until(there: Callable[[], Any], seconds: float = 300) -> Any:
@@ -41,13 +41,14 @@ def until(there: Callable[[], Any], seconds: float = 300) -> Any:
 def browser() -> Any:
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or shutil.which("google-chrome")
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={SCREEN[0]},{SCREEN[1] + BAR}"):
+    window = f"--window-size={SCREEN[0]},{SCREEN[1] + BAR}"
+    for flag in ("--headless=new", "--hide-scrollbars", "--no-sandbox", "--disable-gpu", window):
         options.add_argument(flag)
     return webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
 
 
 def walked(page: Any, address: str) -> bytes:
-    """The page as PNG once the cat was tried and fooled."""
+    """The page as PNG once the photo was tried."""
 
     def run(script: str) -> Any:
         return page.execute_script(script)
@@ -57,12 +58,11 @@ def walked(page: Any, address: str) -> bytes:
         return found
 
     page.get(f"{address}#/try")
-    until(lambda: run("return document.querySelector('[data-sample=sample-cat] img')?.complete"))
-    run("document.querySelector('[data-sample=sample-cat]').click()")
+    photo = f"document.querySelector('[data-sample=sample-{PHOTO}]')"
+    until(lambda: run(f"return {photo}?.firstChild.complete"))
+    run(f"{photo}.click()")
     until(lambda: text("#try-then .bars") and text("#try-pixels-status"))
-    run(f"document.querySelector('#try-target').value = '{TARGET}'; document.querySelector('#try-fool-go').click()")
-    until(lambda: text("#try-fool-verdict"))
-    run("document.querySelector('[aria-labelledby=try-pixels-title]').scrollIntoView(); scrollBy(0, -70)")
+    run("document.querySelector('[aria-labelledby=try-pixels-title]').scrollIntoView()")
     until(lambda: not run("return document.body.classList.contains('working')"))
     time.sleep(0.5)  # until it is drawn
     found: bytes = page.get_screenshot_as_png()
@@ -83,7 +83,7 @@ def main() -> None:
             page.quit()
             server.terminate()
     with Image.open(io.BytesIO(shot)) as image:
-        write_atomically(out, encode(np.asarray(image.convert("RGB")), "JPEG", 88, whole_color=True))
+        write_atomically(out, encode(np.asarray(image.convert("RGB")), "JPEG", 80, whole_color=True))
 
 
 if __name__ == "__main__":

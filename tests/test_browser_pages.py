@@ -53,7 +53,8 @@ def convolutional(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("convolutional")
     photo, net = write_photos(folder / "own", 1, size=(96, 160)) / "p00.png", tiny_network()
     first = Photo("first", opened(photo.read_bytes()))
-    studio = Studio(net, first, Kept(folder / "kept", {"model": "tiny"}), {"other": tiny_network(seed=1)})
+    kept, others = Kept(folder / "kept", {"model": "tiny"}), {"other": tiny_network(seed=1)}
+    studio = Studio(net, first, kept, others, source=lambda: open_source(folder / "photos"))
     name = kept_of(studio, "hide", {"about": None, "window": 12}, photo="first", crop=[0, 0, 90, 120])
     kept_of(studio, "grow", {"unit": "conv2:5", "steps": 8, "preset": "none"})
     studio.first = None
@@ -137,6 +138,23 @@ def grown(browser: Any, served: Served) -> None:
     until(lambda: text(browser, "#grow-status").startswith("It answers "))
 
 
+def faceted(browser: Any, served: Served) -> None:
+    led(browser, served, "#/unit/conv2:3?grow=none.8.0.2", lambda: "found among" in text(browser, "#grow-status"))
+
+
+def sheeted(browser: Any, served: Served) -> None:
+    grown(browser, served)
+    press(browser, "#grow .keeping:not([hidden]) .to-sheet")
+    until(lambda: all_of(browser, "#sheet-across-values"))
+    browser.execute_script("""
+      for (const [id, name] of [["sheet-across", "seed"], ["sheet-down", "preset"]]) {
+        document.getElementById(id).value = name;
+        document.getElementById(id).dispatchEvent(new Event("change"));
+      }""")
+    press(browser, "#sheet-go")
+    until(lambda: text(browser, "#sheet-status") == "6 cells, all made now.")
+
+
 def compared(browser: Any, served: Served) -> None:
     led(browser, served, "#/compare", lambda: all_of(browser, ".compare-row"))
 
@@ -160,6 +178,8 @@ def attended(browser: Any, served: Served) -> None:
 PAGES: dict[str, tuple[str, Callable[[Any, Served], None]]] = {
     "try": ("convolutional", asked),
     "grow": ("convolutional", grown),
+    "facets": ("convolutional", faceted),
+    "contact sheet": ("convolutional", sheeted),
     "compare": ("convolutional", compared),
     "kept": ("convolutional", listed),
     "one kept": ("convolutional", one_kept),

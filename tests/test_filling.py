@@ -158,6 +158,25 @@ def test_what_is_shown_of_all_images_is_what_the_atlas_holds_at_the_end(source: 
     assert lengths[0] > lengths[-1] > 0 or lengths[-1] == 1
 
 
+@pytest.mark.parametrize("images", ["shown", "none"])
+def test_of_an_atlas_that_keeps_few_pictures_or_none(source: ImageSource, tmp_path: Path, images: str) -> None:
+    seen: list[tuple[int, str, bool]] = []
+
+    def see(pages: Pages) -> None:
+        network = pages.store.network  # type: ignore[union-attr]
+        pictured = pages.resource("strips/conv1.webp") is not None
+        assert pages.resource("tiles/conv2/0.webp") is None or pictured
+        seen.append((network["making"]["images"], network["pictures"]["of"], pictured))
+
+    how: dict[str, Any] = {"images": images, "synthesize": (), "steps": None}
+    assert contents(built(source, tmp_path / "out", Recording(see), **how)) == contents(
+        built(source, tmp_path / "plain", **how)
+    )
+    assert seen[0] == (0, "none", False)
+    assert seen[1] == (4, "none", False)  # those that are shown are chosen once all are in
+    assert set(seen[2:]) == {(12, images, images == "shown")}
+
+
 def in_any_order(seed: int) -> Callable[[Sequence[tuple[Part, Step]], Sequence[str]], int]:
     """Any step whose needs are met, drawn by the seed."""
     draw = random.Random(seed)
@@ -232,9 +251,9 @@ def test_a_page_that_is_gone_wants_nothing(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_server_goes_from_version_to_version_and_to_the_whole(source: ImageSource, tmp_path: Path) -> None:
-    where, answers = Filling(), list[tuple[str, int, bytes]]()
-    http = TestClient(application(where), base_url="http://localhost") if where.begun.is_set() else None
+    answers: list[tuple[str, int, bytes]] = []
     versions: list[str] = []
+    http: TestClient | None = None
 
     def see(pages: Pages) -> None:
         nonlocal http
@@ -248,6 +267,8 @@ def test_the_server_goes_from_version_to_version_and_to_the_whole(source: ImageS
             assert got.status_code == 200
             assert got.headers["cache-control"] == "no-cache"
             answers.append((version, len(versions), got.content))
+            listed = http.get(f"/data/images/0.json?v={version}").json()["images"]
+            assert len(listed) == (4 if version == versions[1] else 12)  # whatever has come since
         assert http.get("/strips/conv1.webp?v=0123").status_code == 409
 
     recording = Recording(see)

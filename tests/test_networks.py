@@ -99,6 +99,9 @@ def test_random_weights_behind_batch_normalization_depend_on_the_image(tool: Any
     with torch.no_grad():
         assert torch.equal(*net.eval()(images))
         assert not torch.equal(*tool.settled(net, 4)(images))
+        blank = nn.Linear(3, 2)
+        nn.init.zeros_(blank.weight)
+        assert tool.settled(blank, 4).weight.any(), "a head that is made of zeros"
     assert not any(part.training for part in net.modules())
 
 

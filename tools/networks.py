@@ -60,10 +60,13 @@ class Family:
 
 
 def settled(module: nn.Module, side: int) -> nn.Module:
-    """The module in eval mode, its batch normalizations with the statistics of noise.
+    """The module in eval mode, its batch normalizations with the statistics of noise, and no head of zeros.
 
-    With those that they are made with, random weights leave networks that hardly depend on the image, or overflow.
+    As they are made, random weights leave some networks that hardly depend on the image, and others that overflow.
     """
+    for part in module.modules():
+        if isinstance(part, nn.Linear) and not part.weight.any():
+            nn.init.normal_(part.weight, std=0.02)
     norms = [part for part in module.eval().modules() if isinstance(part, _BatchNorm)]
     for norm in norms:
         norm.train()

@@ -286,6 +286,19 @@ def test_maps_that_no_image_changes_are_none_of_those_of_classes() -> None:
         netloupe.gradient(net, IMAGES, obj.channel("sum.place", 1))
 
 
+def test_what_a_module_gives_once_for_all_images_is_that_of_each() -> None:
+    """As XCiT's convolution of positions."""
+    place = nn.Conv2d(8, 8, 1)
+    module = nn.Sequential(nn.Conv2d(3, 8, 8, 8), Fn(lambda x, place: x + place(torch.ones_like(x[:1])), place=place))
+    net = Network(module, InputSpec(SIDE), head="none")
+    found = net.activations(IMAGES, ["1.place", "1"])
+    assert found["1.place"].shape == found["1"].shape == (len(IMAGES), 8, 3, 3)
+    assert torch.equal(found["1.place"][0], found["1.place"][1])
+    assert found["1.place"].any()
+    assert netloupe.activation_maps(net, IMAGES, ["1.place"]).pictures()
+    net.run(IMAGES, {"1.place": lambda maps: torch.zeros_like(maps), "1": lambda maps: None})
+
+
 def placed(tokens: Tensor) -> Tensor:
     side = SIDE // 8
     return F.interpolate(torch.ones(1, 8, side, side), scale_factor=1.0).flatten(2).transpose(1, 2).expand_as(tokens)

@@ -115,7 +115,7 @@ class Network:
             if name != LOGITS:
                 layer = self.layer(name)
                 layout = layer.layout.resized(layer.image, (images.shape[2], images.shape[3]))
-                hooked[layer.call_of] = _both(hooked.get(layer.call_of), viewed(layout, reader))
+                hooked[layer.call_of] = _both(hooked.get(layer.call_of), viewed(layout, _of_each(len(images), reader)))
         x = self.inputs.normalize(images.to(self.device)).to(self.dtype)
         with evaluating(self.module), tapped(self.module, hooked, stop=LOGITS not in readers) as waiting:
             result = self._forward(x)
@@ -472,6 +472,15 @@ def _unwrapped(module: nn.Module) -> nn.Module:
 
 def _unread(_: Tensor) -> None:
     """A reader of nothing: what matters is that the layer is reached."""
+
+
+def _of_each(count: int, reader: Reader) -> Reader:
+    """A reader that gets a row for each of so many images, also where a module gives one for all, such as positions."""
+
+    def read(output: Tensor) -> Tensor | None:
+        return reader(output.expand(count, *output.shape[1:]) if len(output) == 1 < count else output)
+
+    return read
 
 
 def _both(first: Reader | None, second: Reader) -> Reader:

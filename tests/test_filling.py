@@ -383,10 +383,10 @@ def asked(address: str, path: str) -> Any:
 
 def test_the_command_shows_it_serves_it_and_ends_when_told(server: Callable[..., Any], tmp_path: Path) -> None:
     process, address = server("--map", "none", "--project", "none")
-    assert asked(address, "data/network.json")["name"] == "tiny"
+    assert asked(address, "data/network.json")["name"] == "tiny.py:tiny"
     until(lambda: asked(address, "data/making.json")["whole"])
     assert "making" not in asked(address, "data/network.json")
-    assert asked(address, "live/studio.json")["name"] == "tiny"
+    assert asked(address, "live/studio.json")["name"] == "tiny.py:tiny"
     assert "12 images" in process.stdout.readline()
     os.kill(process.pid, signal.SIGINT)
     assert process.wait(60) == 0

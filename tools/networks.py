@@ -309,8 +309,9 @@ HEAD = """# Which networks work
 Made by `python tools/networks.py --publish`, with random weights, batch normalizations that have seen noise, small
 inputs and few blocks, as that file says of each network. A number is a result, and how many seconds of one core it
 took; *no* is one line that says why it can't be had, and *slow* a verb that was stopped, both with the number of what
-is said below the table. Whether results are right is for the tests; what a result of random weights shows means
-nothing. Networks that are not in the table have not been tried with this version.
+is said below the table. `explain` is by every method, with few passes of those that take many; the first `map` of a
+run bears the import of what lays it out. Whether results are right is for the tests; what a result of random weights
+shows means nothing. Networks that are not in the table have not been tried with this version.
 """
 
 

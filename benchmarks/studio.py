@@ -205,7 +205,8 @@ def main() -> None:
                 server.terminate()
     text = (
         "A photo dropped on the page of lenslet's studio, served beside its atlas, in Chromium on the same machine, "
-        f"{SCREEN[0]} x {SCREEN[1]} px: ms from the drop until each is in the page. They are made one after the other."
+        f"{SCREEN[0]} x {SCREEN[1]} px: ms from the drop until each is in the page, where one is made after "
+        "the other; and from a move of its frame."
     )
     more = (
         "And without a browser, while an image of a class climbs over 512 steps: what is asked meanwhile, and how "
@@ -215,7 +216,7 @@ def main() -> None:
         "studio",
         "The studio",
         text,
-        [row(name, times) for name, times in page.items()],
+        [row(name, times) for name, times in sorted(page.items(), key=lambda item: statistics.median(item[1]))],
         {"page": page, "jobs": jobs},
         (more, [row(name, times) for name, times in jobs.items()]),
     )

@@ -180,6 +180,12 @@ def test_positions_are_colored_and_compared_with_the_place_pointed_at(browser: A
     no_complaints(browser)
 
 
+def test_long_names_of_layers_break_where_they_have_dots(browser: Any, address: str, photo: Path) -> None:
+    opened(browser, address, photo)
+    names = "return [...document.querySelectorAll('#try-layers h3')].map(e => e.innerHTML)"
+    until(lambda: browser.execute_script(names) == [f"blocks.<wbr>{i}" for i in range(3)])
+
+
 def test_without_attention_there_is_no_such_section(browser: Any, photo: Path) -> None:
     for address in studio_of(tiny_network()):
         opened(browser, address, photo)

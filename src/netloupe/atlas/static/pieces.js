@@ -134,8 +134,8 @@ export function isRight(network, image) {
 /** What to call an image: its label, otherwise its name. */
 export const called = (image) => image.label ?? image.name;
 
-/** A name whose lines end after a slash or before an @ where it does not fit on one. */
-export const broken = (name) => name.split(/(?<=\/)|(?=@)/).flatMap((part, i) => (i === 0 ? part : [h("wbr"), part]));
+/** A name whose lines end after a slash or a dot or before an @ where it does not fit on one. */
+export const broken = (name) => name.split(/(?<=[/.])|(?=@)/).flatMap((part, i) => (i === 0 ? part : [h("wbr"), part]));
 
 function prediction(network, image) {
   const chance = percent(image.probability);

@@ -2,6 +2,7 @@
 
 import { h } from "./dom.js";
 import { percent } from "./format.js";
+import { broken } from "./pieces.js";
 import { choice, frame, labeled, onDemand } from "./tryform.js";
 
 export function keepSection(studio, { asked }) {
@@ -32,7 +33,7 @@ export function keepSection(studio, { asked }) {
         name();
         image.show(found.get(one).src);
         image.say(`${one}: ${errors(found.get(one))}`);
-      } }, h("img", { src: found.get(one).src, alt: "" }), h("span", { class: "caption" }, one)))));
+      } }, h("img", { src: found.get(one).src, alt: "" }), h("span", { class: "caption" }, broken(one))))));
   }
 
   const form = onDemand({

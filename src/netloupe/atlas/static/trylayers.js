@@ -3,6 +3,7 @@
 import { h } from "./dom.js";
 import { number, unitHash } from "./format.js";
 import { mode, start } from "./live.js";
+import { broken } from "./pieces.js";
 
 export function layersSection(studio, { overlay, about }) {
   const rows = h("div", { id: "try-layers" });
@@ -27,7 +28,7 @@ export function layersSection(studio, { overlay, about }) {
 function layerRow(studio, { layer, channels, peaks, sheet }, overlay, about) {
   const last = Math.max(1, channels.length - 1);
   return h("div", { class: "map-row", "data-layer": layer },
-    h("h3", {}, layer),
+    h("h3", {}, broken(layer)),
     h("div", { class: "map-cells" }, channels.map((channel, i) => {
       const look = { "background-image": `url("${sheet}")`, "background-size": `${100 * channels.length}% 100%`, "background-position": `${(100 * i) / last}% 0` };
       const dropped = () => overlay(null);

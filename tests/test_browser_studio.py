@@ -220,6 +220,26 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     made.open.set()
 
 
+def test_sections_are_done_in_the_order_of_the_page(
+    browser: Any, address: str, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def noting(name: str, run: Any) -> Any:
+        def noted(*given: Any) -> Any:
+            done.append(name)
+            return run(*given)
+
+        return noted
+
+    for name in ("layers", "colors", "pixels", "hide"):
+        monkeypatch.setitem(SECTIONS, name, replace(SECTIONS[name], run=noting(name, SECTIONS[name].run)))
+    opened(browser, address, photo)
+    until(lambda: texts(browser, "#try-then .bars li"))
+    assert done[-4:] == ["layers", "colors", "pixels", "hide"]
+    no_complaints(browser)
+
+
 def test_the_bar_tells_of_the_job_and_stops_it(browser: Any, address: str, photo: Path, gate: Gate) -> None:
     opened(browser, address, photo)
     until(lambda: all_of(browser, "#jobbar")[0].is_displayed())

@@ -82,12 +82,11 @@ const before = stored();
 const page = before ?? crypto.getRandomValues(new Uint32Array(2)).join("-"); // so that two pages don't end each other's jobs
 try { sessionStorage.setItem(PAGE, page); } catch { /* then a page that is loaded anew is another page */ }
 
-const posted = new Map(); // section -> its last post, which a later one waits for, so that the studio gets them in order
+let posted = Promise.resolve(); // the last post, which a later one waits for, so that the studio gets them in the order of the page
 
 function post(section, asked, wanted) {
-  const earlier = posted.get(section) ?? Promise.resolve();
-  const mine = earlier.then(() => (wanted() ? send("live/jobs", { section, page, ...asked }) : null));
-  posted.set(section, mine.catch(() => {}));
+  const mine = posted.then(() => (wanted() ? send("live/jobs", { section, page, ...asked }) : null));
+  posted = mine.catch(() => {});
   return mine;
 }
 

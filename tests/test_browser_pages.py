@@ -19,6 +19,7 @@ from netloupe.atlas.server import application
 from netloupe.atlas.store import Store
 from netloupe.core.network import Network
 from netloupe.data.open import open_source
+from netloupe.studio import desk
 from netloupe.studio.kept import Kept
 from netloupe.studio.live import Live
 from netloupe.studio.photos import Photo, opened
@@ -28,6 +29,7 @@ pytestmark = needs_chromium
 
 WIDTHS = (1440, 390)
 THEMES = ("light", "dark")
+LONG = "models.py:another_network_of_a_long_name"
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def convolutional(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("convolutional")
     photo, net = write_photos(folder / "own", 1, size=(96, 160)) / "p00.png", tiny_network()
     first = Photo("first", opened(photo.read_bytes()))
-    kept, others = Kept(folder / "kept", {"model": "tiny"}), {"other": tiny_network(seed=1)}
+    kept, others = Kept(folder / "kept", {"model": "tiny"}), {LONG: tiny_network(seed=1)}
     studio = Studio(net, first, kept, others, source=lambda: open_source(folder / "photos"))
     name = kept_of(studio, "hide", {"about": None, "window": 12}, photo="first", crop=[0, 0, 90, 120])
     kept_of(studio, "grow", {"unit": "conv2:5", "steps": 8, "preset": "none"})
@@ -89,8 +91,10 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture(autouse=True)
-def plain(browser: Any) -> Iterator[None]:
-    """The browser as it was, after each test."""
+def plain(browser: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Jobs that a busy machine lets wait are not given up; and the browser is as it was, after each test."""
+    monkeypatch.setattr(desk, "ABANDONED", 1e4)
+    monkeypatch.setattr(desk, "LONGEST", 1e4)
     yield
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
@@ -207,6 +211,12 @@ def violations(browser: Any) -> list[str]:
     return [f"{one['id']}: {node['html'][:200]}" for one in found["violations"] for node in one["nodes"]]
 
 
+STICKING_OUT = """
+  const wide = (one) => one.clientWidth > 1 && one.scrollWidth > one.clientWidth + 1;
+  return [...document.querySelectorAll("figcaption")].filter(wide).map((one) => one.innerText);
+"""
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_axe_finds_nothing(browser: Any, page: str, request: pytest.FixtureRequest) -> None:
     kind, open_page = PAGES[page]
@@ -216,6 +226,7 @@ def test_axe_finds_nothing(browser: Any, page: str, request: pytest.FixtureReque
             look_at(browser, width, theme)
             assert violations(browser) == [], (width, theme)
             assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+            assert browser.execute_script(STICKING_OUT) == []
     no_complaints(browser)
 
 

@@ -330,7 +330,7 @@ def test_killed_between_and_inside_all_steps_it_ends_the_same(
         note(self)
 
     net, source = tiny_network(), open_source(atlas.parent / "photos")
-    how: Any = {"synthesize": ("conv1",), "steps": 2}
+    how: Any = {"synthesize": ("conv1",), "steps": 2, "map_layers": ("conv1",)}
     source = replace(source, photographs=[i // 3 for i in range(len(source))])  # pieces of photographs
     build(net, source, tmp_path / "whole", batch_size=3, **how)
     monkeypatch.setattr(Store, "put", killing_put)

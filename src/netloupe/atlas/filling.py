@@ -55,7 +55,7 @@ class Filling:
         self._latest: Pages | None = None
         self._by_version: dict[str, Pages] = {}
         self._wanted: dict[str, float] = {}
-        self._progress: dict[str, Any] | None = None
+        self._stage: dict[str, Any] | None = None
 
     def show(self, store: Store) -> None:
         """What there is from now on. What it replaces can still be asked for, by its version."""
@@ -78,7 +78,7 @@ class Filling:
 
     def hear(self, name: str, done: int, total: int) -> None:
         """So much of a stage of the build is done."""
-        self._progress = {"name": name, "done": done, "total": total}
+        self._stage = {"name": name, "done": done, "total": total}
 
     def wanted(self) -> list[str]:
         """Names of what pages want that show it now, what was asked for last first."""
@@ -108,7 +108,7 @@ class Filling:
         network = {} if pages is None or pages.store is None else pages.store.network
         found = network.get("making") or {"images": None, "of": None, "missing": []}
         version = None if pages is None else pages.version
-        progress = None if self.path is not None else self._progress
+        progress = None if self.path is not None else self._stage
         return json.dumps({**found, "version": version, "whole": self.path is not None, "progress": progress}).encode()
 
 

@@ -7,6 +7,7 @@ import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -112,13 +113,14 @@ class Images(Part):
 
     def about(self, making: Making) -> About:
         skipped = [{"id": s.id, "name": s.name, "reason": s.reason} for s in making.found.skipped]
+        searched = sorted(self.store.rows("searched"), key=itemgetter("space"))  # in whatever order they were made
         told = {
             "images": self.store.count("images"),
             "pictures": {"of": making.images, "kept": self.store.count("pictures")},
             "images_per_block": IMAGES_PER_BLOCK,
             "accuracy": self._accuracy() if making.source_classes is None else None,
             "skipped": skipped,
-            "neighbors": {row.pop("space"): row for row in self.store.rows("searched")},
+            "neighbors": {row.pop("space"): row for row in searched},
             "maps": {
                 "columns": MAP_COLUMNS,
                 "layers": making.map_layers,

@@ -13,6 +13,7 @@ import platform
 import re
 import shutil
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,15 +24,34 @@ from typing import Any
 import numpy as np
 import torch
 
+from netloupe.core.inputs import InputSpec
+from netloupe.core.network import Network
+from netloupe.zoo.load import load
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "benchmarks.md"
 RESULTS = ROOT / "benchmarks" / "results"
+SHARED = Path(os.environ.get("NETLOUPE_SHARED", ROOT.parent / "shared"))
+"""Where data and networks lie that some benchmarks need."""
 
 HEAD = """# Benchmarks
 
 Each section is written by the script it names; run it to check the numbers. Times are medians over rounds in which
 all ways are timed in turn, with the range in brackets.
 """
+
+
+def mobilenet() -> Network:
+    """MobileNet v2 with its trained weights."""
+    folder = SHARED / "models"
+    if not folder.is_dir():
+        sys.exit(f"no networks at {folder} (fix: set NETLOUPE_SHARED)")
+    half = (128 / 255,) * 3  # to [-1, 1], as its own `normalize`
+    return load(
+        f"{folder / 'mobilenet.py'}:mobilenet_v2_100",
+        weights=folder / "mobilenet_v2_1.0_224.safetensors",
+        inputs=InputSpec((224, 224), mean=half, std=half),
+    )
 
 
 @dataclass(frozen=True)

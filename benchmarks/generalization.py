@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, publish
+from common import SHARED, mobilenet, publish
 
 from netloupe.cli.watch import Bars
-from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.data.open import open_source
 from netloupe.studies.generalization.measure import generalization
@@ -36,21 +34,8 @@ PAPER_LAYERS = {  # Table 7, 30 per class
 TITLE = "Generalization: linear probes on Caltech-101"
 
 
-def shared() -> Path:
-    """The folder of the shared data."""
-    return Path(os.environ.get("NETLOUPE_SHARED", ROOT.parent / "shared"))
-
-
 def network(name: str) -> Network:
-    if name == "lenslet":
-        return load("lenslet")
-    half = (128 / 255,) * 3  # to [-1, 1], as its own `normalize`
-    models = shared() / "models"
-    return load(
-        f"{models / 'mobilenet.py'}:mobilenet_v2_100",
-        weights=models / "mobilenet_v2_1.0_224.safetensors",
-        inputs=InputSpec((224, 224), mean=half, std=half),
-    )
+    return load("lenslet") if name == "lenslet" else mobilenet()
 
 
 def measured(name: str, folds: int, scratch: int, parts: Path | None) -> dict[str, Any]:
@@ -59,7 +44,7 @@ def measured(name: str, folds: int, scratch: int, parts: Path | None) -> dict[st
     if kept is not None and kept.exists():
         found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
         return found
-    source = open_source(shared() / "data" / "caltech-101-*.parquet")
+    source = open_source(SHARED / "data" / "caltech-101-*.parquet")
     with Bars() as watch:
         result = generalization(network(name), source, per_class=PER_CLASS, folds=folds, scratch=scratch, watch=watch)
     found = result.summary()

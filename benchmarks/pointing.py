@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import ROOT, publish
+from common import ROOT, SHARED, publish
 
 import netloupe
 from netloupe.analysis.fidelity import center_map, pointing_hit, points, random_map
@@ -56,7 +55,7 @@ def load_data() -> tuple[ImageSource, np.ndarray]:
     """The validation images and their boxes (N, 4): top, left, bottom, right, in px, bottom and right excluded."""
     import pyarrow.parquet as pq
 
-    folder = Path(os.environ.get("NETLOUPE_SHARED", ROOT.parent / "shared")) / "data" / "tiny-imagenet"
+    folder = SHARED / "data" / "tiny-imagenet"
     files = sorted(folder.glob("val-*.parquet"))
     if not files or not (folder / "val_boxes.json").is_file():
         sys.exit(f"no tiny-imagenet with boxes at {folder} (fix: set NETLOUPE_SHARED)")

@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from common import ROOT, publish
+from common import ROOT, SHARED, mobilenet, publish
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -25,18 +22,12 @@ import netloupe
 from netloupe import Network
 from netloupe.synthesis.presets import PRESETS
 
-SHARED = Path(os.environ.get("NETLOUPE_SHARED", ROOT.parent / "shared"))
 SIZE = 128  # px
 
 
 def load_networks() -> tuple[Network, Network, list[tuple[int, int]]]:
     """MobileNet v2, lenslet, and the pairs of indices of the classes that both know."""
-    folder = SHARED / "models"
-    if not folder.is_dir():
-        sys.exit(f"no networks at {folder} (fix: set NETLOUPE_SHARED)")
-    weights = folder / "mobilenet_v2_1.0_224.safetensors"
-    wants = netloupe.InputSpec((224, 224), mean=(128 / 255,) * 3, std=(128 / 255,) * 3)
-    maker = netloupe.load(f"{folder / 'mobilenet.py'}:mobilenet_v2_100", weights=str(weights), inputs=wants)
+    maker = mobilenet()
     known = json.loads((SHARED / "data" / "imagenet-samples" / "labels.json").read_text())
     shared = json.loads((SHARED / "data" / "tiny-imagenet" / "classes.json").read_text())
     return maker, netloupe.load(), [(known[c["wnid"]]["index"], c["index"]) for c in shared]

@@ -28,7 +28,7 @@ from typing import Any, overload
 import numpy as np
 import torch
 from atlas_map import measured
-from common import RESULTS, ROOT, publish
+from common import RESULTS, SHARED, mobilenet, publish
 from PIL import Image
 from torch import nn
 
@@ -84,13 +84,9 @@ class Noted(Watch):
         return {name: round(last - first, 2) for name, (first, last) in self._stages.items()}
 
 
-def shared() -> Path:
-    return Path(os.environ.get("NETLOUPE_SHARED", ROOT.parent / "shared"))
-
-
 def photos(count: int) -> ImageSource:
     """Images of tiny-imagenet, evenly over its classes."""
-    whole = open_source(shared() / "data" / "tiny-imagenet" / "*.parquet")
+    whole = open_source(SHARED / "data" / "tiny-imagenet" / "*.parquet")
     chosen = np.random.default_rng(0).permutation(len(whole))[:count]
     return whole.subset(sorted(chosen.tolist()))
 
@@ -177,16 +173,6 @@ def built(kind: str, count: int, images: str) -> dict[str, Any]:
         return found
 
 
-def mobilenet() -> Network:
-    half = (128 / 255,) * 3  # to [-1, 1], as its own `normalize`
-    models = shared() / "models"
-    return load(
-        f"{models / 'mobilenet.py'}:mobilenet_v2_100",
-        weights=models / "mobilenet_v2_1.0_224.safetensors",
-        inputs=InputSpec((224, 224), mean=half, std=half),
-    )
-
-
 def processor(run: Callable[[], object]) -> float:
     """Seconds of processor that it takes, which other work on the machine changes little."""
     start = time.process_time()
@@ -225,7 +211,7 @@ def cost(name: str, net: Network, source: ImageSource) -> dict[str, Any]:
 
 
 def costs() -> list[dict[str, Any]]:
-    photographs = open_source(shared() / "data" / "imagenet-samples")
+    photographs = open_source(SHARED / "data" / "imagenet-samples")
     return [cost("lenslet", load(), photos(256)), cost("MobileNet v2", mobilenet(), photographs.first(96))]
 
 
@@ -268,15 +254,22 @@ def rest(run: dict[str, Any]) -> float:
 Told = tuple[str, list[dict[str, object]]]
 
 
+def spent(run: dict[str, Any], digits: int) -> dict[str, object]:
+    """What a build took, as the tables of atlases tell it."""
+    return {
+        "swept, ms an image": f"{1e3 * run['stages']['sweep'] / run['images']:.{digits}f}",
+        "all, s": f"{run['seconds']:.0f}",
+        "peak of memory in the sweep, MiB": f"{run['swept']:.0f}",
+        "in all": f"{run['peak']:.0f}",
+    }
+
+
 def of_atlas(runs: Sequence[dict[str, Any]]) -> Told:
     rows: list[dict[str, object]] = [
         {
             "images": f"{run['images']:,}",
             "--images": run["kind"],
-            "swept, ms an image": f"{1e3 * run['stages']['sweep'] / run['images']:.1f}",
-            "all, s": f"{run['seconds']:.0f}",
-            "peak of memory in the sweep, MiB": f"{run['swept']:.0f}",
-            "in all": f"{run['peak']:.0f}",
+            **spent(run, 1),
             "pictures kept": f"{run['kept']:,}",
             "kB for each": f"{run['tables']['pictures'] / run['kept'] / 1e3:.1f}",
             "kB for each image besides": f"{besides(run) / 1e3:.1f}",
@@ -297,10 +290,7 @@ def of_made_up(runs: Sequence[dict[str, Any]]) -> Told:
     rows: list[dict[str, object]] = [
         {
             "images": f"{run['images']:,}",
-            "swept, ms an image": f"{1e3 * run['stages']['sweep'] / run['images']:.2f}",
-            "all, s": f"{run['seconds']:.0f}",
-            "peak of memory in the sweep, MiB": f"{run['swept']:.0f}",
-            "in all": f"{run['peak']:.0f}",
+            **spent(run, 2),
             "store, MB": f"{run['bytes'] / 1e6:.1f}",
             "the map is open after, s": f"{statistics.median(run['opened']):.2f}",
         }

@@ -20,7 +20,7 @@ from netloupe.analysis.tasks import RULES
 from netloupe.core.backward import gradients, why_none
 from netloupe.core.errors import InputError, NetworkError, unknown
 from netloupe.core.network import Network
-from netloupe.core.rules import Rule, backward_rule
+from netloupe.core.rules import Rectifiers, Rule, backward_rule
 from netloupe.core.units import check_place
 from netloupe.data.sources import ReadPixels
 
@@ -193,30 +193,26 @@ def _index(image: int, place: Place, maps: Tensor | np.ndarray) -> tuple[int, ..
 
 def rectifies(net: Network, images: Tensor | None = None, layer: str | None = None) -> bool:
     """Whether a rule finds a ReLU before a layer, by default the last; on a gray image for None."""
-    if images is None:
-        images = _gray(net)
-    with torch.inference_mode(False), torch.enable_grad(), backward_rule("guided") as rectifiers:
-        net.reading(images.detach().to(net.device).clone().requires_grad_(), [layer or list(net.layers)[-1]])
-    return rectifiers is not None and rectifiers.count > 0
+    return _met(net, images, layer or list(net.layers)[-1]).count > 0
 
 
-def mixed(net: Network, layers: Sequence[str], rule: Rule) -> tuple[Sequence[str], str]:
-    """Those of `layers` before which a rule leaves some nonlinearity its derivative, and which these are, in words.
+def _met(net: Network, images: Tensor | None, layer: str) -> Rectifiers:
+    """What a rule acts on before a layer and what not, on a gray image for None: the same whatever the rule."""
+    images = _gray(net) if images is None else images
+    rectifiers = Rectifiers("guided")
+    with torch.inference_mode(False), torch.enable_grad(), rectifiers:
+        net.reading(images.detach().to(net.device).clone().requires_grad_(), [layer])
+    return rectifiers
+
+
+def mixed(net: Network, layers: Sequence[str]) -> tuple[Sequence[str], str]:
+    """Those of `layers` before which a rule leaves some nonlinearity its derivative, and which the first do, in words.
 
     Tried on a gray image, in the order in which the network makes its layers: from the first such layer on, all are.
     """
-    found: dict[str, Sequence[str]] = {}
-    images = _gray(net).to(net.device).requires_grad_()
-
-    def others(layer: str) -> bool:
-        with torch.inference_mode(False), torch.enable_grad(), backward_rule(rule) as rectifiers:
-            net.reading(images, [layer])
-        found[layer] = sorted(rectifiers.others) if rectifiers is not None else []
-        return bool(found[layer])
-
     layers = [name for name in net.layers if name in layers]
-    after = layers[bisect_left(layers, True, key=others) :]
-    return after, ", ".join(found[after[0]]) if after else ""
+    after = layers[bisect_left(layers, True, key=lambda name: bool(_met(net, None, name).others)) :]
+    return after, ", ".join(sorted(_met(net, None, after[0]).others)) if after else ""
 
 
 def no_rectifier(net: Network, rule: Rule) -> NetworkError:

@@ -82,10 +82,8 @@ class Making:
     glance: Callable[[int, Callable[[], Found]], None] | None = None
 
     def of(self, swept: Found) -> Making:
-        """The same, of what a sweep found so far."""
-        later: dict[str, Any] = (
-            {"images": NONE, "project": None} if self.images == SHOWN else {}
-        )  # made after the sweep
+        """The same, of what a sweep found so far; with --images shown, pictures are made after it."""
+        later: dict[str, Any] = {"images": NONE, "project": None} if self.images == SHOWN else {}
         return replace(self, swept=swept, watch=SILENT, **later)
 
     @cached_property
@@ -98,7 +96,7 @@ class Making:
         """Layers without projections, and why: a rule that acts on a part of the nonlinearities is not its paper's."""
         if self.rule is None:
             return {}
-        names, others = mixed(self.net, self.layers, self.rule)
+        names, others = mixed(self.net, self.layers)
         return dict.fromkeys(names, f"{self.rule} is a rule for ReLU, and to this layer leads {others} too")
 
     @property

@@ -11,7 +11,7 @@ from netloupe.core.perform import Loaded, mark_of, perform
 from netloupe.core.task import Task
 from netloupe.core.watch import Watch
 from netloupe.render.result import Result
-from netloupe.synthesis.contact import Axes, contact
+from netloupe.synthesis.contact import Axes, contact, unheard
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,7 @@ class Wanted:
         """A hash of all that decides what it gives; of a sheet, together with `axes`."""
         return mark_of(self.task, self.net, self.given)
 
-    def run(
-        self, given: Mapping[str, Any], watch: Watch, each: Callable[[int, Any], None] = lambda place, result: None
-    ) -> Result:
+    def run(self, given: Mapping[str, Any], watch: Watch, each: Callable[[int, Any], None] = unheard) -> Result:
         """What it gives, of what is given in place of its own. each: hears of the cells of a sheet."""
         if self.made is not None:
             return self.made

@@ -74,7 +74,7 @@ def pairs_of(axes: Axes) -> list[tuple[Any, ...]]:
     return [found[::-1] for found in product(*reversed([list(values) for values in axes.values()]))]
 
 
-def _unheard(place: int, result: Any) -> None:
+def unheard(place: int, result: Any) -> None:
     pass
 
 
@@ -85,7 +85,7 @@ def contact(
     axes: Axes,
     *,
     made: MutableMapping[str, Any] | None = None,
-    each: Callable[[int, Any], None] = _unheard,
+    each: Callable[[int, Any], None] = unheard,
     watch: Watch = SILENT,
 ) -> Contact:
     """The task with each value of a setting, or each name of an input; of two, with each pair.

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from netloupe.analysis.patches import top_patches
     from netloupe.analysis.tokens import tokens
     from netloupe.core import objectives
+    from netloupe.core.agreement import agreement
     from netloupe.core.errors import NetloupeError
     from netloupe.core.inputs import InputSpec
     from netloupe.core.network import Network
@@ -66,6 +67,7 @@ __all__ = [
     "accentuate",
     "activation_maps",
     "again",
+    "agreement",
     "attention",
     "attention_maps",
     "audit",
@@ -110,6 +112,7 @@ _MODULES = {
     "Unit": "core.units",
     "accentuate": "synthesis.dream",
     "again": "remake",
+    "agreement": "core.agreement",
     "activation_maps": "analysis.activations",
     "attention": "analysis.attention.weights",
     "attention_maps": "analysis.attention.measure",

@@ -19,6 +19,7 @@ from netloupe.core.inputs import InputSpec
 from netloupe.core.layout import parse
 from netloupe.core.network import Network
 from netloupe.core.perform import FORMAT, perform, taken, versions
+from netloupe.core.precision import FULL, PRECISIONS
 from netloupe.core.task import Input, Task
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.images import ImageFiles
@@ -34,7 +35,7 @@ _LARGEST = 64 << 20  # bytes of a manifest
 _MANY = 4096  # threads, or channels
 _CLASSES = 1 << 20
 _ACCEPTED = "a manifest.json, its folder, or a PNG"
-_ORIGIN = ("model", "weights", "labels", "output", "head", "layouts", "classes", "seed")
+_ORIGIN = ("model", "weights", "labels", "output", "head", "layouts", "classes", "seed", "precision")
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ def _sound_origin(told: Any) -> bool:
         and (told.get("layouts") is None or _sound_layouts(told["layouts"]))
         and (classes is None or (isinstance(classes, int) and 1 <= classes <= _CLASSES))
         and (seed is None or (isinstance(seed, int) and 0 <= seed < 1 << 32))
+        and told.get("precision") in (None, *PRECISIONS)
     )
 
 
@@ -255,6 +257,7 @@ class _Networks:
                 layouts=origin["layouts"],
                 classes=origin["classes"],
                 seed=origin["seed"],
+                precision=origin["precision"] or FULL,
                 device=self.device,
             )
         except NetworkError as error:

@@ -22,6 +22,7 @@ from netloupe.cli.options import (
     setting_parameters,
 )
 from netloupe.cli.output import deliver
+from netloupe.cli.precision import tell_precision
 from netloupe.core.command import network_flag
 from netloupe.core.errors import InputError
 from netloupe.core.lock import held
@@ -123,6 +124,7 @@ def run(task: type[Task], network: NetworkOptions, given: dict[str, Any]) -> Non
     with held(out, made.verb) if out is not None else nullcontext():
         inputs = read_inputs(made, texts)
         net = made.network(network, inputs)
+        tell_precision(net, inputs)
         from netloupe.cli.watch import Bars
 
         with Bars() as watch, _swept_by(engine):

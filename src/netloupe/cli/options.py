@@ -152,6 +152,11 @@ class NetworkOptions:
         typer.Option(metavar="LAYERS=LAYOUT", help="How layers lie, as 'blocks.*=tokens:prefix=1,grid=14x14'."),
     ] = None
 
+    precision: Annotated[
+        Literal["float32", "bfloat16"],
+        typer.Option(metavar="float32|bfloat16", help="What it computes in; bfloat16 is faster, and rounds."),
+    ] = "float32"
+
     @property
     def given(self) -> list[str]:
         """The names of the options that say which network it is, of those that were given."""
@@ -197,6 +202,7 @@ class NetworkOptions:
             layouts=stated(self.layout or []),
             output=int(output) if output is not None and output.isdecimal() else output,
             seed=self.seed,
+            precision=self.precision,
         )
 
 

@@ -25,6 +25,7 @@ from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakIdKeyDictionary
 
 from netloupe.core.errors import NetworkError
+from netloupe.core.precision import fully
 from netloupe.core.taps import Stop, ending
 
 AttentionReader = Callable[[str, Tensor], None]
@@ -69,7 +70,8 @@ def attending(
 
     def hand(name: str, weights: Tensor) -> None:
         try:
-            reader(name, weights)
+            with fully(weights.device):
+                reader(name, weights)
         except Exception as error:
             raise end(error) from error
         waiting.discard(name)

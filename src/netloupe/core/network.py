@@ -33,6 +33,7 @@ from netloupe.core.layers import Layer, Layers
 from netloupe.core.layout import Layout, parse, viewed
 from netloupe.core.numbers import whole
 from netloupe.core.objectives import Objective, Reading, as_objective
+from netloupe.core.precision import FULL, checked, computing
 from netloupe.core.probe import list_layers
 from netloupe.core.returned import Output, called
 from netloupe.core.sizes import USUAL, Sizes
@@ -53,6 +54,7 @@ class Network:
     does not tell, as {"blocks.*": "tokens:prefix=5,grid=16x16"}. name: for provenance and titles. origin: how
     `zoo.load` can make it again; None for a module made in Python. call: how the module is called with normalized
     images where it wants more than those, as in `lambda module, x: module(x, extra)`; by default `module(x)`.
+    precision: what it computes in, "float32" (the type of its weights) or "bfloat16"; see `core.precision`.
     """
 
     def __init__(
@@ -66,12 +68,14 @@ class Network:
         layouts: Mapping[str, Layout | str] | None = None,
         name: str | None = None,
         call: Callable[[nn.Module, Tensor], Any] | None = None,
+        precision: str = FULL,
     ) -> None:
         if not isinstance(module, nn.Module):
             raise InputError(f"the network is a {type(module).__name__} (accepted: an nn.Module)")
         if any(is_lazy(p) for p in module.parameters()):
             raise InputError(f"{type(module).__name__} has parameters without a shape yet; run it once on an image")
         self.module, self.call = _unwrapped(module), call
+        self.precision = checked(precision, self.dtype)
         self.inputs = inputs if inputs is not None else InputSpec()
         self._said = Said.of(head, labels, output)
         self._head: Head | None = None
@@ -116,7 +120,7 @@ class Network:
                 layer = self.layer(name)
                 layout = layer.layout.resized(layer.image, (images.shape[2], images.shape[3]))
                 hooked[layer.call_of] = _both(hooked.get(layer.call_of), viewed(layout, _of_each(len(images), reader)))
-        x = self.inputs.normalize(images.to(self.device)).to(self.dtype)
+        x = self._taken(images)
         with evaluating(self.module), tapped(self.module, hooked, stop=LOGITS not in readers) as waiting:
             result = self._forward(x)
             if LOGITS in readers:
@@ -139,7 +143,7 @@ class Network:
             return args, {**options, name: change(options[name])}
 
         self.inputs.check(images)
-        x = self.inputs.normalize(images.to(self.device)).to(self.dtype)
+        x = self._taken(images)
         handle = self.module.get_submodule(part).register_forward_pre_hook(hook, with_kwargs=True)
         try:
             with self._sized(images), evaluating(self.module):
@@ -164,7 +168,7 @@ class Network:
         """
         self.inputs.check(images)
         wanted = None if layers is None else self.attention_layers(layers)
-        x = self.inputs.normalize(images.to(self.device)).to(self.dtype)
+        x = self._taken(images)
         stop = wanted is not None
         with (
             self._sized(images),
@@ -207,7 +211,23 @@ class Network:
                 raise unknown("attention", name, self.attentions)
         return wanted
 
+    def _taken(self, images: Tensor) -> Tensor:
+        """Images as the module takes them; for bfloat16 with channels last in memory where it works on those."""
+        x = self._normalized(images)
+        if self.precision == FULL:
+            return x
+        _ = self.head  # which is told by numbers of full precision
+        return x.contiguous(memory_format=torch.channels_last) if self.runs_channels_last else x
+
+    def _normalized(self, images: Tensor) -> Tensor:
+        return self.inputs.normalize(images.to(self.device)).to(self.dtype)
+
     def _forward(self, x: Tensor) -> Any:
+        with computing(self.precision, x.device):
+            return self._called(x)
+
+    def _called(self, x: Tensor) -> Any:
+        """What the module returns, in the precision of its weights."""
         try:
             return self.module(x) if self.call is None else self.call(self.module, x)
         except NetloupeError:
@@ -233,7 +253,7 @@ class Network:
                     self._run(image, read)
                 if len(read) < max(1, len(layers)):
                     with evaluating(self.module):
-                        self._forward(self.inputs.normalize(image.to(self.device)).to(self.dtype))
+                        self._called(self._normalized(image))
         except NetloupeError:
             return False
         return True
@@ -266,11 +286,10 @@ class Network:
         return self._head
 
     def _answer(self, layout: torch.memory_format = torch.contiguous_format) -> Any:
-        """What the module returns for two blank images that lie in memory so."""
+        """What the module returns in float32 for two blank images that lie in memory so."""
         blank = torch.zeros(2, self.inputs.channels, *self.inputs.size).contiguous(memory_format=layout)
-        x = self.inputs.normalize(blank.to(self.device)).to(self.dtype)
         with self._sized(blank), torch.no_grad(), evaluating(self.module):
-            return self._forward(x)
+            return self._called(self._normalized(blank))
 
     @property
     def head(self) -> Head:
@@ -389,7 +408,7 @@ class Network:
 
         def forward(x: Tensor) -> Any:
             """The answer, picked while the pass is followed, or what the module returns where it is not there."""
-            result = self._forward(x)
+            result = self._called(x)
             try:
                 return self._learn(result).pick(result, self.inputs.size)
             except (NetworkError, UnknownName):
@@ -422,6 +441,12 @@ class Network:
             vars(found)["layers"] = self.layers.moved(name, module)
         return found
 
+    def computing(self, precision: str) -> Network:
+        """This network with its module, computing in another precision."""
+        found = copy.copy(self)
+        found.precision = checked(precision, self.dtype)
+        return found
+
     @cached_property
     def runs_channels_last(self) -> bool:
         """Whether a whole pass works on images that lie in memory with their channels last; found by one pass.
@@ -444,7 +469,8 @@ class Network:
         output = called(self.output) if callable(self.output) else self.output
         layouts = [{name: str(layout) for name, layout in self.layouts.items()}] if self.layouts else []
         call = [] if self.call is None else [getattr(self.call, "__qualname__", type(self.call).__name__)]
-        return fingerprint(self.module, self.inputs, output, *stated, *layouts, *call)
+        precision = [] if self.precision == FULL else [self.precision]
+        return fingerprint(self.module, self.inputs, output, *stated, *layouts, *call, *precision)
 
 
 def fingerprint(module: nn.Module, *more: Any) -> str:

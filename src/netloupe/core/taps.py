@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from netloupe.core.backward import keeping
+from netloupe.core.precision import fully
 
 LOGITS = ""
 """The name under which the logits are read: the root module has the empty name."""
@@ -140,7 +141,8 @@ def tapped(module: nn.Module, readers: Mapping[str, Reader], *, stop: bool) -> I
             if count not in wanted or output is None:
                 return None
             try:
-                replacement = readers[wanted[count]](output)
+                with fully(output.device):
+                    replacement = readers[wanted[count]](output)
             except Exception as error:
                 raise end(error) from error
             waiting.discard(wanted[count])

@@ -51,7 +51,7 @@ class Maps:
     @cached_property
     def peak(self) -> np.ndarray:
         """(n, C) float32: the highest value over positions."""
-        return self._over_positions(lambda maps: maps.amax((2, 3)))
+        return self._over_positions(_highest)
 
     @cached_property
     def mean(self) -> np.ndarray:
@@ -105,3 +105,11 @@ class Maps:
         found = np.empty((len(highest), 2), dtype=np.int32)
         found[:, 0], found[:, 1] = np.divmod(highest, width)
         return found
+
+
+def _highest(maps: Tensor) -> Tensor:
+    """(b, C): the highest value over positions of (b, C, H, W), NaN where one is; the fastest way for how they lie."""
+    last = maps.device.type == "cpu" and maps.is_contiguous(memory_format=torch.channels_last)
+    if last and maps.dtype == torch.bfloat16:  # of which `amax` goes through one by one
+        return F.max_pool2d(maps, maps.shape[2:]).flatten(1)
+    return maps.amax((2, 3))

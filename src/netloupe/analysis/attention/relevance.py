@@ -29,7 +29,7 @@ from netloupe.analysis.gradients import check_scores
 from netloupe.core.attention import AttentionReader, attending
 from netloupe.core.backward import gradients
 from netloupe.core.errors import NetworkError
-from netloupe.core.network import Network
+from netloupe.core.network import Network, readable
 from netloupe.core.objectives import Objective
 from netloupe.core.taps import module_and_call, tapped
 
@@ -70,7 +70,7 @@ def last_attention(net: Network, images: Tensor, objective: Objective | str) -> 
     scores = found.read(net, images, objective)
     _check_whole("the last attention", found.names[-1], found.weights[0], None)
     (slope,) = found.gradients(net, objective, scores, found.weights)
-    rows = (_readers(slope)[:, None] @ found.weights[0].detach().mean(1))[:, 0]
+    rows = (_readers(slope)[:, None] @ readable(found.weights[0].detach()).mean(1))[:, 0]
     return _over_images(net, found.names[-1], rows, images)
 
 
@@ -90,7 +90,7 @@ def relevance(net: Network, images: Tensor, objective: Objective | str) -> Tenso
     start = _readers(slopes[-1])
     gained = torch.zeros_like(start)  # apart from the start, in whose rounding small relevance would be lost
     for weights, slope in zip(reversed(found.weights), reversed(slopes), strict=True):
-        mixed = ((start + gained)[:, None] @ (slope * weights.detach()).clamp(min=0).mean(1))[:, 0]
+        mixed = ((start + gained)[:, None] @ (slope * readable(weights.detach())).clamp(min=0).mean(1))[:, 0]
         if _square(weights):
             gained = gained + mixed
         else:
@@ -156,7 +156,7 @@ class _Heard:
         return scores
 
     def _hear(self, name: str, weights: Tensor) -> None:
-        self.also(name, weights)
+        self.also(name, readable(weights))
         self.names.append(name)
         self.weights[:] = [*self.weights, weights] if self.keep else [weights]
 
@@ -170,7 +170,7 @@ class _Heard:
             found = gradients(net.name, [scores.sum()], weights, keep=True)
         if found[-1] is None or not bool(found[-1].any()):
             raise NetworkError(f"{objective!r} does not depend on attention {self.names[-1]!r} in {net.name}")
-        return [torch.zeros_like(w) if one is None else one for one, w in zip(found, weights, strict=True)]
+        return [readable(torch.zeros_like(w) if one is None else one) for one, w in zip(found, weights, strict=True)]
 
 
 def _look_over(net: Network) -> None:

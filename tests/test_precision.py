@@ -96,7 +96,8 @@ def test_who_reads_a_pass_computes_in_full(images: Tensor) -> None:
         quick.run(images, {"stem.conv2": read})
         quick.attend(images, lambda _, weights: found.append((weights.float() @ weights.float()).dtype))
     assert found[0] == torch.bfloat16  # or there would be nothing to tell apart
-    assert len(found) > 3 and set(found[1:]) == {torch.float32}
+    assert len(found) > 3
+    assert set(found[1:]) == {torch.float32}
 
 
 def test_what_is_made_again_computes_the_same(pair: Any, images: Tensor) -> None:
@@ -139,7 +140,8 @@ def test_agreement_sees_classes_that_change(images: Tensor) -> None:
 
     net = netloupe.Network(Near(), netloupe.InputSpec((64, 64)), ["a", "b"], precision="bfloat16")
     found = netloupe.agreement(net, images)
-    assert found.same is not None and found.same < found.images
+    assert found.same is not None
+    assert found.same < found.images
     assert f"same class for {found.same} of {found.images}" in str(found)
 
 
@@ -149,8 +151,11 @@ def test_the_command_line_tells_it_in_one_line(images: Tensor, capsys: pytest.Ca
     tell_precision(quick, {"data": photos()})
     tell_precision(quick, {})
     given, data, nothing = capsys.readouterr().err.splitlines()
-    assert "for 1 of 1 images" in given and "of their size" in given and given.endswith("(the images given)")
-    assert "of 32 images" in data and data.endswith("(the first 32 of the images)")
+    assert "for 1 of 1 images" in given
+    assert "of their size" in given
+    assert given.endswith("(the images given)")
+    assert "of 32 images" in data
+    assert data.endswith("(the first 32 of the images)")
     assert nothing.endswith("(embedded photographs)")
     tell_precision(quick.computing("float32"), {})
     assert capsys.readouterr().err == ""

@@ -17,9 +17,9 @@ keys under `parameters` in its manifest. All but
 `stylenet apply` also take the options about the network (`--model`, `--weights`,
 `--device`, `--seed`, `--size`, `--mean`, `--std`, `--range`, `--channels`, `--classes`, `--labels`, `--output`,
 `--head`), `--out FOLDER` and `--json`; those that make images take `--sweep NAME=VALUE,VALUE,...` for a sheet of
-several values, twice for those of two settings. Those that take images through sweeps (`patches`, `neighbors`, `map`,
-`facets`, `audit`, `study filters`, `study generalization`) take `--engine ray`, `--address` and `--workers` for
-[a cluster](data.md).
+several values, twice for those of two settings. Those that take images through sweeps take `--engine ray`,
+`--address` and `--workers` for [a cluster](data.md#on-a-cluster):
+SPREADS.
 
 [`netloupe again`](again.md) makes a result again from its manifest or from any of its PNGs, `netloupe diff` names the
 settings in which two results differ. This page is written by `python tests/commands_page.py`, and a test holds it.
@@ -58,7 +58,8 @@ def _setting(task: type[Task], one: Setting) -> str:
 
 
 def page() -> str:
-    return "\n".join([HEAD, *(section(task) for task in TASKS)])
+    spread = ", ".join(f"`{task.verb}`" for task in TASKS if task.spreads)
+    return "\n".join([HEAD.replace("SPREADS", spread), *(section(task) for task in TASKS)])
 
 
 if __name__ == "__main__":

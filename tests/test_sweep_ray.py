@@ -1,4 +1,4 @@
-"""Sweeps on Ray: the same bits as here, whatever order shards come in, and whoever is killed."""
+"""Sweeps and atlases on Ray: the same bits as here, whatever order shards come in, and whoever is killed."""
 
 from __future__ import annotations
 
@@ -20,12 +20,16 @@ from PIL import Image
 from torch import Tensor
 
 from netloupe.analysis.patches import top_patches
+from netloupe.atlas.build import build
+from netloupe.atlas.parts import TABLES
+from netloupe.atlas.store import Store
 from netloupe.cli.app import main
 from netloupe.core.errors import Cancelled, InputError, NetworkError, StoreError
 from netloupe.core.network import Network
 from netloupe.core.watch import Watch
 from netloupe.data.sources import ImageSource
 from netloupe.sweep import engine
+from netloupe.sweep.checkpoint import Checkpoint
 from netloupe.sweep.engine import Found, Report, sweep, swept_by
 from netloupe.sweep.ray import RayEngine, _in_order, _Worker
 from source_helpers import package
@@ -107,14 +111,16 @@ def die_once(mark: str) -> None:
 
 
 class Opener:
-    """Opens images, and ends its process once."""
+    """Opens images, some of which are broken, and ends its process once."""
 
-    def __init__(self, mark: str) -> None:
-        self.mark, self.images = mark, images()
+    def __init__(self, mark: str, broken: tuple[int, ...] = ()) -> None:
+        self.mark, self.images, self.broken = mark, images(), broken
 
     def __call__(self, i: int) -> Image.Image:
-        if i == 100:
+        if i == 100 and self.mark:
             die_once(self.mark)
+        if i in self.broken:
+            raise InputError(f"{i}.png: not an image")
         return Image.fromarray(self.images[i])
 
 
@@ -169,6 +175,76 @@ def test_a_sweep_goes_on_here_or_there(ray: Any, tmp_path: Path) -> None:
         same(here, (report, found))
 
 
+def pieces(mark: Path | None = None) -> ImageSource:
+    """Images of photographs, each in three pieces, with labels; some are broken."""
+    opener = Opener("" if mark is None else str(mark), broken=(3, 40, 41, COUNT - 1))
+    labels = [i % 4 if i % 5 else None for i in range(COUNT)]
+    names = [f"{i}.png" for i in range(COUNT)]
+    return ImageSource("memory", names, opener, labels, photographs=[i // 3 for i in range(COUNT)])
+
+
+HOW: dict[str, Any] = {"k": 3, "map_by": "pca", "map_layers": ("conv1",)}
+
+
+def tables(store: Path) -> dict[str, list[str]]:
+    """All rows of all tables of an atlas, but for the time at which it was made."""
+    found = {}
+    for table in TABLES:
+        rows = Store.open(store).rows(table) if Store.open(store).count(table) else []
+        for row in rows if table == "provenance" else ():
+            row["network"] = {**json.loads(row["network"]), "created": None}
+        found[table] = sorted(map(repr, rows))
+    return found
+
+
+@pytest.fixture(scope="module")
+def atlases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list[str]]]:
+    """What atlases hold that were built in this process, by the images kept."""
+    folder, found = tmp_path_factory.mktemp("here"), {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "BLOCKS", 1)
+        for images in ("all", "shown"):
+            build(rough(Dying, str(folder / "none")), pieces(), folder / images, images=images, **HOW)
+            found[images] = tables(folder / images)
+    return found
+
+
+@pytest.mark.parametrize("images", ["all", "shown"])
+def test_an_atlas_is_the_same_though_workers_are_killed(
+    ray: Any, atlases: dict[str, dict[str, list[str]]], tmp_path: Path, images: str
+) -> None:
+    marks = [tmp_path / "network", tmp_path / "reading"]
+    net, source = rough(Dying, str(marks[0])), pieces(marks[1])
+    for mark in marks:
+        mark.write_text(str(os.getpid()))
+    with swept_by(RayEngine(workers=2)):
+        build(net, source, tmp_path / "out", images=images, **HOW)
+    assert not any(mark.exists() for mark in marks), "nobody was killed"
+    found, wanted = tables(tmp_path / "out"), atlases[images]
+    empty = {table for table, rows in wanted.items() if not rows}
+    assert empty == {"attended", "attentions", "synthesized"}
+    assert len(wanted["images"]) == COUNT - 4
+    assert len(wanted["pictures"]) == COUNT - 4 if images == "all" else 0 < len(wanted["pictures"]) < COUNT - 4
+    for table, rows in wanted.items():
+        assert found[table] == rows, table
+
+
+def test_an_atlas_goes_on_here_or_there(
+    ray: Any, atlases: dict[str, dict[str, list[str]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter(range(1000))
+    monkeypatch.setattr(Checkpoint, "due", lambda _: next(times) % 3 == 2)  # the store is ahead of what was saved
+    monkeypatch.setattr("netloupe.atlas.pictures._TOGETHER", 40)
+    net, there = rough(Dying, str(tmp_path / "none")), RayEngine(workers=1)
+    for number, (first, second) in enumerate(((there, None), (None, there), (there, there))):
+        out = tmp_path / str(number)
+        with swept_by(first), pytest.raises(Cancelled):
+            build(net, pieces(), out, watch=Stops(150), **HOW)
+        with swept_by(second):
+            build(net, pieces(), out, **HOW)
+        assert tables(out) == atlases["all"]
+
+
 def test_faults_come_back_in_one_line(ray: Any) -> None:
     net = rough()
     source = source_of(images())
@@ -192,8 +268,16 @@ def test_workers_that_are_not_alike(ray: Any) -> None:
     from netloupe.sweep.ray import _ROW, _versions
 
     net, source = rough(), labeled()
-    settings = {"layers": [], "specs": {}, "check_finite": True, "threads": 1}
-    row = {"begin": [0], "end": [32], "ids": [b""], "pixels": [b""], "floats": [False], "skipped": ["[]"]}
+    settings = {"layers": [], "specs": {}, "scribes": [], "check_finite": True, "threads": 1}
+    row = {
+        "begin": [0],
+        "end": [32],
+        "ids": [b""],
+        "pixels": [b""],
+        "floats": [False],
+        "skipped": ["[]"],
+        "beside": [b""],
+    }
     for versions, hash, text in (
         (
             {**_versions(), "torch": "1.0"},
@@ -212,8 +296,8 @@ def test_shards_are_merged_once_and_in_order() -> None:
     spans = [(0, 2), (2, 4), (4, 5)]
 
     def row(begin: int) -> dict[str, Any]:
-        told = {"end": begin + 2, "images": 2, "skipped": [], "names": []}
-        return {"begin": begin, "told": json.dumps(told), "states": b"\x08\0\0\0\0\0\0\0{}      "}
+        told = {"end": begin + 2, "images": 2, "skipped": [], "names": [], "tables": []}
+        return {"begin": begin, "told": json.dumps(told), "states": b"\x08\0\0\0\0\0\0\0{}      ", "rows": []}
 
     def order(begins: list[int]) -> list[int]:
         return [found.begin for found in _in_order(iter(map(row, begins)), spans)]

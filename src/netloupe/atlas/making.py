@@ -9,7 +9,7 @@ from typing import Any
 
 from netloupe.analysis.attention.placed import attentions
 from netloupe.analysis.unproject import mixed, no_rectifier, rectifies
-from netloupe.atlas.pictures import Listed, Photographs, Pictures, small, whole
+from netloupe.atlas.pictures import Ledger, Listed, Looks, Photographs, Pictures, Shelved, Shown, small, whole
 from netloupe.atlas.sheets import PER_PHOTOGRAPH
 from netloupe.atlas.shelf import Shelf, thumbs_in
 from netloupe.atlas.store import Store
@@ -23,6 +23,7 @@ from netloupe.core.rules import Rule
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.labels import class_names, of_network
 from netloupe.data.sources import ImageSource, ReadPixels, Skipped
+from netloupe.sweep.accumulator import Scribe
 from netloupe.sweep.classes import ClassMeans, MeansByClass
 from netloupe.sweep.engine import SoFar, check_any_read, sweep
 from netloupe.sweep.peaks import Peaks, PeakStatistics
@@ -133,11 +134,30 @@ class Making:
         return self.rule is not None or bool(self.synthesis.layers) or bool(attentions(self.net))
 
     @cached_property
+    def _pixels(self) -> Shelf | None:
+        shape = (*self.net.inputs.size, self.net.inputs.channels)
+        return Shelf(self.store.scratch / _PIXELS, shape) if self._reads_again else None
+
+    @cached_property
     def _photographs(self) -> Photographs:
-        size, channels = self.net.inputs.size, self.net.inputs.channels
-        pixels = Shelf(self.store.scratch / _PIXELS, (*size, channels)) if self._reads_again else None
-        shown = {ALL: whole, SHOWN: small, NONE: None}[self.images]
-        return Photographs(self.source, size, channels, shown, pixels, thumbs_in(self.store))
+        return Photographs(self.source, self.net.inputs.size, self.net.inputs.channels, self._pixels)
+
+    @property
+    def _ledger(self) -> Ledger:
+        """Takes what the one pass writes into the store."""
+        scribes: list[Scribe] = [
+            Listed(self.store, self.net, self.feature_layer, self.images == SHOWN, self.views),
+            Shelved(self._photographs.shelved),
+        ]
+        if self.images == ALL:
+            scribes.append(Pictures(self.store, self.map_layers, self.net))
+        shelves = {"thumbs": thumbs_in(self.store), **({} if self._pixels is None else {"pixels": self._pixels})}
+        return Ledger(self.store, self.source, scribes, "images", shelves)
+
+    def _seen(self, shown: Shown | None) -> ImageSource:
+        """The images, of which what `shown` makes is kept."""
+        looks = Looks(self.source, self.net.inputs.size, self.net.inputs.channels, shown)
+        return replace(self.source, opener=looks, ids=None)
 
     @cached_property
     def found(self) -> Found:
@@ -151,32 +171,25 @@ class Making:
         classes = ClassMeans(isinstance(self.net.head, Classes))
         pieces = self.source.photographs is not None
         varied = {"varied": Strongest(self.k, per_photograph=PER_PHOTOGRAPH)} if pieces else {}
-        take = self._photographs.take if self.images == SHOWN else None
-        sinks: list[Listed | Pictures] = [
-            Listed(self.store, self.source, self.net, self.feature_layer, take, self.views)
-        ]
-        if self.images == ALL:
-            sinks.append(Pictures(self.store, self._photographs, self.map_layers, self.net))
+        ledger = self._ledger
 
         def so_far(taken: SoFar) -> None:
             def found() -> Found:
-                for sink in sinks:
-                    sink.flush()
+                ledger.flush()
                 kinds = ("patches", *varied, "peaks", "classes")
                 results = {name: taken.of(name).result() for name in kinds}
                 return replace(NOTHING, **results, skipped=taken.skipped)
 
-            resumed = any(sink.next_id > taken.next_id for sink in sinks)  # there is more, of the run before
+            resumed = ledger.next_id > taken.next_id  # there is more, of the run before
             if self.glance is not None and not resumed:
                 self.glance(taken.images, found)
 
-        seen = replace(self.source, opener=self._photographs.open, ids=None)
         report = sweep(
             self.net,
-            seen,
+            self._seen({ALL: whole, SHOWN: small, NONE: None}[self.images]),
             {"patches": patches, "peaks": peaks, "classes": classes, **varied},
             layers=list(dict.fromkeys([*self.layers, self.feature_layer])),
-            sinks=sinks,
+            sink=ledger,
             batch_size=self.batch_size,
             state=self.store.scratch / _STATE,
             glance=None if self.glance is None else so_far,
@@ -189,13 +202,13 @@ class Making:
     def show(self) -> None:
         """Write the pictures of the images that pages show, which are read and looked at again."""
         ids = sorted(self.shows(self))
-        photographs = Photographs(self.source, self.net.inputs.size, self.net.inputs.channels, whole)
+        scribe = Pictures(self.store, self.map_layers, self.net, ids)
         report = sweep(
             self.net,
-            replace(self.source, opener=photographs.open, ids=None).subset(ids),
+            self._seen(whole).subset(ids),
             {},
             layers=self.layers,
-            sinks=[Pictures(self.store, photographs, self.map_layers, self.net, ids)],
+            sink=Ledger(self.store, self.source, [scribe], "pictures", {}),
             batch_size=self.batch_size,
             state=self.store.scratch / _SHOWN,
             watch=self.watch.named("pictures"),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from typing import final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from PIL import Image
 from torch import Tensor
 
@@ -24,13 +25,16 @@ from netloupe.data.sources import ImageSource, pixel_reader
 from netloupe.render.answers import over_regions, with_boxes
 from netloupe.render.colors import heat, palette
 from netloupe.render.pictures import Picture, decode, encode, resized, stacked
-from netloupe.sweep.accumulator import Sink
+from netloupe.sweep.accumulator import Scribe, Sink
+from netloupe.sweep.blocks import Block
 from netloupe.sweep.maps import Maps
 from netloupe.sweep.vectors import TOP, most_probable
 
 _TOGETHER = 2048  # rows written at once: a shard
-_HEAVY = 32 << 20  # bytes of pictures written at once, where so many rows hold more
+_HEAVY = 32 << 20  # bytes written at once, where so many rows hold more
 _LARGEST = 4 << 30  # bytes of pixels kept on disk; images beyond are decoded again where they are needed again
+
+_NO_ARRAYS = pa.schema([("id", pa.int64()), ("array", pa.large_binary())]).empty_table()
 
 Shown = Callable[[Picture, Picture], bytes]
 """From a picture as the network sees it, for people, and its thumbnail: what of them is kept."""
@@ -48,87 +52,160 @@ def small(picture: Picture, thumb: Picture) -> bytes:
     return encode(thumb, "WEBP", QUALITY)
 
 
-class Photographs:
-    """The photographs of a build. `open` decodes one, and keeps what is made of it.
+class Looks:
+    """Opens photographs as the network sees them, and meanwhile makes what is kept of how each looks.
 
-    Its pixels as the network sees them go on the shelf `pixels`, where `read` finds them again, its thumbnail on
-    `thumbs`; what `shown` makes of it waits for `take`. None of these where nobody will ask.
+    `take` gives that: its thumbnail, uint8 (THUMB, THUMB, 3), and what `shown` makes of it. It can be copied into other
+    processes.
     """
 
-    def __init__(
-        self,
-        source: ImageSource,
-        size: tuple[int, int],
-        channels: int,
-        shown: Shown | None,
-        pixels: Shelf | None = None,
-        thumbs: Shelf | None = None,
-    ) -> None:
-        self._source, self._size, self._channels = source, size, channels
-        self._again = pixel_reader(source, size, channels)
-        self._shown, self._pixels, self._thumbs = shown, pixels, thumbs
-        self._waiting: dict[int, bytes] = {}
-        self._shelved = 0 if pixels is None else _LARGEST // (size[0] * size[1] * channels)
+    def __init__(self, source: ImageSource, size: tuple[int, int], channels: int, shown: Shown | None) -> None:
+        self._source, self._size, self._channels, self._shown = source, size, channels, shown
+        self._waiting: dict[int, dict[str, bytes]] = {}
+        self.slow = getattr(source.opener, "slow", False)
 
-    def open(self, image_id: int) -> Opened:
+    def __call__(self, image_id: int) -> Opened:
         """The image as the network sees it, with 8 bits a value. Raises InputError if it can't be read."""
         image = self._source.open(image_id)
         pixels = eight_bits(fit(image, self._size, self._channels))
-        if self._pixels is not None and image_id < self._shelved:
-            self._pixels.put(image_id, pixels)
         picture = as_seen(image, self._size)
         thumb = resized(picture, (THUMB, THUMB))
-        if self._thumbs is not None:
-            self._thumbs.put(image_id, thumb)
-        if self._shown is not None:
-            self._waiting[image_id] = self._shown(picture, thumb)
+        made = {"thumb": thumb.tobytes()}
+        self._waiting[image_id] = made if self._shown is None else {**made, "shown": self._shown(picture, thumb)}
         if self._channels in (1, 3):
             return Image.fromarray(pixels if self._channels == 3 else pixels[:, :, 0])
         return Bands(to_float(pixels).numpy(), self._source.names[image_id], getattr(image, "picture", None))
 
-    def take(self, image_id: int) -> bytes:
-        """What is shown of an image that was opened."""
+    def take(self, image_id: int) -> Mapping[str, bytes]:
+        """What was made of an image that was opened."""
         return self._waiting.pop(image_id)
 
+
+class Photographs:
+    """Photographs that were opened, as the network sees them. shelf: where they lie, None where nobody will ask."""
+
+    def __init__(self, source: ImageSource, size: tuple[int, int], channels: int, shelf: Shelf | None) -> None:
+        self._again = pixel_reader(source, size, channels)
+        self._shelf = shelf
+        self.shelved = 0 if shelf is None else _LARGEST // (size[0] * size[1] * channels)
+
     def read(self, image_id: int) -> Tensor:
-        """(C, H, W) in [0, 1], as the network sees an image that was opened."""
-        if self._pixels is not None and image_id < self._shelved:
-            return to_float(self._pixels.get([image_id])[0])
+        """(C, H, W) in [0, 1]. Those with an id below `shelved` lie on the shelf, others are decoded again."""
+        if self._shelf is not None and image_id < self.shelved:
+            return to_float(self._shelf.get([image_id])[0])
         return self._again(image_id)
 
 
 @final
-class Listed(Sink):
-    """Writes the rows of tables `images`, `features` and `views`.
+class Ledger(Sink):
+    """Where the rows of photographs go, in order and each once: into the store, and those of `shelves` onto these.
 
-    layer: gives the features; thumb: the thumbnail that is kept of an image. views: layers that give others.
+    Rows of one image are written together, so table `of` tells how far all of them are.
     """
 
     def __init__(
-        self,
-        store: Store,
-        source: ImageSource,
-        net: Network,
-        layer: str,
-        thumb: Callable[[int], bytes] | None,
-        views: Sequence[str] = (),
+        self, store: Store, source: ImageSource, scribes: Sequence[Scribe], of: str, shelves: Mapping[str, Shelf]
     ) -> None:
-        self._views: dict[str, list[np.ndarray]] = {name: [] for name in views}
+        self._store, self._source, self._scribes, self._shelves = store, source, scribes, shelves
+        self._next = _after(store, of)
+        self._waiting: list[Mapping[str, pa.Table]] = []
+
+    @property
+    def scribes(self) -> Sequence[Scribe]:
+        return self._scribes
+
+    @property
+    def next_id(self) -> int:
+        """The image that follows those which were written."""
+        return self._next
+
+    def put(self, rows: Mapping[str, pa.Table]) -> None:
+        new = {table: given.filter(pc.greater_equal(given["id"], self._next)) for table, given in rows.items()}
+        for name, shelf in self._shelves.items():
+            for number, array in zip(*new.pop(name, _NO_ARRAYS).to_pydict().values(), strict=True):
+                shelf.put(number, np.frombuffer(array, np.uint8))
+        if any(map(len, new.values())):
+            self._waiting.append(new)
+        together = sum(max(map(len, one.values())) for one in self._waiting)
+        if together >= _TOGETHER or sum(rows.nbytes for one in self._waiting for rows in one.values()) > _HEAVY:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._waiting:
+            rows = {name: pa.concat_tables(one[name] for one in self._waiting) for name in self._waiting[0]}
+            ids = next(iter(rows.values()))["id"]
+            self._store.put({name: self._named(given) if name == "images" else given for name, given in rows.items()})
+            self._next = int(ids[-1].as_py()) + 1
+            self._waiting = []
+
+    def _named(self, rows: pa.Table) -> pa.Table:
+        """Rows of table `images` with what the source knows of them."""
+        known: dict[str, Callable[[int], Any]] = {"name": self._source.names.__getitem__, "label": self._source.label}
+        for column, told in known.items():
+            place, ids = rows.schema.get_field_index(column), rows["id"].to_pylist()
+            values = pa.array([told(i) for i in ids], rows.schema.field(place).type)
+            rows = rows.set_column(place, rows.schema.field(place), values)
+        return rows
+
+
+@final
+class Shelved(Scribe):
+    """Makes the rows of shelves: `thumbs`, and `pixels` of images with an id below that number."""
+
+    def __init__(self, pixels: int) -> None:
+        self._pixels = pixels
+        self._rows: dict[str, list[tuple[int, bytes]]] = {"thumbs": [], "pixels": []}
+
+    def reads(self, layers: Sequence[str], labeled: bool) -> Sequence[str]:
+        return ()
+
+    def begin_batch(self, block: Block) -> None:
+        assert block.pixels is not None
+        for i, pixels, beside in zip(block.ids.tolist(), block.pixels, block.beside, strict=True):
+            self._rows["thumbs"].append((i, beside["thumb"]))
+            if i < self._pixels:
+                self._rows["pixels"].append((i, eight_bits(pixels).tobytes()))
+
+    def update(self, layer: str, maps: Maps) -> None:
+        raise AssertionError("it reads no layer")
+
+    def take(self) -> Mapping[str, pa.Table]:
+        rows, self._rows = self._rows, {name: [] for name in self._rows}
+        return {
+            name: pa.table({"id": [i for i, _ in some], "array": [array for _, array in some]}, _NO_ARRAYS.schema)
+            for name, some in rows.items()
+            if some
+        }
+
+
+@final
+class Listed(Scribe):
+    """Makes the rows of tables `images`, all but names and labels, `features` and `views`.
+
+    layer: gives the features; thumb: whether a thumbnail is kept of each image. views: layers that give others.
+    """
+
+    def __init__(self, store: Store, net: Network, layer: str, thumb: bool, views: Sequence[str] = ()) -> None:
+        self._images, self._means, self._head = store.schema("images"), store.schema("views"), net.head
+        self._layer, self._thumb, self._views = layer, thumb, views
         self._viewed: dict[str, np.ndarray] = {}
-        self._store, self._source, self._layer, self._thumb = store, source, layer, thumb
-        self._head = net.head
-        self._next = after(store, "images")
-        self._rows: list[dict[str, object]] = []
-        self._vectors: list[np.ndarray] = []
         self._predicted: tuple[np.ndarray, np.ndarray] | None = None
         self._said: list[list[Prediction]] = []
+        self._clear()
+
+    def _clear(self) -> None:
+        self._rows: list[dict[str, object]] = []
+        self._vectors: list[np.ndarray] = []
+        self._others: list[dict[str, object]] = []
 
     def reads(self, layers: Sequence[str], labeled: bool) -> Sequence[str]:
         read = [self._layer, *self._views]
         return read if isinstance(self._head, NoHead | Vector) else [*read, LOGITS]
 
+    def begin_batch(self, block: Block) -> None:
+        self._block = block
+
     def update(self, layer: str, maps: Maps) -> None:
-        self._ids = maps.ids
         if layer == self._layer:
             self._seen = maps.mean
         elif layer in self._views:
@@ -139,66 +216,40 @@ class Listed(Sink):
             self._said = self._head.says(maps.answer, TOP)
 
     def end_batch(self) -> None:
-        for row, i in enumerate(self._ids.tolist()):
-            thumb = None if self._thumb is None else self._thumb(i)
-            if i >= self._next:
-                self._rows.append({**self._row(row, i), "thumb": thumb})
-                self._vectors.append(self._seen[row])
-                for name, vectors in self._views.items():
-                    vectors.append(self._viewed[name][row])
-        if len(self._rows) >= _TOGETHER:
-            self.flush()
+        self._vectors.append(self._seen)
+        for row, i in enumerate(self._block.ids.tolist()):
+            self._rows.append(self._row(row, i))
+            self._others += [{"id": i, "layer": name, "means": means[row]} for name, means in self._viewed.items()]
 
-    @property
-    def next_id(self) -> int:
-        """The image that follows those which were written."""
-        return self._next
-
-    def flush(self) -> None:
+    def take(self) -> Mapping[str, pa.Table]:
         if not self._rows:
-            return
-        vectors = np.stack(self._vectors)
+            return {}
+        vectors = np.concatenate(self._vectors)
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), pa.float32()), vectors.shape[1])
-        ids = pa.array([row["id"] for row in self._rows], pa.int64())
-        views = [
-            {"id": row["id"], "layer": name, "means": vector}
-            for name, some in self._views.items()
-            for row, vector in zip(self._rows, some, strict=True)
-        ]
-        features = {"features": pa.table({"id": ids, "vector": column}), **({"views": views} if views else {})}
-        self._store.put({"images": self._rows, **features})
-        self._next = int(str(self._rows[-1]["id"])) + 1
-        self._rows, self._vectors = [], []
-        self._views = {name: [] for name in self._views}
+        images = pa.Table.from_pylist(self._rows, self._images)
+        found = {"images": images, "features": pa.table({"id": images["id"], "vector": column})}
+        found |= {"views": pa.Table.from_pylist(self._others, self._means)} if self._views else {}
+        self._clear()
+        return found
 
     def _row(self, row: int, image_id: int) -> dict[str, object]:
         return {
             "id": image_id,
-            "name": self._source.names[image_id],
-            "label": self._source.label(image_id),
             "classes": [] if self._predicted is None else self._predicted[0][row].tolist(),
             "probabilities": [] if self._predicted is None else self._predicted[1][row].tolist(),
             "said": _told(self._said[row]) if self._said else None,
+            "thumb": self._block.beside[row]["shown"] if self._thumb else None,
         }
 
 
 @final
-class Pictures(Sink):
-    """Writes the rows of table `pictures`. layers: the rows of the sheets of maps; ids: of a subset, those it has."""
+class Pictures(Scribe):
+    """Makes the rows of table `pictures`. layers: the rows of the sheets of maps; ids: of a subset, those it has."""
 
-    def __init__(
-        self,
-        store: Store,
-        photographs: Photographs,
-        layers: Sequence[str],
-        net: Network,
-        ids: Sequence[int] | None = None,
-    ) -> None:
-        self._store, self._photographs, self._layers, self._own = store, photographs, layers, ids
+    def __init__(self, store: Store, layers: Sequence[str], net: Network, ids: Sequence[int] | None = None) -> None:
+        self._columns, self._layers, self._own = store.schema("pictures"), layers, ids
         self._head, self._size = net.head, net.inputs.size
-        self._next = after(store, "pictures")
         self._rows: list[dict[str, object]] = []
-        self._weight = 0
         self._said: list[list[Prediction]] = []
         self._regions: np.ndarray | None = None
         self._strongest: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
@@ -207,8 +258,10 @@ class Pictures(Sink):
         plain = isinstance(self._head, NoHead | Vector | Classes)
         return [*self._layers, *([] if plain else [LOGITS])] or layers[:1]
 
+    def begin_batch(self, block: Block) -> None:
+        self._block = block
+
     def update(self, layer: str, maps: Maps) -> None:
-        self._ids = maps.ids
         if layer == LOGITS:
             self._said = self._head.says(maps.answer, TOP)
             masks = isinstance(self._head, MapsOfClasses)
@@ -218,27 +271,15 @@ class Pictures(Sink):
             self._strongest[layer] = channels, np.take_along_axis(maps.peak, channels, 1), maps.of(channels)
 
     def end_batch(self) -> None:
-        for row, place in enumerate(self._ids.tolist()):
-            i = place if self._own is None else self._own[place]
-            shown = self._photographs.take(i)
-            if i >= self._next:
-                sheet, chosen, peaks, tops = self._sheet(row)
-                maps = {"maps": sheet, "map_channels": chosen, "map_peaks": peaks, "map_tops": tops}
-                self._rows.append({"id": i, "picture": shown, "drawn": self._drawn(row, shown), **maps})
-                self._weight += len(shown) + len(sheet)
-        if len(self._rows) >= _TOGETHER or self._weight > _HEAVY:
-            self.flush()
+        for row, place in enumerate(self._block.ids.tolist()):
+            i, shown = place if self._own is None else self._own[place], self._block.beside[row]["shown"]
+            sheet, chosen, peaks, tops = self._sheet(row)
+            maps = {"maps": sheet, "map_channels": chosen, "map_peaks": peaks, "map_tops": tops}
+            self._rows.append({"id": i, "picture": shown, "drawn": self._drawn(row, shown), **maps})
 
-    @property
-    def next_id(self) -> int:
-        """The image that follows those which were written."""
-        return self._next
-
-    def flush(self) -> None:
-        if self._rows:
-            self._store.put({"pictures": self._rows})
-            self._next = int(str(self._rows[-1]["id"])) + 1
-            self._rows, self._weight = [], 0
+    def take(self) -> Mapping[str, pa.Table]:
+        rows, self._rows = self._rows, []
+        return {"pictures": pa.Table.from_pylist(rows, self._columns)} if rows else {}
 
     def _drawn(self, row: int, shown: bytes) -> bytes | None:
         """The photograph with what is said drawn over it, by a network that says where."""
@@ -284,7 +325,7 @@ def _map_row(maps: np.ndarray, peak: float) -> Picture:
     return resized(colored, (height, len(maps) * width), smooth=False)
 
 
-def after(store: Store, table: str) -> int:
+def _after(store: Store, table: str) -> int:
     """One more than the highest id that a table holds."""
     there = store.arrow(table, columns=["id"])["id"].to_numpy() if store.count(table) else np.zeros(0, np.int64)
     return int(there.max(initial=-1)) + 1

@@ -30,7 +30,7 @@ _MARK = "atlas.json"
 _JOURNAL = "journal.json"
 _IDENTITY = "identity.json"
 _SCRATCH = "scratch"
-_STEPS = 2
+_STEPS = 3
 """Of a journal, which steps there are: those of another are no beginning of what is made now."""
 
 Rows = Mapping[str, Sequence[Mapping[str, Any]] | pa.Table]
@@ -239,8 +239,12 @@ class Store:
         return hashlib.sha256(json.dumps(self.network).encode()).hexdigest()[:12]
 
     def _typed(self, table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+        return pa.Table.from_pylist(list(rows), self.schema(table))
+
+    def schema(self, table: str) -> pa.Schema:
+        """The columns of a table, of one in the making."""
         pairs = [column.split() for column in self._columns[table].split(", ")]
-        return pa.Table.from_pylist(list(rows), pa.schema([(name, _kind(kind)) for name, kind in pairs]))
+        return pa.schema([(name, _kind(kind)) for name, kind in pairs])
 
     def _folders(self) -> set[str]:
         return {p.stem for p in self.path.glob("*.lance")}

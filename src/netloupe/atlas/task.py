@@ -25,6 +25,7 @@ class AtlasTask(Task):
 
     verb: ClassVar = "atlas build"
     runs: ClassVar = "atlas.build:run"
+    spreads: ClassVar = True
     folder: ClassVar = "atlas"
     inputs: ClassVar = (replace(PHOTOS, first="first"),)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -45,8 +45,8 @@ class ImageSource:
     valid Unicode. `labels`: class indices, None where unknown. `classes`: class names by index, where the source has
     them. `opener(id)` decodes one image or raises InputError; it may be called from several threads, and pickles for
     all that `open_source` opens; where it has a method `content(id)`, that gives the bytes of the file, `stamp(id)`
-    what is another once the file is, and `open(id, inputs)` opens the image for a network; `slow` is true where that
-    waits for other machines. `opened`: what
+    what is another once the file is, `open(id, inputs)` opens the image for a network, and `take(id)` gives, once, what
+    was made of an image beside what was opened; `slow` is true where that waits for other machines. `opened`: what
     `open_source` was given; None for a source made otherwise. `ids`: of a subset, the ids of its images in the whole,
     for which `opener` stays. `channels`: of what the images are, 3 or, if they are gray, 1; a network of either can be
     shown both. `inputs`: what the network takes that looks at them, where it was said by `read_for`. `photographs`: of
@@ -85,6 +85,12 @@ class ImageSource:
             found: Opened = self.opener.open(i, self.inputs)
             return found
         return self.opener(i)
+
+    def beside(self, image_id: int) -> Mapping[str, bytes]:
+        """What the opener made of an image that was opened, beside what it gave; nothing, as a rule."""
+        take = getattr(self.opener, "take", None)
+        found: Mapping[str, bytes] = {} if take is None else take(image_id if self.ids is None else self.ids[image_id])
+        return found
 
     def label(self, image_id: int) -> int | None:
         """The class index of an image, or None where there is none."""

@@ -5,14 +5,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from netloupe.core.errors import InputError, NetworkError
+from netloupe.sweep.blocks import Block
 from netloupe.sweep.maps import Maps
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 State = dict[str, Tensor]
 Arrays = dict[str, np.ndarray]
@@ -21,13 +25,16 @@ Arrays = dict[str, np.ndarray]
 class Listener(ABC):
     """Takes in layers' outputs batch by batch. An image is given once.
 
-    Its methods are called in the order `reads`, then for each batch `update` for each layer read, in the order of
-    execution, and `end_batch`.
+    Its methods are called in the order `reads`, then for each batch `begin_batch`, `update` for each layer read, in the
+    order of execution, and `end_batch`.
     """
 
     @abstractmethod
     def reads(self, layers: Sequence[str], labeled: bool) -> Sequence[str]:
         """The layers that it wants in a sweep over `layers`, or `LOGITS`; labeled: the images have labels."""
+
+    def begin_batch(self, block: Block) -> None:  # noqa: B027 many need not know
+        """The network is about to be shown these images, of which there is one at least."""
 
     @abstractmethod
     def update(self, layer: str, maps: Maps) -> None:
@@ -37,12 +44,34 @@ class Listener(ABC):
         """All layers of the batch have been given."""
 
 
-class Sink(Listener):
-    """Writes down what it is given, image by image, and where a sweep goes on it is given some images again."""
+class Scribe(Listener):
+    """Makes rows of what it is given, image by image. One that holds none may be copied into another process."""
+
+    @abstractmethod
+    def take(self) -> Mapping[str, pa.Table]:
+        """The rows of all that it was given since the last call, by table; each has the image's `id`."""
+
+
+class Sink(ABC):
+    """Where the rows of scribes go, in the order of ids; a sweep that goes on gives those of some images again."""
+
+    @property
+    @abstractmethod
+    def scribes(self) -> Sequence[Scribe]:
+        """Who makes its rows, or, as copies, makes them elsewhere."""
+
+    @abstractmethod
+    def put(self, rows: Mapping[str, pa.Table]) -> None:
+        """Take in the rows of the next images."""
 
     @abstractmethod
     def flush(self) -> None:
         """Write down all that was given so far, for the sweep is about to save itself."""
+
+
+def written_by(scribes: Sequence[Scribe]) -> dict[str, pa.Table]:
+    """The rows that they made since the last call, by table."""
+    return {table: rows for scribe in scribes for table, rows in scribe.take().items()}
 
 
 class Accumulator(Listener):

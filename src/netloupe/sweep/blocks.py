@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,6 +26,8 @@ class Block:
 
     images: (b, C, H, W) float in [0, 1], always b of them, blank where there is none. ids: (n,) int64.
     rows: (n,) where in `images` they are, None for all. skipped: broken ones. end: the id that follows the block.
+    pixels: (n, H, W, C) uint8, or float32 in [0, 1], and beside: (n,) what else was made of each as it was opened, of
+    images of a source.
     """
 
     images: Tensor
@@ -33,6 +35,8 @@ class Block:
     rows: np.ndarray | None
     skipped: tuple[Skipped, ...]
     end: int
+    pixels: np.ndarray | None = None
+    beside: Sequence[Mapping[str, bytes]] = ()
 
 
 class DataSet:
@@ -111,17 +115,18 @@ class DataSet:
             source.read_for(inputs), inputs.size, inputs.channels, batch_size=together, start=start, end=end
         ):
             stop = min(start + together, end)
-            yield from self.cut(batch, start, stop)
+            yield from self.cut(batch, start, stop, [source.beside(i) for i in batch.ids.tolist()])
             start = stop
 
-    def cut(self, batch: PixelBatch, start: int, end: int) -> Iterator[Block]:
+    def cut(self, batch: PixelBatch, start: int, end: int, beside: Sequence[Mapping[str, bytes]]) -> Iterator[Block]:
         """The blocks of the ids from `start` to before `end`, all of which the batch covers."""
         inputs = self._net.inputs
         for first in range(start, end, self.block):
             last = min(first + self.block, end)
             inside = (batch.ids >= first) & (batch.ids < last)
-            ids = batch.ids[inside]
+            ids, pixels = batch.ids[inside], batch.pixels[inside]
             rows = None if len(ids) == self.block else ids - first
             images = torch.zeros(self.block, inputs.channels, *inputs.size)
-            images[slice(None) if rows is None else torch.from_numpy(rows)] = to_float(batch.pixels[inside])
-            yield Block(images, ids, rows, tuple(s for s in batch.skipped if first <= s.id < last), last)
+            images[slice(None) if rows is None else torch.from_numpy(rows)] = to_float(pixels)
+            skipped = tuple(s for s in batch.skipped if first <= s.id < last)
+            yield Block(images, ids, rows, skipped, last, pixels, [beside[i] for i in np.flatnonzero(inside).tolist()])

@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -20,10 +20,13 @@ from netloupe.core.network import Network
 from netloupe.core.taps import LOGITS, Reader
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.sources import ImageSource, Skipped
-from netloupe.sweep.accumulator import Accumulator, Listener, Sink, State
+from netloupe.sweep.accumulator import Accumulator, Listener, Scribe, Sink, State, written_by
 from netloupe.sweep.blocks import Block, DataSet
 from netloupe.sweep.checkpoint import Checkpoint, Cursor
 from netloupe.sweep.maps import Maps
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 BLOCKS = 64  # of a shard
 
@@ -47,13 +50,17 @@ class Report:
 
 @dataclass(frozen=True)
 class Found:
-    """What was found in one shard, the ids from `begin` to before `end`. states: of each accumulator, by name."""
+    """What was found in one shard, the ids from `begin` to before `end`.
+
+    states: of each accumulator, by name. rows: of the scribes, by table.
+    """
 
     begin: int
     end: int
     images: int
     skipped: tuple[Skipped, ...]
     states: Mapping[str, State]
+    rows: Mapping[str, pa.Table]
 
 
 @dataclass(frozen=True)
@@ -83,10 +90,14 @@ class Engine(Protocol):
         source: ImageSource,
         layers: Sequence[str],
         accumulators: Mapping[str, Any],
+        scribes: Sequence[Scribe],
         spans: Sequence[Span],
         check_finite: bool,
     ) -> Generator[Found, None, None]:
-        """What accumulators, of which the specs are given, find in each of the spans, in their order."""
+        """What accumulators, of which the specs are given, find in each of the spans, in their order.
+
+        And what copies of the scribes write.
+        """
 
 
 _engine: ContextVar[Engine | None] = ContextVar("engine", default=None)
@@ -109,7 +120,7 @@ def sweep(
     accumulators: Mapping[str, Accumulator],
     *,
     layers: Sequence[str] | None = None,
-    sinks: Sequence[Sink] = (),
+    sink: Sink | None = None,
     batch_size: int = 32,
     state: str | Path | None = None,
     save_every: float = 20.0,
@@ -126,8 +137,9 @@ def sweep(
     state: a file in which the sweep saves itself each `save_every` seconds; the same call goes on from there, with
     the same results as if it had never stopped. check_finite: False hands on activations that are not finite, for
     accumulators that keep images apart and callers that sort those out.
-    sinks: write down what they see of each image, for instance into a store. What was taken in before a saved state
-    lies there when the sweep goes on from it. glance: is shown after each block but the last what was taken in.
+    sink: takes the rows that its scribes make of each image, for instance into a store. What was taken in before a
+    saved state lies there when the sweep goes on from it. glance: is shown after each block but the last what was taken
+    in, after each shard where an engine (`swept_by`) goes through them.
 
     Raises UnknownName for a layer that is not there, InputError for images that can't be used, NetworkError for an
     activation that is not finite (judged by each channel's peak), StoreError for a state that can't be written or
@@ -157,10 +169,25 @@ def sweep(
         checkpoint.save(done)  # a disk that can't be written shows now
     resumed = done.images
     part = watch.part("images", len(data), done.next_id)
-    engine = None if sinks or isinstance(source, Tensor) else _engine.get()  # a sink lies in this process
+    engine = None if isinstance(source, Tensor) else _engine.get()
+    scribes = () if sink is None else sink.scribes
+
+    def took(rows: Mapping[str, pa.Table]) -> None:
+        """What there is by now is kept, from time to time, told and shown."""
+        if sink is not None:
+            sink.put(rows)
+        if done.next_id == len(data) or (checkpoint is not None and checkpoint.due()):
+            if sink is not None:
+                sink.flush()
+            if checkpoint is not None:
+                checkpoint.save(done)
+        part.at(done.next_id)
+        if glance is not None and done.next_id < len(data):
+            glance(SoFar(done.next_id, done.images, done.skipped, accumulators, shard))
+
     while done.next_id < len(data) and (engine is None or done.next_id % size):  # one that was begun is ended here
         end = min((done.next_id // size + 1) * size, len(data))
-        run = Pass(net, data, names, [*shard.values(), *sinks], check_finite)
+        run = Pass(net, data, names, [*shard.values(), *scribes], check_finite)
         for block in data.blocks(done.next_id, end, batch_size):
             run(block)
             done = Cursor(block.end, done.images + len(block.ids), done.skipped + block.skipped)
@@ -168,27 +195,18 @@ def sweep(
                 for name, accumulator in accumulators.items():
                     accumulator.merge(shard[name])
                     shard[name] = held[f"shard/{name}"] = accumulator.fresh()
-            if block.end == len(data) or (checkpoint is not None and checkpoint.due()):
-                for sink in sinks:
-                    sink.flush()
-                if checkpoint is not None:
-                    checkpoint.save(done)
-            part.at(done.next_id)
-            if glance is not None and block.end < len(data):
-                glance(SoFar(done.next_id, done.images, done.skipped, accumulators, shard))
+            took(written_by(scribes))
     if engine is not None and isinstance(source, ImageSource) and done.next_id < len(data):
         spans = [(first, min(first + size, len(data))) for first in range(done.next_id, len(data), size)]
         specs = {name: accumulator.spec() for name, accumulator in accumulators.items()}
-        with closing(engine.shards(net, source, names, specs, spans, check_finite)) as shards:
+        with closing(engine.shards(net, source, names, specs, scribes, spans, check_finite)) as shards:
             for found in shards:
                 for name, accumulator in accumulators.items():
                     shard[name].load(found.states[name])
                     accumulator.merge(shard[name])
                     shard[name] = held[f"shard/{name}"] = accumulator.fresh()
                 done = Cursor(found.end, done.images + found.images, done.skipped + found.skipped)
-                if checkpoint is not None and (found.end == len(data) or checkpoint.due()):
-                    checkpoint.save(done)
-                part.at(done.next_id)
+                took(found.rows)
     return Report(done.images, resumed, done.skipped, time.monotonic() - start)
 
 
@@ -231,6 +249,8 @@ class Pass:
         if len(block.ids) == 0 or not self._readers:
             return
         self._block = block
+        for listener in self._listeners:
+            listener.begin_batch(block)
         labels = self._data.labels
         self._block_labels = np.full(len(block.ids), -1) if labels is None else labels[block.ids]
         self._unread = set(self._wanted)

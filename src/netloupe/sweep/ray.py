@@ -1,12 +1,14 @@
 """Sweeps on a Ray cluster: other processes read the images and run the network, shard by shard.
 
 Tasks of Ray Data decode the images of one shard each, a pool of actors runs the network on them and gives back what
-each accumulator found in that shard alone. Those may come in any order and more than once; the driver puts them in
-order and merges them as a sweep on one machine does, so the results are the same to the last bit.
+each accumulator found in that shard alone, and the rows that scribes made of its images. Ray hands these on in the
+order of shards, and holds those that must wait; the driver takes each once and merges them as a sweep on one machine
+does, so the results are the same to the last bit.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
@@ -27,16 +29,19 @@ from netloupe.core.errors import InputError, NetloupeError, NetworkError, StoreE
 from netloupe.core.network import Network
 from netloupe.data.images import plain
 from netloupe.data.sources import ImageSource, PixelBatch, Skipped, read_batches
-from netloupe.sweep.accumulator import make
+from netloupe.sweep.accumulator import Scribe, make, written_by
 from netloupe.sweep.blocks import DataSet
 from netloupe.sweep.engine import Found, Pass, Span
 
 _SECONDS = 10  # until a cluster has answered
 _ROW = pa.schema(
     [("begin", pa.int64()), ("end", pa.int64()), ("ids", pa.large_binary()), ("pixels", pa.large_binary()),
-     ("floats", pa.bool_()), ("skipped", pa.large_string())]
+     ("floats", pa.bool_()), ("skipped", pa.large_string()), ("beside", pa.large_binary())]
 )  # fmt: skip
-_FOUND = pa.schema([("begin", pa.int64()), ("told", pa.large_string()), ("states", pa.large_binary())])
+_FOUND = pa.schema(
+    [("begin", pa.int64()), ("told", pa.large_string()), ("states", pa.large_binary()),
+     ("rows", pa.list_(pa.large_binary()))]
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,16 +62,16 @@ class RayEngine:
 
     def shards(
         self, net: Network, source: ImageSource, layers: Sequence[str], accumulators: Mapping[str, Any],
-        spans: Sequence[Span], check_finite: bool,
+        scribes: Sequence[Scribe], spans: Sequence[Span], check_finite: bool,
     ) -> Generator[Found, None, None]:  # fmt: skip
-        """What the accumulators of these specs find in each span of ids, in the order of the spans."""
+        """What the accumulators of these specs find, and the scribes write, of each span of ids, in their order."""
         with _cluster(self.address) as ray:
-            rows = self._pipeline(ray, net, source, layers, accumulators, spans, check_finite)
+            rows = self._pipeline(ray, net, source, layers, accumulators, scribes, spans, check_finite)
             yield from _in_order(rows, spans)
 
     def _pipeline(
         self, ray: Any, net: Network, source: ImageSource, layers: Sequence[str], accumulators: Mapping[str, Any],
-        spans: Sequence[Span], check_finite: bool,
+        scribes: Sequence[Scribe], spans: Sequence[Span], check_finite: bool,
     ) -> Iterator[dict[str, Any]]:  # fmt: skip
         from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
@@ -79,10 +84,12 @@ class RayEngine:
         free = cpus - workers * threads
         settings = {
             "net": ray.put(net), "source": ray.put(source), "layers": list(layers), "specs": dict(accumulators),
-            "check_finite": check_finite, "threads": threads, "versions": _versions(), "hash": net.fingerprint(),
+            "scribes": list(scribes), "check_finite": check_finite, "threads": threads, "versions": _versions(),
+            "hash": net.fingerprint(),
         }  # fmt: skip
         context = ray.data.DataContext.get_current().copy()
         context.enable_progress_bars = False
+        context.execution_options.preserve_order = True  # what must wait for others waits with Ray, not here
         with ray.data.DataContext.current(context):
             ids = pa.table({"begin": [span[0] for span in spans], "end": [span[1] for span in spans]})
             found = ray.data.from_arrow([ids.slice(i, 1) for i in range(len(spans))])
@@ -123,7 +130,9 @@ def _told(row: Mapping[str, Any]) -> Found:
     states = {
         n: {k.removeprefix(mark): t for k, t in tensors.items() if k.startswith(mark)} for n, mark in marks.items()
     }
-    return Found(row["begin"], told["end"], told["images"], tuple(Skipped(*one) for one in told["skipped"]), states)
+    skipped = tuple(Skipped(*one) for one in told["skipped"])
+    rows = dict(zip(told["tables"], map(_table, row["rows"]), strict=True))
+    return Found(row["begin"], told["end"], told["images"], skipped, states, rows)
 
 
 @contextmanager
@@ -205,6 +214,7 @@ def _read(rows: pa.Table, source: Any, net: Any) -> pa.Table:
         one if one.dtype != np.uint8 or not floats else one / np.float32(255) for one in (b.pixels for b in batches)
     ]
     skipped = [[s.id, s.name, s.reason] for batch in batches for s in batch.skipped]
+    beside = [given.beside(i) for batch in batches for i in batch.ids.tolist()]
     return pa.table(
         {
             **_blank(row),
@@ -212,13 +222,27 @@ def _read(rows: pa.Table, source: Any, net: Any) -> pa.Table:
             "pixels": [np.concatenate(pixels).tobytes()],
             "floats": [floats],
             "skipped": [json.dumps(skipped)],
+            "beside": [_bytes(pa.Table.from_pylist(beside)) if any(beside) else b""],
         },
         _ROW,
     )
 
 
 def _blank(row: Mapping[str, int]) -> dict[str, list[Any]]:
-    return {"begin": [row["begin"]], "end": [row["end"]], "ids": [b""], "pixels": [b""], "floats": [False]}
+    blank = {"ids": b"", "pixels": b"", "floats": False, "beside": b""}
+    return {"begin": [row["begin"]], "end": [row["end"]], **{name: [value] for name, value in blank.items()}}
+
+
+def _bytes(table: pa.Table) -> bytes:
+    out = pa.BufferOutputStream()
+    with pa.ipc.new_stream(out, table.schema) as stream:
+        stream.write_table(table)
+    found: bytes = out.getvalue().to_pybytes()
+    return found
+
+
+def _table(content: bytes) -> pa.Table:
+    return pa.ipc.open_stream(content).read_all()
 
 
 def _got(ray: Any, value: Any) -> Any:
@@ -234,8 +258,8 @@ class _Worker:
     """Holds the network, and takes in shards one by one."""
 
     def __init__(
-        self, net: Any, source: Any, layers: Sequence[str], specs: Mapping[str, Any], check_finite: bool,
-        threads: int, versions: Mapping[str, str], hash: str,
+        self, net: Any, source: Any, layers: Sequence[str], specs: Mapping[str, Any], scribes: Sequence[Scribe],
+        check_finite: bool, threads: int, versions: Mapping[str, str], hash: str,
     ) -> None:  # fmt: skip
         import ray
 
@@ -252,7 +276,7 @@ class _Worker:
         if self._net.fingerprint() != hash:
             self._refused = NetworkError(f"a worker has another network (hash {self._net.fingerprint()}, here {hash})")
         self._data = DataSet(self._net, _got(ray, source))
-        self._layers, self._specs, self._check_finite = layers, specs, check_finite
+        self._layers, self._specs, self._scribes, self._check_finite = layers, specs, scribes, check_finite
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         (row,) = rows.drop_columns(["pixels"]).to_pylist()
@@ -260,24 +284,34 @@ class _Worker:
         try:
             if self._refused is not None:
                 raise self._refused
-            told, states = (
-                (json.dumps(skipped), b"")
+            told, states, written = (
+                (json.dumps(skipped), b"", [])
                 if isinstance(skipped, dict)
                 else self._shard(row, rows["pixels"][0], skipped)
             )
         except NetloupeError as error:
-            told, states = _error(error), b""
-        return pa.table({"begin": [row["begin"]], "told": [told], "states": [states]}, _FOUND)
+            told, states, written = _error(error), b"", []
+        return pa.table({"begin": [row["begin"]], "told": [told], "states": [states], "rows": [written]}, _FOUND)
 
-    def _shard(self, row: Mapping[str, Any], held: pa.Scalar, skipped: Sequence[Sequence[Any]]) -> tuple[str, bytes]:
+    def _shard(
+        self, row: Mapping[str, Any], held: pa.Scalar, skipped: Sequence[Sequence[Any]]
+    ) -> tuple[str, bytes, list[bytes]]:
         accumulators = {name: make(spec) for name, spec in self._specs.items()}
-        run = Pass(self._net, self._data, self._layers, list(accumulators.values()), self._check_finite)
+        scribes = copy.deepcopy(self._scribes)
+        listeners = [*accumulators.values(), *scribes]
+        run = Pass(self._net, self._data, self._layers, listeners, self._check_finite)
         ids = np.frombuffer(row["ids"], np.int64)
         shape = (len(ids), *self._net.inputs.size, self._net.inputs.channels)
         pixels = np.frombuffer(held.as_buffer(), np.float32 if row["floats"] else np.uint8).reshape(shape)
         batch = PixelBatch(ids, pixels, tuple(Skipped(*one) for one in skipped))
-        for block in self._data.cut(batch, row["begin"], row["end"]):
+        beside = _table(row["beside"]).to_pylist() if row["beside"] else [{}] * len(ids)
+        for block in self._data.cut(batch, row["begin"], row["end"], beside):
             run(block)
+        written = written_by(scribes)
         states = {f"{name}:{key}": t for name, a in accumulators.items() for key, t in a.state().items()}
         told = {"end": row["end"], "images": len(ids), "skipped": skipped, "names": list(accumulators)}
-        return json.dumps(told), safetensors.torch.save(states)
+        return (
+            json.dumps({**told, "tables": list(written)}),
+            safetensors.torch.save(states),
+            [_bytes(rows) for rows in written.values()],
+        )

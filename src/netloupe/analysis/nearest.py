@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 from netloupe.core.errors import InputError, unknown
 from netloupe.core.numbers import spread
 from netloupe.core.watch import SILENT, Watch
+from netloupe.data.tables import lance
 
 METRICS = ("l2", "cosine")
 INDEX_ABOVE = 100_000  # vectors up to which the search is exact
@@ -71,7 +71,7 @@ def search(
         return nearest(queries, vectors, ids, k, metric=metric, exclude=exclude, watch=watch), Search(True)
     check(k, metric)
     with tempfile.TemporaryDirectory(prefix="netloupe-index-") as folder:
-        index = Index(folder, [(ids, _prepared(vectors, metric).numpy())], metric)
+        index = Index.of(folder, ids, _prepared(vectors, metric).numpy(), metric)
         found = index.nearest(_prepared(queries, metric).numpy(), k, exclude=exclude, watch=watch)
     some = np.array(spread(0, len(queries) - 1, CHECKED, down=True))
     true = nearest(queries[some], vectors, ids, k, metric=metric, exclude=None if exclude is None else exclude[some])
@@ -168,27 +168,27 @@ def _prepared(vectors: np.ndarray, metric: str) -> torch.Tensor:
 
 
 class Index:
-    """LanceDB's IVF_FLAT of many vectors, in a folder, so that they need not be held.
+    """LanceDB's IVF_FLAT over a table with columns `id` and `vector`, so that vectors need not be held.
 
     It cuts n vectors into sqrt(n) partitions, and looks through the 32 nearest to a query for candidates, whose
-    distances are computed anew.
+    distances are computed anew. metric: for "cosine" the vectors are of unit length, or 0.
     """
 
-    def __init__(self, folder: str | Path, parts: Iterable[tuple[np.ndarray, np.ndarray]], metric: str = "l2") -> None:
-        """parts: ids (n,) and vectors (n, d) float32, in parts; of unit length or 0 for metric "cosine"."""
-        import lancedb
+    def __init__(self, table: Any, metric: str = "l2") -> None:
+        self._table, self._metric = table, metric
+
+    @classmethod
+    def of(cls, folder: str, ids: np.ndarray, vectors: np.ndarray, metric: str) -> Index:
+        """Of vectors (n, d) float32 with ids (n,), which are written into a folder."""
+        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+        rows = pa.table({"id": pa.array(ids, pa.int64()), "vector": column})
+        found = cls(lance(folder).create_table("vectors", data=rows), metric)
+        found.train()
+        return found
+
+    def train(self) -> None:
         from lancedb.index import IvfFlat
 
-        self._metric = metric
-        database, self._table = lancedb.connect(str(folder)), None
-        for ids, vectors in parts:
-            column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
-            rows = pa.table({"id": pa.array(ids, pa.int64()), "vector": column})
-            if self._table is None:
-                self._table = database.create_table("vectors", data=rows)
-            else:
-                self._table.add(rows)
-        assert self._table is not None
         count = max(1, int(self._table.count_rows() ** 0.5))
         self._table.create_index("vector", config=IvfFlat(distance_type="l2", num_partitions=count))
 
@@ -202,7 +202,7 @@ class Index:
         part = watch.part("queries", len(queries))
         for start in range(0, len(queries), _BLOCK):
             block = queries[start : start + _BLOCK]
-            hits: Any = self._table.search(list(block))  # type: ignore[union-attr]
+            hits: Any = self._table.search(list(block))
             answer = hits.nprobes(_PROBED).limit(k + _MARGIN).select(["id", "vector", "_distance"]).to_arrow()
             ids = answer["id"].to_numpy()
             vectors = answer["vector"].combine_chunks().flatten().to_numpy().reshape(len(ids), -1)

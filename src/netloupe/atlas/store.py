@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -24,6 +24,10 @@ from netloupe.core.files import write_atomically
 from netloupe.core.folders import beside, put_in_place, taken_back
 from netloupe.core.identity import Identity
 from netloupe.core.lock import held
+from netloupe.data.tables import lance
+
+if TYPE_CHECKING:
+    from netloupe.analysis.nearest import Index
 
 FORMAT = 8
 _MARK = "atlas.json"
@@ -53,9 +57,7 @@ class Store:
 
     @cached_property
     def _database(self) -> Any:
-        import lancedb
-
-        return lancedb.connect(str(self.path))
+        return lance(str(self.path))
 
     @classmethod
     def open(cls, path: str | Path) -> Store:
@@ -182,6 +184,18 @@ class Store:
                 self._versions[table] = opened.version
         self._steps += [step] if step is not None else []
         self._note()
+
+    def train(self, table: str) -> None:
+        """Make the index of the vectors in a table, which the next step to be put is whole with."""
+        with self._plainly("can't be written"):
+            self.index(table).train()
+            self._versions[table] = self._database.open_table(table).version
+
+    def index(self, table: str) -> Index:
+        """The index of the vectors in a table; before it is trained, all of them are looked at."""
+        from netloupe.analysis.nearest import Index
+
+        return Index(self._opened(table))
 
     def count(self, table: str, where: str | None = None) -> int:
         """The number of rows, or of those for which the condition holds; 0 for a table that is not there."""

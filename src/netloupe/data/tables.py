@@ -133,6 +133,14 @@ class Arrow(Table):
         return _inner(pa.Table.from_batches([self._batches[number]]), column)
 
 
+def lance(where: str) -> Any:
+    """The LanceDB database at a path or address. It says nothing below errors on stderr, unless `LANCEDB_LOG` asks."""
+    os.environ.setdefault("LANCEDB_LOG", "error")  # before it is imported
+    import lancedb
+
+    return lancedb.connect(where)
+
+
 class Lance(Table):
     """A Lance data set: a folder, read by LanceDB."""
 
@@ -142,12 +150,10 @@ class Lance(Table):
 
     @cached_property
     def _opened(self) -> Any:
-        import lancedb
-
         with self.plainly("Lance"):
             above, name = posixpath.split(self.path.rstrip("/"))
             where = os.path.abspath(above) if isinstance(self.drive, Local) else self.drive.address(above)
-            return lancedb.connect(where).open_table(name.removesuffix(".lance"))
+            return lance(where).open_table(name.removesuffix(".lance"))
 
     @property
     def schema(self) -> pa.Schema:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
@@ -69,20 +68,23 @@ class Images(Part):
         return {}
 
     def _neighbors(self, space: str) -> Rows:
-        """The nearest of each image: exactly of up to INDEX_ABOVE, of more by an index, and none by their pixels."""
-        from netloupe.analysis.nearest import INDEX_ABOVE, Nearest
+        """The nearest of each image: exactly of up to INDEX_ABOVE, of more as they are asked for, by an index of their
+        features that is made here; and none by their pixels."""
+        from netloupe.analysis.nearest import INDEX_ABOVE
 
         ids = np.sort(self.store.arrow("images", columns=["id"])["id"].to_numpy())
         searched: dict[str, Any] = {"space": space, "search": "exact", "recall": None}
+        found: Rows = {"neighbors": []}
         if len(ids) <= INDEX_ABOVE:
-            found = [(part, self._exact(space, part, ids)) for part in _cut(ids)]
+            found = {
+                "neighbors": pa.concat_tables(_rows(space, part, self._exact(space, part, ids)) for part in _cut(ids))
+            }
         elif space == "features":
-            found, recall = self._by_index(space, ids)
-            searched |= {"search": "index", "recall": recall}
+            self.store.train(space)
+            searched |= {"search": "index", "recall": self._recall(ids)}
         else:
-            found = [(ids[:0], Nearest(np.zeros((0, NEIGHBORS_KEPT), np.int64), np.zeros((0, NEIGHBORS_KEPT))))]
             searched |= {"search": "none"}
-        return {"neighbors": pa.concat_tables(_rows(space, *one) for one in found), "searched": [searched]}
+        return {**found, "searched": [searched]}
 
     def _exact(self, space: str, asked: np.ndarray, ids: np.ndarray) -> Nearest:
         """The nearest others of some images among all, a part of which is held."""
@@ -97,19 +99,17 @@ class Images(Part):
         order = np.argsort(far, axis=1, kind="stable")[:, :NEIGHBORS_KEPT]  # ids ascend among equals
         return Nearest(np.take_along_axis(those, order, 1), np.take_along_axis(far, order, 1))
 
-    def _by_index(self, space: str, ids: np.ndarray) -> tuple[list[tuple[np.ndarray, Nearest]], float]:
-        """For parts of the images what an index finds, and the share of the true ones among it, by some of them."""
-        from netloupe.analysis.nearest import CHECKED, Index, recall
+    def _recall(self, ids: np.ndarray) -> float:
+        """The share of the nearest by their features that the index finds, of some of the images."""
+        from netloupe.analysis.nearest import CHECKED, recall
 
-        with tempfile.TemporaryDirectory(dir=self.store.scratch) as folder:
-            index = Index(folder, zip(_cut(ids), parts_of(self, space, ids), strict=True))
-            found = [
-                (part, index.nearest(vectors, NEIGHBORS_KEPT, exclude=part))
-                for part, vectors in zip(_cut(ids), parts_of(self, space, ids), strict=True)
-            ]
-        some = np.array(evenly(range(len(ids)), CHECKED))
-        got = np.concatenate([near.ids for _, near in found])[some]
-        return found, round(recall(got, self._exact(space, ids[some], ids).ids), 4)
+        some = ids[evenly(range(len(ids)), CHECKED)]
+        return round(recall(self._by_index(some).ids, self._exact("features", some, ids).ids), 4)
+
+    def _by_index(self, asked: np.ndarray) -> Nearest:
+        """The nearest others of some images by their features, as the index finds them."""
+        vectors = vectors_of(self, "features", asked)[1]
+        return self.store.index("features").nearest(vectors, NEIGHBORS_KEPT, exclude=asked)
 
     def about(self, making: Making) -> About:
         skipped = [{"id": s.id, "name": s.name, "reason": s.reason} for s in making.found.skipped]
@@ -176,7 +176,6 @@ class Images(Part):
         if not rows:
             return None
         row, network = rows[0], self.store.network
-        near = {r["space"]: r for r in self.store.rows("neighbors", f"id = {image}")}
         return {
             "id": image,
             "name": row["name"],
@@ -190,13 +189,19 @@ class Images(Part):
             "drawn": self.store.count("pictures", f"id = {image} AND drawn IS NOT NULL") > 0,
             "kept": self._kept(image),
             "maps": self._maps(image),
-            "neighbors": {
-                space: [
-                    {"id": i, "distance": d} for i, d in zip(near[space]["ids"], near[space]["distances"], strict=True)
-                ]
-                for space in SPACES
-                if space in near
-            },
+            "neighbors": self._near(image),
+        }
+
+    def _near(self, image: int) -> dict[str, list[dict[str, Any]]]:
+        """Its nearest by what is compared, found before or now."""
+        found = {r["space"]: (r["ids"], r["distances"]) for r in self.store.rows("neighbors", f"id = {image}")}
+        if self.store.network["neighbors"].get("features", {}).get("search") == "index":
+            near = self._by_index(np.array([image]))
+            found["features"] = near.ids[0].tolist(), near.distances[0].tolist()
+        return {
+            space: [{"id": i, "distance": d} for i, d in zip(*found[space], strict=True)]
+            for space in SPACES
+            if space in found
         }
 
     def _kept(self, image: int) -> str | None:

@@ -180,6 +180,13 @@ def processor(run: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
+def elapsed(run: Callable[[], object]) -> float:
+    """Seconds that it takes."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
 def cost(name: str, net: Network, source: ImageSource) -> dict[str, Any]:
     """With one thread: seconds of processor an image in each step, and what of a shard is merged, and how fast."""
     source = source.read_for(net.inputs)
@@ -195,19 +202,21 @@ def cost(name: str, net: Network, source: ImageSource) -> dict[str, Any]:
             for batch in images.split(16):
                 net.module(net.inputs.normalize(batch))
 
-    def swept() -> dict[str, Accumulator]:
+    def swept(of: ImageSource | torch.Tensor = images) -> dict[str, Accumulator]:
         found: dict[str, Accumulator] = {"patches": Strongest(9), "peaks": Peaks(), "classes": ClassMeans()}
-        sweep(net, images, {**found, "features": Features(features)}, layers=list(net.layers.distinct()))
+        sweep(net, of, {**found, "features": Features(features)}, layers=list(net.layers.distinct()))
         return found
 
     ways: dict[str, Callable[[], object]] = {"decode": decode, "forward": forward, "sweep": swept}
     taken = {way: [processor(ways[way]) for _ in range(3)] for way in ways}
+    behind = [elapsed(lambda: swept(source)) / elapsed(swept) for _ in range(3)]
     shard, whole = swept(), swept()
     merge = processor(lambda: [whole[key].merge(shard[key]) for key in whole for _ in range(5)]) / 5
     held = sum(tensor.nbytes for one in shard.values() for tensor in one.state().values())
     units = sum(layer.channels for layer in net.layers.distinct().values())
     seconds = {way: statistics.median(some) / len(images) for way, some in taken.items()}
-    return {"network": name, "px": net.inputs.size[0], "units": units, **seconds, "merge": merge, "state": held}
+    told = {"network": name, "px": net.inputs.size[0], "units": units, "merge": merge, "state": held}
+    return {**told, **seconds, "behind": statistics.median(behind)}
 
 
 def costs() -> list[dict[str, Any]]:
@@ -224,6 +233,7 @@ def of_costs(runs: Sequence[dict[str, Any]]) -> Told:
             "decode, ms an image": f"{1e3 * run['decode']:.1f}",
             "forward pass": f"{1e3 * run['forward']:.1f}",
             "sweep": f"{1e3 * run['sweep']:.1f}",
+            "of files / in memory": f"{run['behind']:.2f}",
             "its more, µs a unit": f"{1e6 * (run['sweep'] - run['forward']) / run['units']:.2f}",
             "merge, ms a shard": f"{1e3 * run['merge']:.0f}",
             "state, MB": f"{run['state'] / 1e6:.1f}",
@@ -232,8 +242,9 @@ def of_costs(runs: Sequence[dict[str, Any]]) -> Told:
     ]
     text = (
         "Milliseconds of processor, with one thread, that an image takes: decoding and resizing, the bare forward pass "
-        "in batches of 16, and the sweep of all layers with the accumulators of an atlas over images in memory; and "
-        "what the driver merges of each shard."
+        "in batches of 16, and the sweep of all layers with the accumulators of an atlas over images in memory; how much "
+        "longer the same takes of files, which are decoded ahead by other threads; and what the driver merges of each "
+        "shard."
     )
     return text, rows
 

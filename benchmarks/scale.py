@@ -243,7 +243,7 @@ def of_costs(runs: Sequence[dict[str, Any]]) -> Told:
     text = (
         "Milliseconds of processor, with one thread, that an image takes: decoding and resizing, the bare forward pass "
         "in batches of 16, and the sweep of all layers with the accumulators of an atlas over images in memory; how "
-        "much longer the same takes of files, which are decoded ahead by other threads; and what the driver merges of each "
+        "much longer the same takes of files, which other threads decode ahead; and what the driver merges of each "
         "shard."
     )
     return text, rows

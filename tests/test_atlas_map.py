@@ -50,12 +50,13 @@ def points(pages: Pages) -> dict[str, Any]:
     assert found is not None
     assert found[1] == "application/octet-stream"
     data, count = found[0], document(pages)["count"]
-    assert len(data) == count * (4 + 2 * 7)
+    assert len(data) == count * (4 + 2 * 7 + 3)
     names = ["label", "prediction", "probability", "features x", "features y", "pixels x", "pixels y"]
     columns = {"id": [int.from_bytes(data[4 * i : 4 * i + 4], "little") for i in range(count)]}
     for c, name in enumerate(names):
         start = count * (4 + 2 * c)
         columns[name] = [int.from_bytes(data[start + 2 * i : start + 2 * i + 2], "little") for i in range(count)]
+    columns["color"] = [list(data[18 * count + 3 * i : 18 * count + 3 * i + 3]) for i in range(count)]
     return columns
 
 
@@ -76,6 +77,9 @@ def test_points_tell_what_each_image_is(folder: Path, pages: Pages) -> None:
     assert set(found["label"]) == {0, 1}
     guesses = dict(zip(ids, tiny_network().predict(images), strict=True))
     labels = tiny_network().labels or ()
+    means = dict(zip(ids, 255 * images.mean((2, 3)), strict=True))
+    assert len({tuple(color) for color in found["color"]}) > 2
+    assert np.allclose(found["color"], [means[i] for i in found["id"]], atol=2)
     assert [labels[p] for p in found["prediction"]] == [guesses[i][0][0] for i in found["id"]]
     chances = [guesses[i][0][1] for i in found["id"]]
     assert np.array(found["probability"]) / 65535 == pytest.approx(chances, abs=1e-4)
@@ -279,7 +283,7 @@ def test_images_are_laid_out_by_the_layers_that_were_named(folder: Path, tmp_pat
     assert not np.allclose(ours, np.stack([rows["features"][axis] for axis in "xy"], axis=1), atol=1e-3)
     data = Pages(Store.open(report.path)).resource("data/map/points.bin")
     assert data is not None
-    assert len(data[0]) == found["count"] * (4 + 2 * 11)
+    assert len(data[0]) == found["count"] * (4 + 2 * 11 + 3)
     assert build(net, source, tmp_path / "out", **how).fresh is False
     assert build(net, source, tmp_path / "out", **{**how, "map_layers": ()}).fresh is True
     with pytest.raises(UnknownName, match="conv7"):

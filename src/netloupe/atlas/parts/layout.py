@@ -40,7 +40,7 @@ _STEPS = 1000  # of a space, whatever a method counts
 class Layout(Part):
     tables: ClassVar = {
         "embeddings": "space string, ids int64[], x float32[], y float32[], about string, missing string",
-        "map": "ids int64[], document string",  # ids in the order of places; JSON, as `about`
+        "map": "ids int64[], document string, colors binary",  # ids in the order of places; JSON, as `about`; a color each
         "sprites": "side int32, sheet int32, jpeg binary",
     }
 
@@ -84,17 +84,18 @@ class Layout(Part):
             return {}
         ids, points = self.laid_out(laid)[0]
         order = np.argsort(_along(in_grid(points)), kind="stable")
-        sprites = []
+        sprites, colors = [], []
         for side in sides:
             per_sheet = (SHEET // side) ** 2
             for number, first in enumerate(range(0, len(ids), per_sheet)):
                 shown = ids[order[first : first + per_sheet]]
                 known, thumbs = thumbs_of(self, shown)
-                picture = _sheet(thumbs[np.searchsorted(known, shown)], side)
-                jpeg = encode(picture, "JPEG", 90, whole_color=True)
+                thumbs = thumbs[np.searchsorted(known, shown)]
+                colors += [np.rint(thumbs.mean((1, 2))).astype(np.uint8).tobytes()] if side == sides[0] else []
+                jpeg = encode(_sheet(thumbs, side), "JPEG", 90, whole_color=True)
                 sprites.append({"side": side, "sheet": number, "jpeg": jpeg})
         ranges = _channels(layer, partial(parts_of, self, "features", ids))
-        row = {"ids": ids[order], "document": json.dumps(ranges)}
+        row = {"ids": ids[order], "document": json.dumps(ranges), "colors": b"".join(colors)}
         return {"sprites": sprites, "map": [row]}
 
     def _spaces(self, of: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -168,7 +169,8 @@ class Layout(Part):
     @cached_property
     def _points(self) -> bytes:
         """By places: ids as uint32; labels, classes predicted and their probabilities, and x and
-        y of each space, as uint16; little-endian, one column after the other."""
+        y of each space, as uint16; little-endian, one column after the other; and, where thumbnails are kept, the mean
+        color of each, as three bytes."""
         ids = self._ids
         table = self.store.arrow("images", columns=["id", "label", "classes", "probabilities"])
         place = np.argsort(table["id"].to_numpy(), kind="stable")[np.searchsorted(np.sort(table["id"].to_numpy()), ids)]
@@ -177,7 +179,8 @@ class Layout(Part):
         columns = [labels, classes, np.rint(probabilities.astype(np.float64) * 65535)]
         for known, points in self.laid_out(self.store.network["map"]["spaces"]):
             columns += [*in_grid(points)[np.searchsorted(known, ids)].T]
-        return b"".join([ids.astype("<u4").tobytes(), *(column.astype("<u2").tobytes() for column in columns)])
+        colors: bytes = self.store.rows("map", columns=["colors"])[0]["colors"]
+        return b"".join([ids.astype("<u4").tobytes(), *(column.astype("<u2").tobytes() for column in columns), colors])
 
     def _features(self, block: int) -> bytes | None:
         """uint8 (images, channels) of the places BLOCK * block and on."""

@@ -122,6 +122,7 @@ class MapView {
     const missing = Object.entries(this.network.map.missing).map(([space, reason]) => h("p", {}, `By ${spaceName(space)}: none, ${reason}.`));
     return h("details", { class: "more", id: "map-about" }, h("summary", {}, "How this map was made"), texts, missing,
       unkept(this.network) !== null && h("p", { id: "unkept" }, unkept(this.network)),
+      h("p", {}, "Where there are more dots than pixels, a pixel has the mean color of its dots, the stronger the more they are."),
       h("p", {}, "Near each other is alike; how far apart groups lie says little, nor does how large they are, least of all by t-SNE or UMAP."),
       h("p", {}, "A name stands over images that lie close together: the one or two classes that are most over-represented among them, at least three times as frequent as among all "
         + "images, and an eighth of the group together. Most groups hold other classes too, and some have no name; the pointer on a name says how many."),

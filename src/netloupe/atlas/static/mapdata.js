@@ -4,19 +4,29 @@
 import { FetchError, getMapDocument, getMapPoints, getSprites, getMapFeatures } from "./api.js";
 
 export const NONE = 65535; // in place of a class where there is none
-const KEPT = 32; // sheets of large thumbnails held at once, about 5 MB each
+const KEPT = 32; // sheets of a size held at once, about 5 MB each
 
 /** Everything about the points of the map: typed arrays by place. */
 export async function getMap() {
   const [document, buffer] = await Promise.all([getMapDocument(), getMapPoints()]);
-  const { count, spaces } = document;
-  if (buffer.byteLength !== count * (10 + 4 * spaces.length)) throw new FetchError("data/map/points.bin has another length than data/map.json tells.");
+  const { count, spaces, sprites } = document;
+  const bytes = count * (10 + 4 * spaces.length);
+  if (buffer.byteLength !== bytes + (sprites.length > 0 ? 3 * count : 0)) throw new FetchError("data/map/points.bin has another length than data/map.json tells.");
   const column = (index) => new Uint16Array(buffer, count * (4 + 2 * index), count);
   const [labels, predictions, probabilities] = [0, 1, 2].map(column);
   return {
-    ...document, ids: new Uint32Array(buffer, 0, count), labels, predictions, probabilities,
+    ...document, colors: colorsFrom(new Uint8Array(buffer, bytes)), ids: new Uint32Array(buffer, 0, count), labels, predictions, probabilities,
     spaces: spaces.map((space, i) => ({ ...space, x: column(3 + 2 * i), y: column(4 + 2 * i) })),
   };
+}
+
+/** Three bytes a place as a pixel for each. */
+function colorsFrom(bytes) {
+  const colors = new Uint32Array(bytes.length / 3);
+  for (let place = 0, at = 0; place < colors.length; place += 1, at += 3) {
+    colors[place] = bytes[at] | (bytes[at + 1] << 8) | (bytes[at + 2] << 16) | (255 << 24);
+  }
+  return colors;
 }
 
 /** Thumbnails as pixels: small ones of all images, large ones of those looked at. `changed` is called when more are there. */
@@ -26,7 +36,6 @@ export class Sprites {
     this.count = map.count;
     this.changed = changed;
     this.sheets = new Map(); // "side/sheet" -> {tiles} or a promise; in order of use
-    this.colors = new Uint32Array(map.count); // the mean color of each image, once its small sheet is there
     this.loading = 0;
     this.stopped = false;
   }
@@ -36,7 +45,7 @@ export class Sprites {
     const key = `${level.side}/${number}`;
     const found = this.sheets.get(key);
     if (found === undefined) this.fetch(level, number, key);
-    else if (level === this.large) { this.sheets.delete(key); this.sheets.set(key, found); } // now the latest used
+    else { this.sheets.delete(key); this.sheets.set(key, found); } // now the latest used
     return found?.tiles ? found : null;
   }
 
@@ -73,27 +82,15 @@ export class Sprites {
     const pixels = new Uint32Array(context.getImageData(0, 0, canvas.width, canvas.height).data.buffer);
     const shown = Math.min(level.count, this.count - number * level.count);
     const tiles = apart(pixels, canvas.width, level, shown);
-    if (level === this.small) this.average(tiles, number * level.count, shown, level.side);
     return level === this.small ? { tiles } : { tiles, half: halved(tiles, level.side, shown) };
   }
 
-  average(tiles, first, shown, side) {
-    const area = side * side;
-    for (let place = 0; place < shown; place += 1) {
-      let [red, green, blue] = [0, 0, 0];
-      for (let i = place * area; i < (place + 1) * area; i += 1) {
-        red += tiles[i] & 255;
-        green += (tiles[i] >> 8) & 255;
-        blue += (tiles[i] >> 16) & 255;
-      }
-      this.colors[first + place] = (red / area) | ((green / area) << 8) | ((blue / area) << 16) | (255 << 24);
-    }
-  }
-
-  /** Lets go of the large sheets that were used longest ago. */
+  /** Lets go of the sheets of each size that were used longest ago. */
   trim() {
-    const large = [...this.sheets].filter(([key, sheet]) => key.startsWith(`${this.large.side}/`) && sheet.tiles);
-    for (const [key] of large.slice(0, Math.max(0, large.length - KEPT))) this.sheets.delete(key);
+    for (const { side } of [this.small, this.large]) {
+      const there = [...this.sheets].filter(([key, sheet]) => key.startsWith(`${side}/`) && sheet.tiles);
+      for (const [key] of there.slice(0, Math.max(0, there.length - KEPT))) this.sheets.delete(key);
+    }
   }
 }
 

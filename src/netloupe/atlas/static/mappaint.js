@@ -2,6 +2,7 @@
 // thumbnail on the canvas, and WebGL is slower still; with one it is fast enough.
 
 const OPAQUE = 255 << 24;
+const LEAST = 0.2; // of its color has a pixel of one dot where many are mixed
 
 /** "rgb(1, 2, 3)" or [1, 2, 3] as a pixel. */
 export function pixel(color) {
@@ -21,6 +22,7 @@ export class Painter {
     this.canvas.height = this.height = height;
     this.image = this.context.createImageData(width, height);
     this.pixels = new Uint32Array(this.image.data.buffer);
+    this.sums = null;
   }
 
   clear(color) {
@@ -35,6 +37,30 @@ export class Painter {
 
   dimmed(color) {
     return (((color >>> 2) & 0x3f3f3f) + this.faint) | OPAQUE;
+  }
+
+  /** For dots of which many fall on a pixel: its color is their mean, the stronger the more there are. */
+  mixture() {
+    const { pixels, width, height, background } = this;
+    this.sums ??= [0, 1, 2, 3].map(() => new Float32Array(width * height)); // weights; red, green, blue times weight
+    const [weights, red, green, blue] = this.sums.map((sum) => sum.fill(0));
+    return {
+      add(x, y, color, weight) {
+        const at = (y | 0) * width + (x | 0);
+        weights[at] += weight;
+        red[at] += weight * (color & 255);
+        green[at] += weight * ((color >> 8) & 255);
+        blue[at] += weight * ((color >> 16) & 255);
+      },
+      show() {
+        const most = Math.log1p(weights.reduce((high, one) => Math.max(high, one), 0));
+        weights.forEach((weight, at) => {
+          if (weight === 0) return;
+          const share = Math.round(256 * (LEAST + (1 - LEAST) * (Math.log1p(weight) / most)));
+          pixels[at] = mixed(pixel([red[at] / weight, green[at] / weight, blue[at] / weight]), background, share);
+        });
+      },
+    };
   }
 
   rectangle(left, top, wide, tall, color) {

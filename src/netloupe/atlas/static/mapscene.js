@@ -113,24 +113,29 @@ export class Scene {
     }
   }
 
+  /** Whether there are more dots than pixels, so that they are mixed and not laid over each other. */
+  get crowded() { return this.asDots && this.side * this.ratio < 1; }
+
   drawDots() {
-    const { painter, colors, sprites, quiet } = this;
+    const { painter, colors, map, quiet } = this;
+    const own = colors ?? (this.pictured ? map.colors : null);
+    const colorOf = (place) => (own === null ? quiet : own[place]);
+    let visible = 0;
+    if (this.crowded) {
+      const mixture = painter.mixture();
+      this.forVisible(0, (place, x, y, dim) => {
+        visible += 1;
+        mixture.add(x, y, colorOf(place), dim ? 1 / 16 : 1);
+      });
+      mixture.show();
+      return { visible, bare: 0, coarse: 0, places: [] };
+    }
     const cover = disc(Math.max(2, Math.min(9, this.side)) * this.ratio);
-    const own = colors ?? sprites.colors;
-    if (colors === null && this.pictured) this.allSmall();
-    let [visible, bare] = [0, 0];
     this.forVisible(cover.side, (place, x, y, dim) => {
       visible += 1;
-      bare += own[place] === 0 && this.pictured ? 1 : 0;
-      const color = own[place] || quiet;
-      painter.dot(x, y, cover, dim ? painter.dimmed(color) : color);
+      painter.dot(x, y, cover, dim ? painter.dimmed(colorOf(place)) : colorOf(place));
     });
-    return { visible, bare, coarse: 0, places: [] };
-  }
-
-  allSmall() {
-    const { small } = this.sprites;
-    for (let sheet = 0; sheet * small.count < this.map.count; sheet += 1) this.sprites.sheet(small, sheet);
+    return { visible, bare: 0, coarse: 0, places: [] };
   }
 
   drawThumbnails() {

@@ -40,7 +40,7 @@ _STEPS = 1000  # of a space, whatever a method counts
 class Layout(Part):
     tables: ClassVar = {
         "embeddings": "space string, ids int64[], x float32[], y float32[], about string, missing string",
-        "map": "ids int64[], document string, colors binary",  # ids in the order of places; JSON, as `about`; a color each
+        "map": "ids int64[], document string, colors binary",  # ids by place, JSON as `about`, a color each
         "sprites": "side int32, sheet int32, jpeg binary",
     }
 

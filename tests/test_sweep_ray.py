@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
 import socket
 import sys
-import time
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -264,8 +266,27 @@ def test_faults_come_back_in_one_line(ray: Any) -> None:
         swept(rough(), ImageSource("s3://photos/in", ["a", "b"], gone))
 
 
+class OnlyHere:
+    """Opens images in this process alone, but for one that is broken."""
+
+    def __init__(self) -> None:
+        self.images, self.process = images(), os.getpid()
+
+    def __call__(self, i: int) -> Image.Image:
+        if os.getpid() != self.process or i == 3:
+            raise InputError(f"{i}.png: no such file")
+        return Image.fromarray(self.images[i])
+
+
+def test_images_that_a_worker_alone_can_not_read_are_not_left_out(ray: Any) -> None:
+    source = ImageSource("memory", [f"{i}.png" for i in range(COUNT)], OnlyHere())
+    text = r"^0\.png: a worker can't read it \(no such file\), and here it can be \(fix: the same path there\)$"
+    with swept_by(RayEngine(workers=1)), pytest.raises(StoreError, match=text):
+        swept(rough(), source)
+
+
 def test_workers_that_are_not_alike(ray: Any) -> None:
-    from netloupe.sweep.ray import _ROW, _versions
+    from netloupe.sweep.ray import _ROW, Alike, _versions
 
     net, source = rough(), labeled()
     settings = {"layers": [], "specs": {}, "scribes": [], "check_finite": True, "threads": 1}
@@ -286,10 +307,31 @@ def test_workers_that_are_not_alike(ray: Any) -> None:
         ),
         (_versions(), "abc", r"a worker has another network \(hash .*, here abc\)"),
     ):
-        worker = _Worker(net, source, versions=versions, hash=hash, **settings)
+        worker = _Worker(net, source, alike=Alike(versions, os.getcwd()), hash=hash, **settings)
         told = json.loads(worker(pa.table(row, _ROW))["told"][0].as_py())
         assert told["error"] == "NetworkError"
         assert __import__("re").fullmatch(text, told["text"])
+
+
+def test_workers_without_the_file_of_the_network(
+    ray: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "here_alone.py").write_text(
+        "from torch import nn\nclass Own(nn.Sequential):\n    pass\n"
+        "def make():\n    return Own(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("here_alone").make()
+    net = Network(module, tiny_network().inputs, name="own")
+    text = r"^a worker can't load the network: No module named 'here_alone' \(fix: install there"
+    with swept_by(RayEngine(workers=1)), pytest.raises(NetworkError, match=text):
+        swept(net, labeled())
+    monkeypatch.chdir(tmp_path)
+    for i in range(3):
+        Image.fromarray(images()[i]).save(tmp_path / f"{i}.png")
+    line = ["patches", "--data", ".", "--model", "here_alone.py:make", "--size", "8", "--engine", "ray", "-l", "0"]
+    assert main([*line, "--workers", "1"]) == 0, "a file that was given goes along"
+    assert "netloupe:" not in capsys.readouterr().err
 
 
 def test_shards_are_merged_once_and_in_order() -> None:
@@ -317,14 +359,25 @@ def test_clusters_that_are_not_there(monkeypatch: pytest.MonkeyPatch, capsys: py
     package("ray")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    start = time.monotonic()
+    web = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    threading.Thread(target=web.serve_forever, daemon=True).start()
+    mute = socket.create_server(("127.0.0.1", 0))
+    monkeypatch.setattr("netloupe.sweep.ray._SECONDS", 0.5)
     for address, kind, text in (
         (f"127.0.0.1:{port}", StoreError, rf"^no Ray cluster answers at '127\.0\.0\.1:{port}' \("),
+        (f"127.0.0.1:{web.server_port}", StoreError, r"^what answers at '127\.0\.0\.1:\d+' is no Ray cluster \("),
+        (
+            f"127.0.0.1:{mute.getsockname()[1]}",
+            StoreError,
+            r"^no Ray cluster answers at '127\.0\.0\.1:\d+' \(timed out",
+        ),
         ("nowhere", InputError, r"^address 'nowhere' \(accepted: HOST:PORT, or auto\)$"),
     ):
         with pytest.raises(kind, match=text):
             RayEngine(address).checked()
-    assert time.monotonic() - start < 20
+    web.shutdown()
+    web.server_close()
+    mute.close()
     assert main(["patches", "--address", "auto"]) == 2
     assert "--address and --workers are of a cluster (fix: --engine ray)" in capsys.readouterr().err
     assert main(["patches", "--engine", "ray", "--address", f"127.0.0.1:{port}"]) == 2

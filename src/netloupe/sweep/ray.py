@@ -17,6 +17,7 @@ import socket
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ import torch
 
 from netloupe.core import errors
 from netloupe.core.errors import InputError, NetloupeError, NetworkError, StoreError, first_line
+from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
 from netloupe.data.images import plain
 from netloupe.data.sources import ImageSource, PixelBatch, Skipped, read_batches
@@ -34,6 +36,9 @@ from netloupe.sweep.blocks import DataSet
 from netloupe.sweep.engine import Found, Pass, Span
 
 _SECONDS = 10  # until a cluster has answered
+_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # of HTTP/2, which a cluster speaks
+_SETTINGS = 4  # the kind of the first frame that it answers with
+_ALIKE = ("netloupe", "torch", "numpy", "pillow")  # of which results have the bits
 _ROW = pa.schema(
     [("begin", pa.int64()), ("end", pa.int64()), ("ids", pa.large_binary()), ("pixels", pa.large_binary()),
      ("floats", pa.bool_()), ("skipped", pa.large_string()), ("beside", pa.large_binary())]
@@ -67,7 +72,9 @@ class RayEngine:
         """What the accumulators of these specs find, and the scribes write, of each span of ids, in their order."""
         with _cluster(self.address) as ray:
             rows = self._pipeline(ray, net, source, layers, accumulators, scribes, spans, check_finite)
-            yield from _in_order(rows, spans)
+            for found in _in_order(rows, spans):
+                _check_broken(source.read_for(net.inputs), found.skipped)
+                yield found
 
     def _pipeline(
         self, ray: Any, net: Network, source: ImageSource, layers: Sequence[str], accumulators: Mapping[str, Any],
@@ -84,8 +91,8 @@ class RayEngine:
         free = cpus - workers * threads
         settings = {
             "net": ray.put(net), "source": ray.put(source), "layers": list(layers), "specs": dict(accumulators),
-            "scribes": list(scribes), "check_finite": check_finite, "threads": threads, "versions": _versions(),
-            "hash": net.fingerprint(),
+            "scribes": list(scribes), "check_finite": check_finite, "threads": threads, "hash": net.fingerprint(),
+            "alike": Alike(_versions(), os.getcwd()),
         }  # fmt: skip
         context = ray.data.DataContext.get_current().copy()
         context.enable_progress_bars = False
@@ -94,8 +101,8 @@ class RayEngine:
             ids = pa.table({"begin": [span[0] for span in spans], "end": [span[1] for span in spans]})
             found = ray.data.from_arrow([ids.slice(i, 1) for i in range(len(spans))])
             found = found.map_batches(
-                _read, fn_kwargs={"source": settings["source"], "net": settings["net"]}, batch_size=None,
-                batch_format="pyarrow", num_cpus=1 if free > 0 else 0,
+                _read, batch_size=None, batch_format="pyarrow", num_cpus=1 if free > 0 else 0,
+                fn_kwargs={"source": settings["source"], "inputs": net.inputs, "alike": settings["alike"]},
                 compute=TaskPoolStrategy(size=max(workers, free)),
             )  # fmt: skip
             found = found.map_batches(
@@ -186,27 +193,59 @@ def _check_answers(address: str | None) -> None:
     if not host or not port.isdecimal() or int(port) > 65535:
         raise InputError(f"address {plain(address)!r} (accepted: HOST:PORT, or auto)")
     try:
-        socket.create_connection((host, int(port)), timeout=_SECONDS).close()
+        with socket.create_connection((host, int(port)), timeout=_SECONDS) as there:
+            there.sendall(_HELLO)
+            answer = there.recv(9)
     except OSError as error:
         raise StoreError(f"no Ray cluster answers at {plain(address)!r} ({error.strerror or error})") from None
+    if answer[3:4] != bytes([_SETTINGS]):
+        raise StoreError(
+            f"what answers at {plain(address)!r} is no Ray cluster (accepted: HOST:PORT of its head, or auto)"
+        )
 
 
 def _versions() -> dict[str, str]:
     from importlib.metadata import version
 
-    return {"netloupe": version("netloupe"), "torch": torch.__version__, "python": platform.python_version()}
+    return {"python": platform.python_version(), **{name: version(name) for name in _ALIKE}}
 
 
-def _read(rows: pa.Table, source: Any, net: Any) -> pa.Table:
+@dataclass(frozen=True)
+class Alike:
+    """In what the workers are as the driver is: its versions, and the folder in which relative paths begin."""
+
+    versions: Mapping[str, str]
+    folder: str
+
+    def become(self) -> None:
+        """Raise NetworkError in a process of other versions, for its results might be others."""
+        own = _versions()
+        for name, here in self.versions.items():
+            if own[name] != here:
+                raise NetworkError(f"a worker has {name} {own[name]}, here it is {here} (fix: install the same)")
+        os.chdir(self.folder if Path(self.folder).is_dir() else "/")
+
+
+def _check_broken(source: ImageSource, skipped: Sequence[Skipped]) -> None:
+    """Raise StoreError for an image that a worker can't read and this process can."""
+    for one in skipped:
+        try:
+            source.open(one.id)
+        except InputError:
+            continue
+        reason = one.reason.removeprefix(f"{one.name}: ")
+        raise StoreError(
+            f"{one.name}: a worker can't read it ({reason}), and here it can be (fix: the same path there)"
+        )
+
+
+def _read(rows: pa.Table, source: Any, inputs: InputSpec, alike: Alike) -> pa.Table:
     """The decoded images of one shard."""
-    import ray
-
     (row,) = rows.to_pylist()
-    inputs = _got(ray, net).inputs
-    given: ImageSource = _got(ray, source).read_for(inputs)
-    spans = read_batches(given, inputs.size, inputs.channels, start=row["begin"], end=row["end"])
     try:
-        batches = list(spans)
+        alike.become()
+        given: ImageSource = _got(source, "what opens the images").read_for(inputs)
+        batches = list(read_batches(given, inputs.size, inputs.channels, start=row["begin"], end=row["end"]))
     except NetloupeError as error:
         return pa.table({**_blank(row), "skipped": [_error(error)]}, _ROW)
     floats = any(batch.pixels.dtype != np.uint8 for batch in batches)
@@ -245,8 +284,17 @@ def _table(content: bytes) -> pa.Table:
     return pa.ipc.open_stream(content).read_all()
 
 
-def _got(ray: Any, value: Any) -> Any:
-    return ray.get(value) if isinstance(value, ray.ObjectRef) else value
+def _got(value: Any, what: str) -> Any:
+    """What the driver handed out. Raises NetworkError where a worker lacks the file or the package that defines it."""
+    import ray
+
+    try:
+        return ray.get(value) if isinstance(value, ray.ObjectRef) else value
+    except ray.exceptions.RaySystemError as error:  # which is what Ray makes of an ImportError there
+        reason = plain(first_line(error)).removeprefix("System error: ")
+        raise NetworkError(
+            f"a worker can't load {what}: {reason} (fix: install there what is installed here)"
+        ) from None
 
 
 def _error(error: NetloupeError) -> str:
@@ -259,23 +307,18 @@ class _Worker:
 
     def __init__(
         self, net: Any, source: Any, layers: Sequence[str], specs: Mapping[str, Any], scribes: Sequence[Scribe],
-        check_finite: bool, threads: int, versions: Mapping[str, str], hash: str,
+        check_finite: bool, threads: int, hash: str, alike: Alike,
     ) -> None:  # fmt: skip
-        import ray
-
         torch.set_num_threads(threads)
         self._refused: NetworkError | None = None
-        own = _versions()
-        other = next((name for name in versions if own[name] != versions[name]), None)
-        if other is not None:
-            self._refused = NetworkError(
-                f"a worker has {other} {own[other]}, here it is {versions[other]} (fix: install the same)"
-            )
-            return
-        self._net: Network = _got(ray, net)
-        if self._net.fingerprint() != hash:
-            self._refused = NetworkError(f"a worker has another network (hash {self._net.fingerprint()}, here {hash})")
-        self._data = DataSet(self._net, _got(ray, source))
+        try:
+            alike.become()
+            self._net: Network = _got(net, "the network")
+            if self._net.fingerprint() != hash:
+                raise NetworkError(f"a worker has another network (hash {self._net.fingerprint()}, here {hash})")
+            self._data = DataSet(self._net, _got(source, "what opens the images"))
+        except NetworkError as error:
+            self._refused = error  # which each shard that it is given tells
         self._layers, self._specs, self._scribes, self._check_finite = layers, specs, scribes, check_finite
 
     def __call__(self, rows: pa.Table) -> pa.Table:

@@ -15,7 +15,7 @@ import os
 import platform
 import socket
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,10 @@ class RayEngine:
         scribes: Sequence[Scribe], spans: Sequence[Span], check_finite: bool,
     ) -> Generator[Found, None, None]:  # fmt: skip
         """What the accumulators of these specs find, and the scribes write, of each span of ids, in their order."""
-        with _cluster(self.address) as ray:
-            rows = self._pipeline(ray, net, source, layers, accumulators, scribes, spans, check_finite)
+        with (
+            _cluster(self.address) as ray,
+            closing(self._pipeline(ray, net, source, layers, accumulators, scribes, spans, check_finite)) as rows,
+        ):
             for found in _in_order(rows, spans):
                 _check_broken(source.read_for(net.inputs), found.skipped)
                 yield found
@@ -79,7 +81,7 @@ class RayEngine:
     def _pipeline(
         self, ray: Any, net: Network, source: ImageSource, layers: Sequence[str], accumulators: Mapping[str, Any],
         scribes: Sequence[Scribe], spans: Sequence[Span], check_finite: bool,
-    ) -> Iterator[dict[str, Any]]:  # fmt: skip
+    ) -> Generator[dict[str, Any], None, None]:  # fmt: skip
         from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
         threads, cuda = torch.get_num_threads(), net.device.type == "cuda"

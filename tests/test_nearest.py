@@ -50,6 +50,28 @@ def test_far_from_zero_the_order_is_still_right() -> None:
         assert near.ids[q].tolist() == sorted(range(400), key=lambda j: (by_hand[j], j))[:5]
 
 
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+def test_part_by_part_within_what_is_known_finds_what_all_at_once_does(metric: str) -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(600, 5)).astype(np.float32)
+    vectors[100:140] = vectors[7]  # more equals than candidates are looked at
+    vectors[333] = 0
+    whole = nearest(vectors[:20], vectors, np.arange(600), 6, metric=metric, exclude=np.arange(20))
+    ids, far, computed = np.zeros((20, 0), int), np.zeros((20, 0), np.float32), 0
+    for first in range(0, 600, 150):
+        some = np.arange(first, first + 150)
+        within = far[:, -1] if first else None
+        found = nearest(vectors[:20], vectors[some], some, 6, metric=metric, exclude=np.arange(20), within=within)
+        computed += int((found.ids >= 0).sum())
+        ids, far = np.hstack([ids, found.ids]), np.hstack([far, found.distances])
+        order = np.argsort(far, axis=1, kind="stable")[:, :6]
+        ids, far = np.take_along_axis(ids, order, 1), np.take_along_axis(far, order, 1)
+    assert np.array_equal(ids, whole.ids)
+    assert far == pytest.approx(whole.distances, abs=1e-6)
+    assert ids[7].tolist() == list(range(100, 106))
+    assert computed < 20 * 6 * 3  # of 20 * 6 * 4: it left out what lies farther
+
+
 def test_the_index_finds_nearly_all_and_its_recall_is_measured() -> None:
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(3000, 8)).astype(np.float32)

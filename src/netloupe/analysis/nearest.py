@@ -92,12 +92,14 @@ def nearest(
     *,
     metric: str = "l2",
     exclude: np.ndarray | None = None,
+    within: np.ndarray | None = None,
     watch: Watch = SILENT,
 ) -> Nearest:
     """Brute force: the k of `vectors` (n, d) nearest to each of `queries` (N, d), ties by smaller id.
 
     metric: "l2", or "cosine", 1 - cos; a vector of zeros has no direction, and is at 1 from all. exclude: (N,) an id
-    that does not count for each query (the image itself).
+    that does not count for each query (the image itself). within: (N,) distances beyond which none need be found, as
+    where k nearer ones are known.
     """
     check(k, metric)
     order = np.argsort(ids, kind="stable")
@@ -122,8 +124,19 @@ def nearest(
             coarse[left_out] = torch.inf
         looked = coarse.topk(min(len(ids), k + _MARGIN), dim=1, largest=False)
         candidates = looked.indices.sort(dim=1).values
-        exact = distances(block[:, None], base[candidates], metric)
-        exact[coarse.gather(1, candidates).isinf()] = torch.inf
+        rounding = 1e-5 * (own[:, 0] + squares.max())
+        limit = torch.full_like(rounding, torch.inf)
+        if within is not None:
+            reach = torch.from_numpy(within[start : start + _BLOCK]).float()
+            limit = (reach.square() if metric == "l2" else 2 * reach) + rounding
+        near = coarse.gather(1, candidates)
+        exact = torch.full(candidates.shape, torch.inf)
+        if within is None:
+            exact = distances(block[:, None], base[candidates], metric)
+        else:
+            of, which = (near <= limit[:, None]).nonzero(as_tuple=True)
+            exact[of, which] = distances(block[of], base[candidates[of, which]], metric)
+        exact[near.isinf()] = torch.inf
         best = exact.sort(dim=1, stable=True)
         count = min(k, candidates.shape[1])
         rows = slice(start, start + len(block))
@@ -132,7 +145,7 @@ def nearest(
             np.isinf(found[rows, :count]), -1, ids[candidates.gather(1, best.indices)[:, :count].numpy()]
         )
         if candidates.shape[1] < len(ids):  # where more than the candidates are about as near as the k-th
-            close = looked.values[:, k - 1] + 1e-5 * (own[:, 0] + squares.max())
+            close = torch.minimum(looked.values[:, k - 1] + rounding, limit)
             for row in (looked.values[:, -1] <= close).nonzero()[:, 0].tolist():
                 among = (coarse[row] <= close[row]).nonzero()[:, 0]
                 again = distances(block[row], base[among], metric).sort(stable=True)

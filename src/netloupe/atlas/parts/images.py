@@ -91,13 +91,15 @@ class Images(Part):
         from netloupe.analysis.nearest import Nearest, nearest
 
         queries = vectors_of(self, space, asked)[1]
-        among = zip(_cut(ids), parts_of(self, space, ids), strict=True)
-        found = [nearest(queries, vectors, part, NEIGHBORS_KEPT, exclude=asked) for part, vectors in among]
-        those, far = (
-            np.concatenate(arrays, axis=1) for arrays in zip(*((f.ids, f.distances) for f in found), strict=True)
-        )
-        order = np.argsort(far, axis=1, kind="stable")[:, :NEIGHBORS_KEPT]  # ids ascend among equals
-        return Nearest(np.take_along_axis(those, order, 1), np.take_along_axis(far, order, 1))
+        those = np.zeros((len(asked), 0), np.int64)
+        far = np.zeros((len(asked), 0), np.float32)
+        for part, vectors in zip(_cut(ids), parts_of(self, space, ids), strict=True):
+            within = far[:, -1] if far.shape[1] else None
+            found = nearest(queries, vectors, part, NEIGHBORS_KEPT, exclude=asked, within=within)
+            those, far = np.hstack([those, found.ids]), np.hstack([far, found.distances])
+            order = np.argsort(far, axis=1, kind="stable")[:, :NEIGHBORS_KEPT]  # ids ascend among equals
+            those, far = np.take_along_axis(those, order, 1), np.take_along_axis(far, order, 1)
+        return Nearest(those, far)
 
     def _recall(self, ids: np.ndarray) -> float:
         """The share of the nearest by their features that the index finds, of some of the images."""

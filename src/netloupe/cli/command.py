@@ -121,13 +121,13 @@ def run(task: type[Task], network: NetworkOptions, given: dict[str, Any]) -> Non
     made, texts = settled(task, given, texts, network.seed)
     axes = parse_sweeps(made, sweep or [])
     engine = None if spread is None else spread.made()
-    with held(out, made.verb) if out is not None else nullcontext():
+    with held(out, made.verb) if out is not None else nullcontext(), _swept_by(engine):
         inputs = read_inputs(made, texts)
         net = made.network(network, inputs)
         tell_precision(net, inputs)
         from netloupe.cli.watch import Bars
 
-        with Bars() as watch, _swept_by(engine):
+        with Bars() as watch:
             result = performed(made, net, inputs, axes, watch)
         tell(result, made, out, as_json)
 

@@ -288,10 +288,12 @@ def _table(content: bytes) -> pa.Table:
 
 def _got(value: Any, what: str) -> Any:
     """What the driver handed out. Raises NetworkError where a worker lacks the file or the package that defines it."""
+    if isinstance(value, Network | ImageSource):
+        return value
     import ray
 
     try:
-        return ray.get(value) if isinstance(value, ray.ObjectRef) else value
+        return ray.get(value)
     except ray.exceptions.RaySystemError as error:  # which is what Ray makes of an ImportError there
         reason = plain(first_line(error)).removeprefix("System error: ")
         raise NetworkError(

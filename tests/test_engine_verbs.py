@@ -1,0 +1,96 @@
+"""Every verb that takes `--engine` goes through its images on one, and writes what it writes without.
+
+The engine is Ray's, but that this process does at once what Ray would hand to others; `test_sweep_ray.py` has Ray.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from netloupe.cli.app import main
+from netloupe.core.network import Network
+from netloupe.data.sources import ImageSource
+from netloupe.sweep import blocks, engine
+from netloupe.sweep.accumulator import Scribe
+from netloupe.sweep.engine import Span
+from netloupe.sweep.ray import Alike, RayEngine, _read, _versions, _Worker
+from netloupe.tasks import TASKS
+
+sys.path.append(str(Path(__file__).parents[1] / "tools"))
+
+from killed_runs import FEW, MODEL, tree
+from workplace import prepare
+
+DATA = ("--data", "data")
+LINES = {
+    "patches": (*DATA, "-l", "3", "-k", "2"),
+    "neighbors": ("photo.png", *DATA, "-k", "2"),
+    "map": (*DATA, "--method", "pca"),
+    "facets": ("3:1", *DATA, "--steps", "1"),
+    "study filters": DATA,
+    "study generalization": ("--data", "kinds", "-n", "2", "--folds", "2", "--epochs", "1"),
+    "audit": ("--data", "kinds", "--classes", "2", "--labels", "classes.txt", "--tested", "1"),
+    "atlas build": (*DATA, *FEW, "--images", "shown"),
+}
+
+
+class AtOnce(RayEngine):
+    """Does what Ray's tasks and actors do, shard by shard and in no good order."""
+
+    def checked(self) -> AtOnce:
+        return self
+
+    def _pipeline(
+        self, ray: Any, net: Network, source: ImageSource, layers: Sequence[str], accumulators: Mapping[str, Any],
+        scribes: Sequence[Scribe], spans: Sequence[Span], check_finite: bool,
+    ) -> Iterator[dict[str, Any]]:  # type: ignore[override]  # fmt: skip
+        source, scribes = (pickle.loads(pickle.dumps(one)) for one in (source, list(scribes)))
+        alike = Alike(_versions(), os.getcwd())
+        worker = _Worker(net, source, layers, accumulators, scribes, check_finite, 1, net.fingerprint(), alike)
+        SHARDS.extend(spans)
+        for begin, end in reversed(spans):
+            rows = _read(pa.table({"begin": [begin], "end": [end]}), source, net.inputs, alike)
+            yield from worker(rows).to_pylist()
+
+
+SHARDS: list[Span] = []
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("verbs")
+    prepare(folder)
+    return folder
+
+
+def test_all_of_them_are_tried() -> None:
+    assert LINES.keys() == {task.verb for task in TASKS if task.spreads}
+
+
+@pytest.mark.parametrize("verb", LINES)
+def test_the_same_files(
+    verb: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(engine, "BLOCKS", 1)
+    monkeypatch.setattr(blocks, "_BLOCK", {"cpu": 4})
+    monkeypatch.setattr("netloupe.sweep.ray.RayEngine", AtOnce)
+    monkeypatch.setattr("netloupe.sweep.ray._cluster", lambda _: nullcontext())
+    line = [*verb.split(), *LINES[verb], *MODEL]
+    SHARDS.clear()
+    assert main([*line, "-o", str(tmp_path / "here")]) == 0, capsys.readouterr().err
+    assert not SHARDS
+    assert main([*line, "--engine", "ray", "-o", str(tmp_path / "there")]) == 0, capsys.readouterr().err
+    assert len(SHARDS) > 1, "it went through the images here"
+    here, there = tree(tmp_path / "here"), tree(tmp_path / "there")
+    assert there == here
+    assert here

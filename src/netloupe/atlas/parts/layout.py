@@ -40,7 +40,7 @@ _STEPS = 1000  # of a space, whatever a method counts
 class Layout(Part):
     tables: ClassVar = {
         "embeddings": "space string, ids int64[], x float32[], y float32[], about string, missing string",
-        "map": "ids int64[], document string, colors binary",  # ids by place, JSON as `about`, a color each
+        "map": "ids int64[], document string, points binary",  # ids by place; JSON, as `about`; `data/map/points.bin`
         "sprites": "side int32, sheet int32, jpeg binary",
     }
 
@@ -55,7 +55,7 @@ class Layout(Part):
         told = making.watch.part("map", len(spaces) * _STEPS + 1, done)
         for space in spaces:
             yield Step(space, partial(self._embedding, space, making.map_by, told), brings=["map"])
-        sheets = partial(self.sheets, making.feature_layer, SIDES if making.pictured else ())
+        sheets = partial(self.sheets, making.feature_layer, SIDES if making.pictured else (), spaces)
         yield Step("sheets", sheets, spaces, told.advance, ["map"])
 
     def _embedding(self, space: str, method: str, told: Told) -> Rows:
@@ -75,15 +75,15 @@ class Layout(Part):
         found: np.ndarray = np.sort(self.store.arrow("images", columns=["id"])["id"].to_numpy())
         return found
 
-    def sheets(self, layer: str, sides: Sequence[int] = SIDES) -> Rows:
-        """The thumbnails in the order of places, each side px large, that order, and the range of each channel.
+    def sheets(self, layer: str, sides: Sequence[int] = SIDES, spaces: Sequence[str] = SPACES) -> Rows:
+        """The thumbnails in the order of places, each side px large, that order, the points, and each channel's range.
 
         Nothing without a map.
         """
-        if not (laid := self._spaces(SPACES)[0]):
+        if not (laid := self._spaces(spaces)[0]):
             return {}
-        ids, points = self.laid_out(laid)[0]
-        order = np.argsort(_along(in_grid(points)), kind="stable")
+        ids, where = self.laid_out(laid)[0]
+        order = np.argsort(_along(in_grid(where)), kind="stable")
         sprites, colors = [], []
         for side in sides:
             per_sheet = (SHEET // side) ** 2
@@ -95,7 +95,8 @@ class Layout(Part):
                 jpeg = encode(_sheet(thumbs, side), "JPEG", 90, whole_color=True)
                 sprites.append({"side": side, "sheet": number, "jpeg": jpeg})
         ranges = _channels(layer, partial(parts_of, self, "features", ids))
-        row = {"ids": ids[order], "document": json.dumps(ranges), "colors": b"".join(colors)}
+        points = self._points(ids[order], laid, b"".join(colors))
+        row = {"ids": ids[order], "document": json.dumps(ranges), "points": points}
         return {"sprites": sprites, "map": [row]}
 
     def _spaces(self, of: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -130,7 +131,7 @@ class Layout(Part):
             return []
         return [
             Resource("data/map.json", lambda: self._document),
-            Resource("data/map/points.bin", lambda: self._points),
+            Resource("data/map/points.bin", lambda: self._stored_points),
             Resource("data/map/features/BLOCK.bin", self._features, self._blocks),
             self.stored("sprites/SIDE/SHEET.jpg", "sprites", "jpeg"),
         ]
@@ -167,19 +168,22 @@ class Layout(Part):
         return [side for side in SIDES if self.store.count("sprites", f"side = {side}")]
 
     @cached_property
-    def _points(self) -> bytes:
+    def _stored_points(self) -> bytes:
+        found: bytes = self.store.rows("map", columns=["points"])[0]["points"]
+        return found
+
+    def _points(self, ids: np.ndarray, spaces: Sequence[str], colors: bytes) -> bytes:
         """By places: ids as uint32; labels, classes predicted and their probabilities, and x and
         y of each space, as uint16; little-endian, one column after the other; and, where thumbnails are kept, the mean
         color of each, as three bytes."""
-        ids = self._ids
         table = self.store.arrow("images", columns=["id", "label", "classes", "probabilities"])
-        place = np.argsort(table["id"].to_numpy(), kind="stable")[np.searchsorted(np.sort(table["id"].to_numpy()), ids)]
+        known = table["id"].to_numpy()
+        place = np.argsort(known, kind="stable")[np.searchsorted(np.sort(known), ids)]
         labels = table["label"].fill_null(NONE).to_numpy()[place]
         classes, probabilities = (firsts(table, column, none)[place] for column, none in _BY_RANK)
         columns = [labels, classes, np.rint(probabilities.astype(np.float64) * 65535)]
-        for known, points in self.laid_out(self.store.network["map"]["spaces"]):
-            columns += [*in_grid(points)[np.searchsorted(known, ids)].T]
-        colors: bytes = self.store.rows("map", columns=["colors"])[0]["colors"]
+        for there, points in self.laid_out(spaces):
+            columns += [*in_grid(points)[np.searchsorted(there, ids)].T]
         return b"".join([ids.astype("<u4").tobytes(), *(column.astype("<u2").tobytes() for column in columns), colors])
 
     def _features(self, block: int) -> bytes | None:

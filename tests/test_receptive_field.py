@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise, product
 from typing import Any
 
 import pytest
@@ -295,6 +296,44 @@ def test_measured_where_nan_does_not_come_through() -> None:
     assert [fields[name].start for name in "abc"] == [(0, 0)] * 3
     assert fields["e"].whole
     assert not any(field.exact for field in fields.values())
+
+
+class Windowed(nn.Module):
+    """Attention inside windows of 3 x 3 positions, shifted by one like a Swin's: windows that go on at the other border
+    are masked. A map (N, C, 12, 12), channels first."""
+
+    def __init__(self, shift: int) -> None:
+        super().__init__()
+        self.shift = shift
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self._windows(x.roll((-self.shift, -self.shift), (2, 3)))
+        parts = (torch.arange(12) >= 12 - self.shift).float()
+        told = self._windows((parts[:, None] * 2 + parts)[None, None])
+        scores = tokens @ tokens.transpose(1, 2) / 8 - 100 * (told != told.transpose(1, 2)).float()
+        mixed = scores.softmax(2) @ tokens
+        found = mixed.view(4, 4, 3, 3, -1).permute(4, 0, 2, 1, 3).reshape(1, -1, 12, 12)
+        return found.roll((self.shift, self.shift), (2, 3))
+
+    @staticmethod
+    def _windows(x: Tensor) -> Tensor:
+        return x.view(-1, 4, 3, 4, 3).permute(1, 3, 2, 4, 0).reshape(16, 9, -1)
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_measured_inside_windows_of_attention(shift: int) -> None:
+    """Neurons of one window see that window, wherever it lies; what is masked they do not see."""
+    patches = nn.Conv2d(4, 4, 2, 2)
+    net = network(patches, Windowed(shift), size=(24, 24))
+    field = net.layers["b"].receptive_field
+    assert (field.exact, field.whole) == (False, False)
+    edges = sorted({0, *range(shift, 13, 3), 12})
+    windows = [(first, end) for first, end in pairwise(edges) for _ in range(first, end)]
+    assert len(set(windows)) == (4 if shift == 0 else 5)
+    for y, x in product(range(12), range(12)):
+        (top, bottom), (left, right) = ((2 * first, 2 * end) for first, end in (windows[y], windows[x]))
+        assert field.box(y, x, (24, 24)) == (top, left, bottom, right)
+        assert net.layers["b"].patch(y, x, (24, 24)) == (top, left, bottom, right)
 
 
 def test_measured_of_a_broken_network_is_whole() -> None:

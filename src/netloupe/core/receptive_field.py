@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 Box = tuple[int, int, int, int]
@@ -26,7 +27,8 @@ class ReceptiveField:
     middle neuron's, with the mean step. exact: derived from the operations that ran; otherwise measured, or a
     bound where a layer picks some channels out of several with different boxes.
     whole: every neuron sees the whole image (`size` is then the image's).
-    rows, columns: what each row and column of neurons sees of an image of size `image`, where derived.
+    rows, columns: what each row and column of neurons sees of an image of size `image`, where derived, or where
+    measured boxes are not one box shifted, as inside windows of attention.
     """
 
     size: tuple[int, int]
@@ -35,8 +37,8 @@ class ReceptiveField:
     exact: bool
     whole: bool = False
     image: tuple[int, int] | None = field(default=None, repr=False)
-    rows: tuple[Span, ...] = field(default=(), repr=False)
-    columns: tuple[Span, ...] = field(default=(), repr=False)
+    rows: Sequence[Span] = field(default=(), repr=False)
+    columns: Sequence[Span] = field(default=(), repr=False)
 
     def document(self) -> dict[str, object]:
         """Size, stride, exact and whole, JSON-able."""

@@ -200,6 +200,21 @@ def test_layers_behind_another_nonlinearity_go_without(folder: Path, tmp_path: P
     assert {row["layer"] for row in store.rows("projections")} == {0, 1, 2}
 
 
+def test_an_atlas_of_such_layers_alone_goes_without(folder: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        *(nn.Conv2d(3, 4, 5), nn.Hardswish(), nn.Conv2d(4, 4, 3), nn.ReLU()),
+        *(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 3)),
+    )
+    report = build(
+        Network(module, InputSpec((24, 32)), name="late"), open_source(folder), tmp_path / "out", layers=["2", "3"]
+    )
+    assert report.no_projections == "deconvnet is a rule for ReLU, and to every layer shown leads hardswish too"
+    network = document(Pages(Store.open(tmp_path / "out")), "data/network.json")
+    assert (network["projections"]["rule"], network["projections"]["missing"]) == (None, report.no_projections)
+    assert export(tmp_path / "out", tmp_path / "site") > 0
+
+
 def test_the_rule_is_part_of_the_atlas(folder: Path, tmp_path: Path) -> None:
     def rule() -> Any:
         return Store.open(tmp_path / "out").network["projections"]["rule"]

@@ -217,7 +217,8 @@ def mixed(net: Network, layers: Sequence[str]) -> tuple[Sequence[str], str]:
 
 def no_rectifier(net: Network, rule: Rule) -> NetworkError:
     """The error for a rule that has nothing to act on."""
-    return NetworkError(f"rule {rule!r} finds no ReLU in {net.name} (inside TorchScript none is seen)")
+    hidden = any(isinstance(module, torch.jit.ScriptModule) for module in net.module.modules())
+    return NetworkError(f"rule {rule!r} finds no ReLU in {net.name}{' (inside TorchScript none is seen)' * hidden}")
 
 
 def named_rule(name: str, *others: str) -> Rule:

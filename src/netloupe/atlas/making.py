@@ -93,11 +93,15 @@ class Making:
         return self.project if self.project is not None and self.no_projections is None else None
 
     @cached_property
+    def _mixed(self) -> tuple[Collection[str], str]:
+        return mixed(self.net, self.layers)
+
+    @property
     def unprojected(self) -> Mapping[str, str]:
         """Layers without projections, and why: a rule that acts on a part of the nonlinearities is not its paper's."""
         if self.rule is None:
             return {}
-        names, others = mixed(self.net, self.layers)
+        names, others = self._mixed
         return dict.fromkeys(names, f"{self.rule} is a rule for ReLU, and to this layer leads {others} too")
 
     @property
@@ -107,7 +111,12 @@ class Making:
             return None
         if not self.pictured:
             return f"--images {NONE} leaves them out, for they show what was in images"
-        return None if rectifies(self.net) else str(no_rectifier(self.net, self.project))
+        if not rectifies(self.net):
+            return str(no_rectifier(self.net, self.project))
+        names, others = self._mixed
+        if len(names) < len(self.layers):
+            return None
+        return f"{self.project} is a rule for ReLU, and to every layer shown leads {others} too"
 
     @property
     def pictured(self) -> bool:

@@ -32,7 +32,7 @@ class Projections(Part):
         from netloupe.atlas.mosaics import random_twin
 
         rule, projected = making.rule, _projected(making)
-        if rule is None or not projected:
+        if rule is None:
             return
         random = random_twin(making.net)
         found = chains(making.net, projected, rule)

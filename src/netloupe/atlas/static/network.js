@@ -50,7 +50,7 @@ function about(network) {
     ["Images swept", `${soFar(network)} (${network.source})`],
     ["Pictures", unkept(network)],
     ["Accuracy", accuracy && `${percent(accuracy.top1)}, in the top five ${percent(accuracy.top5)}`],
-    ["Projections", projections.rule ?? projections.missing],
+    ["Projections", projections.rule ?? (projections.missing && `none: ${projections.missing}`)],
     ["Classes", network.labels && network.labels.length > 0 ? classes(network) : null],
     ["Made", new Date(network.created).toLocaleDateString("en-US", { year: "numeric", month: "long", day: "numeric" })],
   ];

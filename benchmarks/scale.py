@@ -50,6 +50,10 @@ from netloupe.sweep.top import Strongest
 from netloupe.sweep.vectors import Features
 from netloupe.zoo.load import load
 
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tools"))
+
+from processes import command_of, descendants
+
 PARTS = ("costs", "atlas", "made-up", "ray", "failures", "neighbors")
 WANTED = {"all": 25_000, "shown": 6_000}  # bytes an image at most
 SIDE = 32  # px of a made-up image
@@ -399,29 +403,6 @@ class Killing:
 
     def _workers(self) -> list[int]:
         return [pid for pid in descendants(os.getpid()) if b"MapWorker" in command_of(pid)]
-
-
-def descendants(of: int) -> list[int]:
-    """Processes that this one started, and that those started."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except (OSError, ValueError, IndexError):
-                continue
-    found, fresh = [], [of]
-    while fresh:
-        fresh = [pid for pid, parent in parents.items() if parent in fresh]
-        found += fresh
-    return sorted(found)
-
-
-def command_of(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
 
 
 def simulated(

@@ -17,7 +17,18 @@ from hostile_lines import commands, judged  # noqa: E402
 
 
 def test_a_short_campaign_finds_nothing() -> None:
-    command = [sys.executable, str(ROOT / "tools" / "campaign.py"), "--kills", "0", "--lines", "6", "--calls", "4"]
+    command = [
+        sys.executable,
+        str(ROOT / "tools" / "campaign.py"),
+        "--kills",
+        "0",
+        "--clusters",
+        "0",
+        "--lines",
+        "6",
+        "--calls",
+        "4",
+    ]
     found = subprocess.run([*command, "--requests", "0"], capture_output=True, text=True)
     assert "FAILED" not in found.stdout
     assert found.returncode == 0

@@ -27,10 +27,17 @@ class Ended:
     seconds: float
 
 
-def apart(run: Callable[[], Any], folder: Path, limit: float = 60.0, kill: float | None = None) -> Ended:
+def apart(
+    run: Callable[[], Any],
+    folder: Path,
+    limit: float = 60.0,
+    kill: float | None = None,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> Ended:
     """Run in a fork of this process, within a folder; `run` gives the exit code.
 
     limit: seconds after which it is cut off. kill: seconds after which it is killed, as a part of the trial.
+    meanwhile: called here again and again.
     """
     told = [folder.parent / f"{folder.name}.{name}" for name in ("out", "err")]
     start = time.monotonic()
@@ -41,6 +48,7 @@ def apart(run: Callable[[], Any], folder: Path, limit: float = 60.0, kill: float
     while status is None and time.monotonic() < ends:
         found, code = os.waitpid(process, os.WNOHANG)
         status = os.waitstatus_to_exitcode(code) if found else None
+        meanwhile()
         time.sleep(0.002)
     if status is None:
         os.kill(process, signal.SIGKILL)

@@ -1,10 +1,11 @@
 """Kills, hostile command lines, calls and requests, drawn by a seed: nothing is lost, half-written or a traceback.
 
-    python tools/campaign.py [--seed N] [--kills N] [--lines N] [--calls N] [--requests N] [--log FILE] [--again]
-                             [--write docs/reliability.md]
+    python tools/campaign.py [--seed N] [--kills N] [--clusters N] [--lines N] [--calls N] [--requests N]
+                             [--log FILE] [--again] [--write docs/reliability.md]
 
 Half of the kills come at a random moment, half at one of the moments at which the run changes something on disk. Each
-run that was killed, up to three times, is begun again, and must end with what an undisturbed one ends with.
+run that was killed, up to three times, is begun again, and must end with what an undisturbed one ends with. With Ray,
+runs on a cluster are killed too, and its workers.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ import torch
 from hostile_calls import calls
 from hostile_lines import lines
 from hostile_requests import requested
+from killed_clusters import clusters
 from killed_runs import kills
 from trials import Log, Trial
 from workplace import preload, prepare
 
-COUNTS = {"kills": 200, "lines": 500, "calls": 500, "requests": 3000}
+COUNTS = {"kills": 200, "clusters": 20, "lines": 500, "calls": 500, "requests": 3000}
 MARK = "<!-- what tools/campaign.py found -->"
 HEAD = "| class | tries | refused in one line | cut off | failures |\n|---|--:|--:|--:|--:|"
 
@@ -35,6 +37,7 @@ def campaign(place: Path, counts: dict[str, int], log: Log) -> Iterator[Trial]:
     preload()
     prepare(place)
     yield from kills(place, counts["kills"], log)
+    yield from clusters(place, counts["clusters"], log)
     for name, run in (("lines", lines), ("calls", calls), ("requests", requested)):
         if counts[name]:
             yield run(place, counts[name], log)

@@ -14,6 +14,8 @@ import logging
 import os
 import platform
 import socket
+import sys
+import tempfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -180,11 +182,30 @@ def _ray() -> Any:
 def _join(ray: Any, address: str | None) -> None:
     _check_answers(address)
     own = {"include_dashboard": False} if address is None else {}
+    where = "a cluster of this machine" if address is None else f"the cluster at {plain(address)!r}"
+    with tempfile.TemporaryFile() as said:
+        try:
+            with _stderr_to(said.fileno()):
+                ray.init(address=address or "local", log_to_driver=False, logging_level="error", **own)
+        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            said.seek(0)
+            if b"Unauthenticated" in said.read():
+                fix = "RAY_AUTH_MODE=token, and in RAY_AUTH_TOKEN what `ray get-auth-token` tells there"
+                raise StoreError(f"{where} asks for its token (fix: {fix})") from None
+            raise StoreError(f"{where} can't be used: {plain(first_line(error))[:300]}") from None
+
+
+@contextmanager
+def _stderr_to(file: int) -> Iterator[None]:
+    """In here what Ray's own processes and its part in C++ say goes to a file, which no logger passes on."""
+    sys.stderr.flush()
+    was = os.dup(2)
+    os.dup2(file, 2)
     try:
-        ray.init(address=address or "local", log_to_driver=False, logging_level="error", **own)
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        where = "a cluster of this machine" if address is None else f"the cluster at {plain(address)!r}"
-        raise StoreError(f"{where} can't be used: {plain(first_line(error))[:300]}") from None
+        yield
+    finally:
+        os.dup2(was, 2)
+        os.close(was)
 
 
 def _check_answers(address: str | None) -> None:

@@ -143,9 +143,11 @@ def tiny() -> Network:
 
 def measure(kind: str, count: int, images: str, folder: Path) -> dict[str, Any]:
     """Build one atlas in this process; its seconds of processor and the peaks of resident memory by stage."""
-    net, source = (load(), photos(count)) if kind == "atlas" else (tiny(), made_up(count))
     watch, start = Noted(), time.process_time()
-    report = build(net, source, folder, images=images, project=None, map_by="pca", watch=watch)
+    if kind == "atlas":
+        report = build(load(), photos(count), folder, images=images, watch=watch)
+    else:
+        report = build(tiny(), made_up(count), folder, images=images, project=None, map_by="pca", watch=watch)
     watch.note()
     seconds = round(time.process_time() - start, 2)
     kept = Store.open(folder).network["pictures"]["kept"]
@@ -159,10 +161,10 @@ def measure(kind: str, count: int, images: str, folder: Path) -> dict[str, Any]:
     return {**found, "peaks": watch.peaks, "peak": max(watch.peaks.values()), "swept": watch.peaks["sweep"]}
 
 
-def built(kind: str, count: int, images: str) -> dict[str, Any]:
-    """The same in a process of its own, with the bytes of the store by table."""
+def built(kind: str, count: int, images: str, keep: Path | None) -> dict[str, Any]:
+    """The same in a process of its own, with the bytes of the store by table; keep: a folder for the atlas."""
     with tempfile.TemporaryDirectory() as room:
-        folder = Path(room) / "atlas"
+        folder = (Path(room) if keep is None else keep) / f"{kind}-{count}-{images}"
         command = [sys.executable, __file__, "--measure", kind, str(count), images, str(folder)]
         said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         found: dict[str, Any] = json.loads(said)
@@ -293,8 +295,8 @@ def of_atlas(runs: Sequence[dict[str, Any]]) -> Told:
         for run in runs
     ]
     text = (
-        f"An atlas of lenslet ({runs[0]['units']:,} units) over images of tiny-imagenet drawn from all, without "
-        "projections, its map by PCA; milliseconds and seconds of processor. "
+        f"An atlas of lenslet ({runs[0]['units']:,} units) over images of tiny-imagenet drawn from all, with "
+        "projections, its map by t-SNE; milliseconds and seconds of processor. "
         f"Wanted for each image: {WANTED['all'] / 1000:.0f} kB with all, {WANTED['shown'] / 1000:.0f} kB with "
         "shown of 90,000; and for these 300 MiB more of memory than for 1,000."
     )
@@ -595,6 +597,8 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []])
     parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 90_000])
     parser.add_argument("--made-up", type=int, nargs="+", default=[1_000, 10_000, 1_000_000])
+    parser.add_argument("--kept", choices=[*WANTED], nargs="+", default=[*WANTED], help="--images of the atlases")
+    parser.add_argument("--keep", type=Path, help="a folder for the atlases, which are removed otherwise")
     parser.add_argument("--images", type=int, default=10_000, help="of ray; failures takes ten times as many")
     parser.add_argument("--every", type=float, default=20.0)
     parser.add_argument("--vectors", type=int, default=1_000_000)
@@ -606,8 +610,8 @@ def main() -> None:
         return
     runs: dict[str, Callable[[], Any]] = {
         "costs": costs,
-        "atlas": lambda: [built("atlas", n, kind) for kind in WANTED for n in options.sizes],
-        "made-up": lambda: [built("made-up", n, "shown") for n in options.made_up],
+        "atlas": lambda: [built("atlas", n, kind, options.keep) for kind in options.kept for n in options.sizes],
+        "made-up": lambda: [built("made-up", n, "shown", options.keep) for n in options.made_up],
         "ray": lambda: rays(options.images),
         "failures": lambda: failures(10 * options.images, options.every),
         "neighbors": lambda: neighbors(options.vectors),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +84,23 @@ def test_rows_of_parquet_and_labels(tmp_path: Path) -> None:
     source = open_source("photos").first(3)
     relabeled = Identity(images=type(source)(source.spec, source.names, source.opener, [1, 2, 3]).stamped())
     assert "astronaut" in str(relabeled._told(relabeled.differs(Identity(images=source.stamped()))))  # type: ignore[arg-type]
+
+
+def test_a_tar_that_was_written_anew(tmp_path: Path) -> None:
+    def write(*seeds: int) -> None:
+        with tarfile.open(tmp_path / "t.tar", "w") as file:
+            for i in seeds:
+                content = encoded(noise(20, 20, seed=i))
+                member = tarfile.TarInfo(f"{len(file.getmembers())}.png")
+                member.size = len(content)
+                file.addfile(member, io.BytesIO(content))
+
+    write(1, 2, 3)
+    before = Identity(images=open_source(tmp_path / "t.tar").stamped())
+    assert told(before, tmp_path / "t.tar", tmp_path) is None
+    write(1, 4, 3)
+    os.utime(tmp_path / "t.tar", (1, 1))
+    assert "and 2 more changed since" in str(told(before, tmp_path / "t.tar", tmp_path))
 
 
 def _built(data: Path, out: Path, watch: Any) -> object:

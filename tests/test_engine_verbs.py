@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import resource
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -15,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import torch
 
 from netloupe.cli.app import main
 from netloupe.core.network import Network
@@ -55,7 +57,8 @@ class AtOnce(RayEngine):
     ) -> Iterator[dict[str, Any]]:  # type: ignore[override]  # fmt: skip
         source, scribes = (pickle.loads(pickle.dumps(one)) for one in (source, list(scribes)))
         alike = Alike(_versions(), os.getcwd())
-        worker = _Worker(net, source, layers, accumulators, scribes, check_finite, 1, net.fingerprint(), alike)
+        threads, own = torch.get_num_threads(), net.fingerprint()
+        worker = _Worker(net, source, layers, accumulators, scribes, check_finite, threads, own, alike)
         SHARDS.extend(spans)
         for begin, end in reversed(spans):
             rows = _read(pa.table({"begin": [begin], "end": [end]}), source, net.inputs, alike)
@@ -76,17 +79,20 @@ def test_all_of_them_are_tried() -> None:
     assert LINES.keys() == {task.verb for task in TASKS if task.spreads}
 
 
-@pytest.mark.parametrize("verb", LINES)
-def test_the_same_files(
-    verb: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def small(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the place, with shards of four images, and an engine."""
     monkeypatch.chdir(place)
     monkeypatch.setattr(engine, "BLOCKS", 1)
     monkeypatch.setattr(blocks, "_BLOCK", {"cpu": 4})
     monkeypatch.setattr("netloupe.sweep.ray.RayEngine", AtOnce)
     monkeypatch.setattr("netloupe.sweep.ray._cluster", lambda _: nullcontext())
-    line = [*verb.split(), *LINES[verb], *MODEL]
     SHARDS.clear()
+
+
+@pytest.mark.parametrize("verb", LINES)
+def test_the_same_files(verb: str, small: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = [*verb.split(), *LINES[verb], *MODEL]
     assert main([*line, "-o", str(tmp_path / "here")]) == 0, capsys.readouterr().err
     assert not SHARDS
     assert main([*line, "--engine", "ray", "-o", str(tmp_path / "there")]) == 0, capsys.readouterr().err
@@ -94,3 +100,23 @@ def test_the_same_files(
     here, there = tree(tmp_path / "here"), tree(tmp_path / "there")
     assert there == here
     assert here
+
+
+def test_a_full_disk_is_one_line_and_what_was_made_is_kept(
+    small: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["atlas", "build", *LINES["atlas build"], *MODEL]
+    assert main([*line, "-o", str(tmp_path / "here")]) == 0
+    capsys.readouterr()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # a disk on which no file grows further
+        status = main([*line, "--engine", "ray", "-o", str(tmp_path / "there")])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    said = [text for text in capsys.readouterr().err.splitlines() if text.startswith("netloupe: ")]
+    assert status == 2
+    assert len(said) == 1
+    assert "can't be written (File too large)" in said[0]
+    assert main([*line, "--engine", "ray", "-o", str(tmp_path / "there")]) == 0, capsys.readouterr().err
+    assert tree(tmp_path / "there") == tree(tmp_path / "here")

@@ -156,9 +156,11 @@ def _cluster(address: str | None) -> Iterator[Any]:
     try:
         yield ray
     except ray.exceptions.RayTaskError as error:
-        if "No module named 'netloupe'" not in str(error):
+        if "No module named 'netloupe'" in str(error):
+            raise StoreError("a worker of the cluster lacks netloupe (fix: install the same version there)") from None
+        if not isinstance(error.cause, OSError | ray.exceptions.RayError):
             raise  # a fault of ours
-        raise StoreError("a worker of the cluster lacks netloupe (fix: install the same version there)") from None
+        raise StoreError(f"a worker of the cluster: {plain(first_line(error.cause))[:300]}") from None
     except ray.exceptions.RayError as error:
         raise StoreError(f"Ray: {plain(first_line(error))[:300]}") from None
     finally:
@@ -187,7 +189,7 @@ def _join(ray: Any, address: str | None) -> None:
         try:
             with _stderr_to(said.fileno()):
                 ray.init(address=address or "local", log_to_driver=False, logging_level="error", **own)
-        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:  # no answer, or a full disk
             said.seek(0)
             if b"Unauthenticated" in said.read():
                 fix = "RAY_AUTH_MODE=token, and in RAY_AUTH_TOKEN what `ray get-auth-token` tells there"

@@ -51,6 +51,10 @@ def third(result: Any) -> Tensor:
 
 WHICHEVER = "; say head='value' or head='binary' (--head), whichever it is"
 ENTRIES = "; name the entry: output=... (0, 1)"
+ASKED = (
+    "; say head='maps' (--head) if it is one logit a pixel, or in Python make one number or a vector of it "
+    "(output=a function)"
+)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +96,9 @@ ENTRIES = "; name the entry: output=... (0, 1)"
         (lambda x: {"out": x}, {"output": "out"}, Maps(count=4, output="out")),
         (lambda x: [boxes(one) for one in x], {}, Detections()),
         (lambda x: [boxes(one) for one in x], {"labels": "abcd"}, Detections("abcd")),
-        (lambda x: x.flatten(2), {}, NoHead("(N, 4, 144)")),
+        (lambda x: x[:, 0], {}, NoHead("(N, 12, 12)", ASKED)),
+        (lambda x: x[:, 0], {"head": "maps"}, Maps(count=2)),
+        (lambda x: x.flatten(2), {}, NoHead("(N, 4, 144)", ASKED)),
         (lambda x: [{"boxes": x[0]}], {}, NoHead("a list", "; name the entry: output=... (0)")),
     ],
 )
@@ -110,6 +116,14 @@ def test_the_head_is_what_is_said_or_found(answer: Callable[[Tensor], Any], opti
     assert giving(answer, head=head).head == head  # what was found may be said
 
 
+def test_one_map_may_lie_without_a_dimension_of_classes() -> None:
+    images = torch.rand(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    flat, kept = (giving(answer, head="maps")(images) for answer in (lambda x: x[:, 0], lambda x: x[:, :1]))
+    assert flat.shape == (2, 2, 12, 12)
+    assert torch.equal(flat, kept)
+    assert bool(flat.any())
+
+
 def test_what_nobody_said_is_told() -> None:
     assert str(giving(vectors).head) == (
         "4 classes, as the output's shape (N, 4) suggests; say head='none' if it is no class logits"
@@ -119,7 +133,7 @@ def test_what_nobody_said_is_told() -> None:
         "4 classes by pixel, as the output's shape (N, 4, height, width) suggests; say head='none' if it is something "
         "else"
     )
-    assert str(giving(lambda x: x.flatten(2)).head) == "no classes: it gives (N, 4, 144)"
+    assert str(giving(lambda x: x.flatten(2)).head) == f"no classes: it gives (N, 4, 144){ASKED}"
     image = netloupe.explain(giving(vectors), IMAGES[0], "maps:1", ["gradient"])
     assert "(N, 4) suggests" in image.provenance["network"]["head"]
 

@@ -311,7 +311,7 @@ class Maps(Head):
     """Scores of classes by pixel (N, count, height, width), at the size of the images.
 
     A smaller or larger map is brought to that size by bilinear interpolation. Of a network that gives one map z of
-    logits there are two classes, whose scores are -z and z.
+    logits, (N, height, width) too, there are two classes, whose scores are -z and z.
     names, count, output, assumed: as in `Classes`; the count may be left to what the network gives.
     """
 
@@ -340,7 +340,7 @@ class Maps(Head):
         return f"{self.count or 'any number of'} classes by pixel"
 
     def pick(self, result: Any, size: Size | None = None) -> Tensor:
-        found = entry(result, self.output)
+        found = _one_map(entry(result, self.output))
         if not isinstance(found, Tensor) or found.ndim != 4:
             accepted = "(accepted: (N, classes, height, width))"
             raise NetworkError(f"the network gives {described(found)}, no classes by pixel {accepted}")
@@ -528,6 +528,7 @@ class Said:
             case "vector":
                 return Vector(output)
             case "maps":
+                answer = _one_map(answer)
                 count = answer.shape[1] if isinstance(answer, Tensor) and answer.ndim == 4 else 0
                 return Maps(self.names, 0 if self.names else max(2, count) if count else 0, output)
             case "detections":
@@ -547,6 +548,9 @@ def _asked(answer: Tensor) -> str:
             return "; say head='value' or head='binary' (--head), whichever it is"
         case (1, _, _):
             return "; say head='maps' (--head) if it is one logit a pixel"
+        case (_, _):
+            made = "in Python make one number or a vector of it (output=a function)"
+            return f"; say head='maps' (--head) if it is one logit a pixel, or {made}"
         case _:
             return ""
 
@@ -555,6 +559,11 @@ def _flat(answer: Any) -> Any:
     """(N, C) of (N, C, 1, 1); anything else as it is."""
     single = isinstance(answer, Tensor) and answer.ndim == 4 and answer.shape[2:] == (1, 1)
     return answer.flatten(1) if single else answer
+
+
+def _one_map(answer: Any) -> Any:
+    """(N, 1, height, width) of (N, height, width); anything else as it is."""
+    return answer[:, None] if isinstance(answer, Tensor) and answer.ndim == 3 else answer
 
 
 def _of_two(found: Any) -> Tensor:

@@ -320,3 +320,14 @@ def test_spread_is_what_numpy_gives() -> None:
     assert spread(0, 5, 0) == []
     assert evenly("abcdefg", 3) == ["a", "d", "g"]
     assert evenly([], 3) == evenly([1], 0) == []
+
+
+@pytest.mark.parametrize(
+    ("cell", "position", "box"),
+    [(2, (2, 2), (2, 2, 8, 8)), (2, (0, 5), (0, 6, 6, 12)), (4, (0, 2), (0, 8, 4, 12)), (6, (1, 0), (6, 0, 12, 6))],
+)
+def test_the_patch_of_what_sees_all_is_where_it_stands(cell: int, position: Any, box: Any) -> None:
+    """With a cell around, but of a map that this would cover."""
+    layer = chain(pool=nn.AvgPool2d(cell), mixed=Fn(lambda x: x + x.mean((2, 3), keepdim=True))).layers["mixed"]
+    assert layer.sees_all
+    assert layer.patch(*position, (12, 12)) == box

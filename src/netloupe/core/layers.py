@@ -72,11 +72,12 @@ class Layer:
     def patch(self, y: int, x: int, image: tuple[int, int]) -> Box:
         """What is shown of an image (height, width) for neuron (y, x), in px: what it sees; its place if that is all.
 
-        The place with one cell around, so that there is something to be recognized.
+        The place with one cell around, so that there is something to be recognized, but of a map of so few that this
+        is all again.
         """
         if not self.sees_all:
             return self.receptive_field.box(y, x, image)
-        top, left, bottom, right = self.place(y, x, around=1)
+        top, left, bottom, right = self.place(y, x, around=int(max(self.size) > 3))
         (height, width), (down, across) = image, self.image
         return top * height // down, left * width // across, -(-bottom * height // down), -(-right * width // across)
 

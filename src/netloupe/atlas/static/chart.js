@@ -75,7 +75,7 @@ function drawLines(width, places, curves, axis) {
   const step = Math.ceil(places.length / room);
   const last = places.length - 1;
   const names = places.map((name, i) => ((last - i) % step === 0) && svg("text", { x: x(i), y: y(low) + 20,
-    "text-anchor": places.length > 1 && i === last ? "end" : "middle" }, name));
+    "text-anchor": places.length === 1 ? "middle" : i === last ? "end" : i === 0 ? "start" : "middle" }, name));
   const drawn = curves.map(({ key, text, values }) => {
     const points = values.map((value, i) => [value, i]).filter(([value]) => value !== null);
     return [svg("path", { class: `curve ${key}`, d: points.map(([value, i], n) => `${n === 0 ? "M" : "L"}${x(i)} ${y(value)}`).join("") },

@@ -14,18 +14,23 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 
 from netloupe.cli.app import main
+from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
+from netloupe.data.open import open_source
 from netloupe.data.sources import ImageSource
 from netloupe.sweep import blocks, engine
 from netloupe.sweep.accumulator import Scribe
-from netloupe.sweep.engine import Span
+from netloupe.sweep.engine import SoFar, Span
+from netloupe.sweep.peaks import Peaks
 from netloupe.sweep.ray import Alike, RayEngine, _read, _versions, _Worker
 from netloupe.tasks import TASKS
+from netloupe.zoo.load import load
 
 sys.path.append(str(Path(__file__).parents[1] / "tools"))
 
@@ -100,6 +105,22 @@ def test_the_same_files(verb: str, small: None, tmp_path: Path, capsys: pytest.C
     here, there = tree(tmp_path / "here"), tree(tmp_path / "there")
     assert there == here
     assert here
+
+
+def test_what_was_taken_in_is_shown_after_each_shard(small: None) -> None:
+    net, source = load("net.py:make", inputs=lambda _: InputSpec((16, 16))), open_source("data")
+    seen: dict[str, dict[int, np.ndarray]] = {"here": {}, "there": {}}
+    for where, by in (("here", None), ("there", AtOnce())):
+
+        def glance(taken: SoFar, where: str = where) -> None:
+            seen[where][taken.images] = taken.of("peaks").result()["3"].maximum
+
+        with engine.swept_by(by):
+            engine.sweep(net, source, {"peaks": Peaks()}, glance=glance)
+    assert seen["there"].keys() == {4, 8}
+    for images, highest in seen["there"].items():
+        np.testing.assert_array_equal(highest, seen["here"][images])
+    assert not np.array_equal(seen["there"][4], seen["there"][8])
 
 
 def test_a_full_disk_is_one_line_and_what_was_made_is_kept(

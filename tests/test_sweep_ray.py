@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -149,6 +150,36 @@ def test_killed_workers_change_nothing(ray: Any, tmp_path: Path) -> None:
         there = swept(net, source)
     assert not any(mark.exists() for mark in marks), "nobody was killed"
     same(here, there)
+
+
+class Late:
+    """Opens images, the first only once one of a later shard was opened."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark, self.images = mark, images()
+
+    def __call__(self, i: int) -> Image.Image:
+        if i == 32 * 4:
+            self.mark.touch()
+        for _ in range(3000 if i == 0 else 0):
+            if self.mark.exists():
+                break
+            time.sleep(0.02)
+        return Image.fromarray(self.images[i])
+
+
+def test_what_is_found_early_waits_with_ray(ray: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    came: list[int] = []
+
+    def noted(rows: Iterator[Any], spans: Any) -> Iterator[Found]:
+        yield from _in_order((came.append(row["begin"]) or row for row in rows), spans)
+
+    monkeypatch.setattr("netloupe.sweep.ray._in_order", noted)
+    source = ImageSource("memory", [f"{i}.png" for i in range(COUNT)], Late(tmp_path / "mark"))
+    with swept_by(RayEngine(workers=2)):
+        there = swept(rough(), source)
+    assert came == list(range(0, COUNT, 32)), "the driver would hold what must wait"
+    same(swept(rough(), source), there)
 
 
 class Stops(Watch):

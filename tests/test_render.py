@@ -167,3 +167,21 @@ def test_a_sheet_stacks_its_parts_and_leaves_out_what_is_empty() -> None:
     assert (made[top : top + 10, 35:39] == pic.PAPER).all()
     assert (made[top + 17 : top + 17 + len(note), 5:-5] == note).all()
     assert (Sheet("", 200).add(red).picture() == framed(red, 20)).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("stages.2.blocks.1.drop_path:16  2.48e-07", "…locks.1.drop_path:16  2.48e-07"),
+        ("what is drawn from the mean of all images", "what is drawn from the mean of…"),
+        ("conv1:3  0.5", "conv1:3  0.5"),
+    ],
+)
+def test_captions_stay_within_their_pictures(text: str, same: str) -> None:
+    """Of a name its end is kept, and the number behind it."""
+    blank = np.zeros((20, 190, 3), dtype=np.uint8)
+    found = pic.captioned(blank, text)
+    assert (found == pic.captioned(blank, same)).all()
+    assert found.shape == (38, 190, 3)
+    assert (found[:18, -2:] == pic.PAPER).all()
+    assert (found[:18] != np.array(pic.PAPER)).any()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from netloupe.core.errors import InputError
@@ -21,6 +22,8 @@ ABOUT = "netloupe"
 """Name of the text chunk of a PNG that says how it was made."""
 
 PAPER: Color = (246, 244, 239)
+
+_NAME = re.compile(r"[a-z_]+[.:/]\S|_")  # in a word: it is of a layer or unit, and ends with what tells it from others
 
 
 def resized(picture: Picture, size: tuple[int, int], *, smooth: bool = True) -> Picture:
@@ -99,10 +102,24 @@ def beside(pictures: Sequence[Picture], *, gap: int = 8, background: Color = PAP
 
 
 def captioned(picture: Picture, text: str, *, height: int = 18) -> Picture:
-    """The picture with a line of text above it."""
+    """The picture with a line of text above it; what of it is too long is cut with an ellipsis."""
     strip = Image.new("RGB", (picture.shape[1], height), PAPER)
-    ImageDraw.Draw(strip).text((4, 2), text, fill=(40, 38, 34), font_size=12)
+    ImageDraw.Draw(strip).text((4, 2), _within(text, picture.shape[1] - 6), fill=(40, 38, 34), font_size=12)
     return np.concatenate([np.asarray(strip), picture])
+
+
+def _within(text: str, width: int) -> str:
+    """The text in `width` px: names of layers are cut at their beginnings, and where that does not do the end is."""
+    length = ImageFont.load_default(12).getlength
+    while length(text) > width:
+        names = [word for word in text.split(" ") if len(word) > 6 and _NAME.search(word)]
+        if not names:
+            break
+        longest = max(names, key=len)
+        text = text.replace(longest, "\u2026" + longest.lstrip("\u2026")[1:], 1)
+    while length(text) > width and len(text) > 1:
+        text = text[:-2] + "\u2026"
+    return text
 
 
 def from_pixels(images: np.ndarray) -> Picture:

@@ -34,7 +34,7 @@ from netloupe.zoo.load import load
 
 sys.path.append(str(Path(__file__).parents[1] / "tools"))
 
-from killed_runs import FEW, MODEL, tree
+from killed_runs import FEW, MODEL, TRAIN, tree
 from workplace import prepare
 
 DATA = ("--data", "data")
@@ -44,6 +44,7 @@ LINES = {
     "map": (*DATA, "--method", "pca"),
     "facets": ("3:1", *DATA, "--steps", "1"),
     "study filters": DATA,
+    "study evolution": ("trained/snapshots", *DATA, "--classes", "2"),
     "study generalization": ("--data", "kinds", "-n", "2", "--folds", "2", "--epochs", "1"),
     "audit": ("--data", "kinds", "--classes", "2", "--labels", "classes.txt", "--tested", "1"),
     "atlas build": (*DATA, *FEW, "--images", "shown"),
@@ -77,6 +78,10 @@ SHARDS: list[Span] = []
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("verbs")
     prepare(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        line = ["train", *DATA, "--val", "data", *TRAIN, "--snapshots", "-a", "net.py:make", "--name", "small"]
+        assert main([*line, "-o", "trained"]) == 0
     return folder
 
 

@@ -22,6 +22,7 @@ class EvolutionTask(Task):
     """
 
     verb: ClassVar = "study evolution"
+    spreads: ClassVar = True
     runs: ClassVar = "studies.evolution.measure:run"
     loads: ClassVar = "studies.evolution.measure:network"
     inputs: ClassVar = (

@@ -492,10 +492,14 @@ def test_an_export_needs_no_server_of_ours(tmp_path: Path, browser: Any) -> None
         no_complaints(browser)
         document = tmp_path / "under" / "a path" / "data" / "network.json"
         network = json.loads(document.read_text())
+        network |= {"head": "detections"}
         network["projections"] |= {"rule": None, "missing": "rule 'deconvnet' finds no ReLU"}
         network["layers"] = [{**layer, "alike": None} for layer in network["layers"]]
         document.write_text(json.dumps(network))
-        os.utime(document, (time.time() + 10,) * 2)  # or the browser is told that nothing changed
+        picture = document.parent / "image" / "0.json"
+        picture.write_text(json.dumps(json.loads(picture.read_text()) | {"top": [], "said": []}))
+        for changed in (document, picture):
+            os.utime(changed, (time.time() + 10,) * 2)  # or the browser is told that nothing changed
         browser.get("about:blank")
         browser.get(f"{address}#/unit/conv1:3")
         shown(browser, "unit")
@@ -504,6 +508,10 @@ def test_an_export_needs_no_server_of_ours(tmp_path: Path, browser: Any) -> None
         browser.get(address)
         shown(browser, "network")
         assert "finds no ReLU" in all_of(browser, ".facts")[0].text
+        assert "finds boxes in them" in all_of(browser, ".opening")[0].text
+        browser.get(f"{address}#/image/0")
+        shown(browser, "image")
+        assert all_of(browser, "#predictions")[0].text == "No box: the network finds nothing in this image."
         server.shutdown()
 
 

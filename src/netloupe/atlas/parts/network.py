@@ -33,6 +33,7 @@ class NetworkPage(Part):
             "source": source.title,
             "created": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
             "input": {"size": list(net.inputs.size), "channels": net.inputs.channels},
+            "head": net.head.word,
             "labels": list(net.head.choices),
             "source_classes": making.source_classes,
             "labeled": source.labels is not None,

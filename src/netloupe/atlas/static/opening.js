@@ -27,8 +27,10 @@ export async function opening(network) {
 
 /** What it is that it answers, in a sentence. */
 function recognizes(network, surest) {
-  const { labels, input } = network;
+  const { head, labels, input } = network;
   const size = `${input.size.map(count).join(" × ")} pixels`;
+  if (head === "detections") return `A network that looks at images of ${size} and finds boxes in them.`;
+  if (head === "maps") return `A network that looks at images of ${size} and says of each pixel which class it is.`;
   if (labels.length === 0) return `A network that looks at images of ${size}. It knows no classes by name.`;
   if (surest.length === 0) return `A network that looks at images of ${size} and tells ${counted(labels.length, "class", "classes")} apart.`;
   const names = surest.slice(0, NAMED).map(({ prediction, index }) => {

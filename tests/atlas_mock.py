@@ -90,6 +90,7 @@ def _network(layers: list[dict], images: int, kept: int) -> dict:
         "per_photograph": None,
         "projections": {"rule": "deconvnet", "missing": None, "columns": 3, "size": PROJECTION},
         "map": None,
+        "unit_map": None,
         "synthesis": None,
         "layers": layers,
         "provenance": {

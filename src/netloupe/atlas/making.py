@@ -27,6 +27,7 @@ from netloupe.sweep.accumulator import Scribe
 from netloupe.sweep.classes import ClassMeans, MeansByClass
 from netloupe.sweep.engine import SoFar, check_any_read, sweep
 from netloupe.sweep.peaks import Peaks, PeakStatistics
+from netloupe.sweep.sampled import PeaksByImage, SampledPeaks
 from netloupe.sweep.top import Strongest, Top
 
 MAP_LAYERS = 24  # rows of a sheet of maps at most, spread evenly over the network
@@ -39,7 +40,7 @@ _PIXELS = "pixels.bin"
 class Found:
     """What the sweep found, by layer. varied: the patches with at most PER_PHOTOGRAPH of one photograph.
 
-    None where each image is a photograph of its own.
+    None where each image is a photograph of its own. sampled: the peaks in some images, where units are laid out.
     """
 
     patches: dict[str, Top]
@@ -47,6 +48,7 @@ class Found:
     peaks: dict[str, PeakStatistics]
     classes: dict[str, MeansByClass]
     skipped: tuple[Skipped, ...]
+    sampled: Mapping[str, PeaksByImage] = field(default_factory=dict)
 
 
 NOTHING = Found({}, None, {}, {}, ())
@@ -180,6 +182,7 @@ class Making:
         classes = ClassMeans(isinstance(self.net.head, Classes))
         pieces = self.source.photographs is not None
         varied = {"varied": Strongest(self.k, per_photograph=PER_PHOTOGRAPH)} if pieces else {}
+        sampled = {} if self.map_by is None else {"sampled": SampledPeaks(len(self.source))}
         ledger = self._ledger
 
         def so_far(taken: SoFar) -> None:
@@ -196,7 +199,7 @@ class Making:
         report = sweep(
             self.net,
             self._seen({ALL: whole, SHOWN: small, NONE: None}[self.images]),
-            {"patches": patches, "peaks": peaks, "classes": classes, **varied},
+            {"patches": patches, "peaks": peaks, "classes": classes, **varied, **sampled},
             layers=list(dict.fromkeys([*self.layers, self.feature_layer])),
             sink=ledger,
             batch_size=self.batch_size,
@@ -206,7 +209,8 @@ class Making:
         )
         check_any_read(report, self.source)
         shown = varied["varied"].result() if pieces else None
-        return Found(patches.result(), shown, peaks.result(), classes.result(), report.skipped)
+        peaks_of = {layer: found for one in sampled.values() for layer, found in one.result().items()}
+        return Found(patches.result(), shown, peaks.result(), classes.result(), report.skipped, peaks_of)
 
     def show(self) -> None:
         """Write the pictures of the images that pages show, which are read and looked at again."""

@@ -8,6 +8,7 @@ from netloupe.atlas.parts.network import NetworkPage
 from netloupe.atlas.parts.part import Part
 from netloupe.atlas.parts.projections import Projections
 from netloupe.atlas.parts.synthesized import Synthesized
+from netloupe.atlas.parts.unitmap import UnitMap
 from netloupe.atlas.parts.units import Units
 
 PARTS: tuple[type[Part], ...] = (
@@ -16,6 +17,7 @@ PARTS: tuple[type[Part], ...] = (
     Attention,
     Projections,
     Layout,
+    UnitMap,
     Synthesized,
     Examples,
     NetworkPage,

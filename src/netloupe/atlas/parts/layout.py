@@ -61,8 +61,7 @@ class Layout(Part):
     def _embedding(self, space: str, method: str, told: Told) -> Rows:
         """Of many images some, evenly spread, are laid out, and the others placed among them."""
         ids, before = self._all(), told.done
-        laid = np.array(evenly(range(len(ids)), LAID))
-        others = np.setdiff1d(np.arange(len(ids)), laid)
+        laid, others = parted(len(ids))
         vectors = vectors_of(self, space, ids[laid] if len(others) else None)[1]
         found = embedded(vectors, method, told.share(_STEPS), parts_of(self, space, ids[others]), len(others))
         told.at(before + _STEPS)
@@ -203,33 +202,44 @@ def _spaces_of(making: Making) -> list[str]:
     return [SPACES[0], *(f"{VIEW}{name}" for name in making.views), SPACES[1]]
 
 
+def parted(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which of so many vectors are laid out, evenly spread, and which are placed among them."""
+    laid = np.array(evenly(range(count), LAID))
+    return laid, np.setdiff1d(np.arange(count), laid)
+
+
 def embedded(
-    vectors: np.ndarray, method: str, watch: Watch, others: Iterable[np.ndarray] = (), more: int = 0
+    vectors: np.ndarray,
+    method: str,
+    watch: Watch,
+    others: Iterable[np.ndarray] = (),
+    more: int = 0,
+    what: str = "image",
 ) -> dict[str, Any]:
     """x, y, about and missing of a row, x and y of `vectors` and then of `more` others, which come in parts.
 
-    Fewer images than the method needs are laid out by PCA, one in the middle.
+    Fewer than the method needs are laid out by PCA, one in the middle. what: a vector stands for.
     """
     from netloupe.analysis.layout.embedding import LEAST, embed_vectors
 
     try:
         if len(vectors) == 1:
-            points, about = np.zeros((1, 2), np.float32), {"method": "none", "images": 1, "notes": ["one image"]}
+            points, about = np.zeros((1, 2), np.float32), {"method": "none", f"{what}s": 1, "notes": [f"one {what}"]}
         elif len(vectors) < LEAST[method]:
             embedding = embed_vectors(vectors, "pca")
-            note = f"by pca, because {method} needs {LEAST[method]} images or more"
+            note = f"by pca, because {method} needs {LEAST[method]} {what}s or more"
             points, about = embedding.points, {**embedding.about, "notes": [note, *embedding.about["notes"]]}
         else:
             embedding = embed_vectors(vectors, method, watch=watch)
             points = np.concatenate([embedding.points, *(embedding.place(some) for some in others)])
-            about = {**embedding.about, "notes": [*embedding.about["notes"], *_placed(len(vectors), more)]}
+            about = {**embedding.about, "notes": [*embedding.about["notes"], *_placed(len(vectors), more, what)]}
     except InputError as error:  # of vectors that have no map; the atlas has all the rest
         return {"x": [], "y": [], "about": "null", "missing": str(error)}
     return {"x": points[:, 0], "y": points[:, 1], "about": json.dumps(about), "missing": None}
 
 
-def _placed(laid: int, more: int) -> list[str]:
-    return [f"laid out are {laid:,} of {laid + more:,} images, evenly spread; the others are placed among them"][:more]
+def _placed(laid: int, more: int, what: str) -> list[str]:
+    return [f"laid out are {laid:,} of {laid + more:,} {what}s, evenly spread; the others are placed among them"][:more]
 
 
 def _channels(layer: str, parts: Callable[[], Iterable[np.ndarray]]) -> dict[str, Any]:

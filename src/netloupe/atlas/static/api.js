@@ -118,6 +118,10 @@ export const getMapPoints = () => bytes("data/map/points.bin");
 export const getMapFeatures = (block) => bytes(`data/map/features/${block}.bin`);
 export const spriteUrl = (side, sheet) => lasting(`sprites/${side}/${sheet}.jpg`);
 export const getSprites = (side, sheet) => read(`sprites/${side}/${sheet}.jpg`, "whole", (response) => response.blob());
+export const getTiles = (layer, sheet) => read(`tiles/${slug(layer)}/${sheet}.webp`, "whole", (response) => response.blob());
+
+/** Where the units of a layer lie: {channels, x, y, images, dead, constant, about}. */
+export const getUnitMap = (name) => json(`data/unitmap/${slug(name)}.json`);
 const bytes = (path) => read(path, "whole", (response) => response.arrayBuffer());
 
 export const getLayer = (name) => json(`data/layer/${slug(name)}.json`);

@@ -4,6 +4,7 @@ import { NotFound, getLayer } from "./api.js";
 import { facts, h } from "./dom.js";
 import { count, counted, layerHash, networkHash, number, percent, receptiveField, shape, unitHash } from "./format.js";
 import { lacks } from "./making.js";
+import { mappedLayers, unitMapHash } from "./mapframe.js";
 import { nearest } from "./nearest.js";
 import { likeness, pager, pictured, standsFor, tile, unkept } from "./pieces.js";
 import { aboutLayer, pathChart } from "./synthesized.js";
@@ -82,6 +83,7 @@ export async function layerView({ name, query, network, setQuery }) {
           ["Each position sees", receptiveField(layer.receptive_field, layer.shape)],
           ["Parameters", layer.parameters > 0 ? count(layer.parameters) : null],
           ["Dead channels", `${count(layer.dead)} of ${count(layer.shape[0])}`],
+          ["Map", unitMapped(network, layer) ? h("a", { id: "to-map", href: unitMapHash(name) }, "what responds alike") : null],
         ]),
         !pictured(network) && h("p", { id: "unkept", class: "note" }, unkept(network)),
         layer.alike && h("p", { id: "likeness", class: "note" }, likeness(layer)),
@@ -101,6 +103,9 @@ export async function layerView({ name, query, network, setQuery }) {
     ],
   };
 }
+
+/** Whether there is a map of its units, or will be. */
+export const unitMapped = (network, { name }) => mappedLayers(network).some((layer) => layer.name === name);
 
 /** What is waited for of the images of a layer, block by block. */
 const synthesizedBlocks = ({ units_per_block: size }, { name, shape: [channels] }) =>

@@ -22,13 +22,14 @@ import { mode, working } from "./live.js";
 import { pointsView } from "./points.js";
 import { sheetView } from "./sheet.js";
 import { tryView } from "./try.js";
+import { unitMapView } from "./unitmap.js";
 import { unitView } from "./unit.js";
 
 // Those in NAMED take a name after a slash, the others nothing.
 const ATLAS = { "": networkView, images: imagesView, map: mapView, points: pointsView };
 const LIVE = mode === null ? {} : { try: tryView, kept: keptView, sheet: sheetView, compare: compareView };
 const PLAIN = mode === "alone" ? { "": tryView, ...LIVE } : { ...ATLAS, ...LIVE };
-const UNITS = { layer: layerView, unit: unitView, image: imageView, attention: attentionView };
+const UNITS = { layer: layerView, unit: unitView, image: imageView, attention: attentionView, map: unitMapView };
 const NAMED = { ...(mode === "alone" ? {} : UNITS), ...(mode === null ? {} : { kept: keptView, sheet: sheetView }) };
 
 const main = document.getElementById("view");

@@ -8,7 +8,7 @@ import { count, counted } from "./format.js";
 const EVERY = 1000; // ms between questions
 const STAGES = {
   sweep: "images go through the network", layers: "channels", tiles: "tiles", neighbors: "nearest images", "attention heads": "attention heads",
-  attention: "attention maps", projections: "projections", map: "the map", synthesis: "synthesized images",
+  attention: "attention maps", projections: "projections", map: "the map", "unit maps": "maps of units", synthesis: "synthesized images",
 };
 
 /** Whether something of the atlas is not there yet, by its name, as "projections/conv1". */

@@ -2,25 +2,23 @@
 
 import { h } from "./dom.js";
 import { count, counted, imageHash, percent } from "./format.js";
-import { Camera, listen } from "./mapcamera.js";
-import { colorsOf, planePicture } from "./mapcolors.js";
-import { NONE, Sprites, getMap } from "./mapdata.js";
+import { colorsOf, drawLegend } from "./mapcolors.js";
+import { NONE, getMap } from "./mapdata.js";
+import { METHODS, MapFrame, kinds, select } from "./mapframe.js";
 import { Names, groupsOf } from "./mapnames.js";
 import { inside, showGroup } from "./mapgroup.js";
-import { Scene } from "./mapscene.js";
 import { coming, lacks } from "./making.js";
-import { nearest } from "./nearest.js";
+import { named, nearest } from "./nearest.js";
 import { photo, unkept } from "./pieces.js";
 
 const VIEW = "layer:"; // begins the name of a space by another layer's features
 const spaceName = (name) => (name.startsWith(VIEW) ? `features of ${name.slice(VIEW.length)}` : name);
 const COLORS = { none: "nothing", label: "label", prediction: "prediction", error: "right or wrong" };
-const METHODS = { tsne: "t-SNE", pca: "PCA", umap: "UMAP", none: "no method" };
 
 export async function mapView({ query, network, setQuery }) {
   const opened = document.getElementById("view").dataset.view === undefined ? 0 : performance.now(); // 0: with the page
   if (!network.map || network.map.spaces.length === 0) return { section: "map", title: "Map", waits: ["map"], node: empty(network) };
-  const view = new MapView(network, await getMap(), query, setQuery);
+  const view = new MapView(network, await getMap(network), query, setQuery);
   view.scene.times.opened = opened;
   return { section: "map", title: "Map", node: view.nodes, leave: () => view.leave() };
 }
@@ -53,12 +51,7 @@ class MapView {
     this.members = [];
     this.turn = 0; // counts groups, so that a slow answer does not fill the panel of a later one
     this.build();
-    this.sprites = new Sprites(map, () => this.scene.request());
-    this.camera = new Camera();
-    this.scene = new Scene(this.canvas, map, network, this.sprites, this.camera);
-    this.scene.drawn = () => this.afterDraw();
-    this.startCamera(query.get("at"));
-    this.listen();
+    this.frame.start(query.get("at"));
     this.apply();
     this.expose();
   }
@@ -75,9 +68,6 @@ class MapView {
 
   build() {
     const { map } = this;
-    this.canvas = h("canvas", { id: "map", tabindex: 0, role: "application", "aria-roledescription": "map", "aria-label":
-      `Map of ${counted(map.count, "image")}. Arrow keys move, plus and minus zoom, 0 shows all, Enter opens the image in the middle.` });
-    this.card = h("div", { id: "map-card", hidden: true });
     this.legend = h("div", { id: "map-legend" });
     this.found = h("span", { id: "found", role: "status" });
     this.panel = h("aside", { id: "group", hidden: true, "aria-labelledby": "group-title" });
@@ -86,29 +76,32 @@ class MapView {
       oninput: (event) => this.choose("find", event.target.value) });
     this.lassoButton = h("button", { type: "button", id: "lasso", "aria-pressed": "false", title: "Draw around images; or drag with Shift held",
       onclick: () => this.setLassoing(!this.lassoing) }, "Lasso");
-    const zoom = (id, text, label, times) => h("button", { type: "button", id, "aria-label": label, title: label, onclick: () => {
-      if (times === null) this.camera.look(32767.5, 32767.5, 1);
-      else this.camera.zoomAt(this.camera.width / 2, this.camera.height / 2, times);
-      this.moved();
-    } }, text);
     this.names = new Names((group) => { this.sharing = false; this.chosen.find = this.search.value = ""; this.light(); this.select(group.places, null); });
-    this.frame = h("div", { id: "map-frame" }, this.canvas, this.names.node, this.legend, this.card,
-      h("div", { id: "map-zoom" }, zoom("zoom-in", "+", "Zoom in", 1.6), zoom("zoom-out", "−", "Zoom out", 1 / 1.6), zoom("zoom-all", "Show all", "Show all", null)));
+    this.frame = new MapFrame(map, {
+      label: `Map of ${counted(map.count, "image")}. Arrow keys move, plus and minus zoom, 0 shows all, Enter opens the image in the middle.`,
+      over: [this.names.node, this.legend],
+      card: (place) => this.cardOf(place),
+      href: (place) => imageHash(map.ids[place]),
+      remember: () => this.remember(),
+      drawn: () => this.afterDraw(),
+      lassoing: () => this.lassoing,
+      lasso: (path, done) => this.draw(path, done),
+      escape: () => (this.lassoing ? this.setLassoing(false) : this.clear()),
+    });
+    Object.assign(this, { canvas: this.frame.canvas, camera: this.frame.camera, scene: this.frame.scene, sprites: this.frame.sprites });
     this.bar = h("div", { class: "bar-line", id: "map-bar" }, this.choices());
-    this.nodes = [h("h1", { class: "quiet" }, "Map"), this.bar, h("div", { id: "map-body" }, this.frame, this.panel), this.about()];
+    this.nodes = [h("h1", { class: "quiet" }, "Map"), this.bar, h("div", { id: "map-body" }, this.frame.node, this.panel), this.about()];
   }
 
   /** What can be chosen, in one line. */
   choices() {
-    const select = (id, text, key, options) => h("label", { class: "filter" }, h("span", {}, text),
-      h("select", { id, onchange: (event) => this.choose(key, event.target.value) }, options.map(([value, name, why]) =>
-        h("option", { value, selected: this.chosen[key] === value, disabled: why !== undefined, title: why ?? null },
-          why === undefined ? name : `${name} (${why})`))));
+    const choice = (id, text, key, options) => select(id, text, options, this.chosen[key], (value) => this.choose(key, value));
     return [
-      select("map-space", "Near by", "space", this.map.spaces.map(({ name }) => [name, spaceName(name)])),
-      select("map-color", "Color", "color", Object.entries(COLORS).map(([by, name]) => [by, name, this.refused[by]])),
-      select("map-show", "Show", "show", [["thumbnails", "thumbnails", ...(this.map.sprites.length > 0 ? [] : ["none are kept"])], ["dots", "dots"]]),
-      select("map-names-choice", "Names", "names", [["shown", "shown"], ["none", "none"]]),
+      kinds(this.network, null),
+      choice("map-space", "Near by", "space", [...this.map.spaces.map(({ name }) => [name, spaceName(name)]), ["", "features of another layer", "built with --map-layer"]]),
+      choice("map-color", "Color", "color", Object.entries(COLORS).map(([by, name]) => [by, name, this.refused[by]])),
+      choice("map-show", "Show", "show", [["thumbnails", "thumbnails", ...(this.map.sprites.length > 0 ? [] : ["none are kept"])], ["dots", "dots"]]),
+      choice("map-names-choice", "Names", "names", [["shown", "shown"], ["none", "none"]]),
       h("label", { class: "filter" }, h("span", {}, "Class"), this.search), this.found, this.lassoButton];
   }
 
@@ -129,28 +122,9 @@ class MapView {
       h("p", {}, this.readout));
   }
 
-  listen() {
-    const { canvas, camera, scene } = this;
-    listen(canvas, camera, {
-      changed: () => this.moved(),
-      hover: (left, top) => this.hover(left === null ? null : scene.hit(left, top), [left, top]),
-      open: (left, top, apart) => this.open(scene.hit(left, top), apart),
-      touched: (left, top) => this.touched(scene.hit(left, top), [left, top]),
-      lassoing: () => this.lassoing,
-      lasso: (path, done) => this.draw(path, done),
-      escape: () => (this.lassoing ? this.setLassoing(false) : this.clear()),
-    });
-    this.sizes = new ResizeObserver(() => { if (canvas.isConnected) scene.resize(this.frame.clientWidth, this.frame.clientHeight); });
-    this.sizes.observe(this.frame);
-    this.themes = new MutationObserver(() => scene.request());
-    this.themes.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
-  }
-
   /** Lets go of all that would keep it after another view is shown. */
   leave() {
-    this.sizes.disconnect();
-    this.themes.disconnect();
-    clearTimeout(this.later);
+    this.frame.leave();
     this.turn += 1;
     if (window.netloupe?.map === this.exposed) delete window.netloupe.map;
   }
@@ -170,7 +144,7 @@ class MapView {
     const colored = colorsOf(map, space, chosen.color, names);
     scene.colors = colored?.pixels ?? null;
     scene.dots = chosen.show === "dots";
-    this.drawLegend(colored);
+    drawLegend(this.legend, colored, (text) => { this.search.value = text; this.choose("find", text); });
     this.light();
     this.showMembers();
     this.remember();
@@ -185,15 +159,6 @@ class MapView {
     return space.groups;
   }
 
-  drawLegend(colored) {
-    this.legend.hidden = colored === null;
-    if (colored === null) return;
-    this.legend.replaceChildren(colored.plane
-      ? h("p", {}, planePicture(), "classes that lie near each other have like colors")
-      : h("ul", {}, colored.legend.map(({ text, color, index }) => h("li", {}, index === null ? [swatch(color), text]
-        : h("button", { type: "button", class: "plain", onclick: () => { this.search.value = text; this.choose("find", text); } }, swatch(color), text)))));
-  }
-
   /** Which classes the search names: those of the whole name, otherwise those whose name holds the text. */
   light() {
     const { map, scene, chosen, network } = this;
@@ -203,9 +168,7 @@ class MapView {
     this.lit = null;
     this.found.replaceChildren();
     if (text === "") { this.shared(); return; }
-    const lower = names.map((name) => name.toLowerCase());
-    const whole = lower.flatMap((name, index) => (name === text ? [index] : []));
-    const indices = new Set(whole.length > 0 ? whole : lower.flatMap((name, index) => (name.includes(text) ? [index] : [])));
+    const indices = named(text, names);
     const classes = byLabel ? map.labels : map.predictions;
     if (indices.size > 0) this.lit = Uint8Array.from(classes, (index) => (indices.has(index) ? 1 : 0));
     const lit = this.lit === null ? 0 : this.lit.reduce((sum, one) => sum + one, 0);
@@ -284,71 +247,26 @@ class MapView {
     this.scene.request();
   }
 
-  startCamera(text) {
-    const numbers = (text ?? "").split(",").map(Number);
-    if (text !== null && numbers.length === 3 && numbers.every(Number.isFinite)) {
-      this.camera.most = Infinity; // until the size of the page says how far one can zoom
-      this.camera.look(...numbers);
-    }
-  }
-
-  moved() {
-    this.scene.request();
-    clearTimeout(this.later);
-    this.later = setTimeout(() => this.remember(), 300);
-  }
-
   remember() {
-    const { x, y, zoom } = this.camera;
-    const whole = zoom === 1 && Math.abs(x - 32767.5) < 1 && Math.abs(y - 32767.5) < 1;
     const { space, color, show, names, find } = this.chosen;
     this.setQuery({
       space: space === this.map.spaces[0].name ? null : space, color: color === "none" ? null : color,
       show: show === "dots" ? show : null, names: names === "none" ? names : null, find, group: this.sharing ? "found" : null,
       lasso: this.polygon === null ? null : this.polygon.flat().join("."),
-      at: whole ? null : `${Math.round(x)},${Math.round(y)},${Number(zoom.toPrecision(4))}`,
+      at: this.frame.at,
     });
   }
 
-  hover(place, at) {
-    this.canvas.classList.toggle("over", place !== null);
-    if (this.scene.marked !== place) this.scene.request();
-    this.scene.marked = place;
-    this.card.hidden = place === null;
-    if (place === null) return;
-    if (this.card.dataset.place !== String(place)) this.fillCard(place);
-    const { width, height } = this.camera;
-    const [left, top] = at;
-    const { offsetWidth, offsetHeight } = this.card;
-    const beside = left + 20 + offsetWidth > width ? Math.max(0, left - 20 - offsetWidth) : left + 20;
-    this.card.style.left = `${beside}px`;
-    this.card.style.top = `${Math.max(0, Math.min(height - offsetHeight, top - offsetHeight / 2))}px`;
-  }
-
-  fillCard(place) {
+  cardOf(place) {
     const { network, map } = this;
     const [label, guess] = [map.labels[place], map.predictions[place]];
     const chance = percent(map.probabilities[place] / 65535);
     const right = label !== NONE && network.comparable ? label === guess : null;
-    this.card.dataset.place = place;
-    this.card.replaceChildren(
+    return [
       h("a", { href: imageHash(map.ids[place]), tabindex: -1 }, photo(network, map.ids[place], { lazy: false })),
       h("p", {}, label === NONE ? null : h("span", { class: "label" }, network.classes[label] ?? label),
         guess !== NONE && h("span", { class: "value" }, right === true ? `✓ ${chance}` : `${right === false ? "✗ " : ""}taken for ${(network.labels ?? [])[guess] ?? guess}, ${chance}`),
-        h("span", { class: "value" }, `image ${map.ids[place]}`)));
-  }
-
-  open(place, apart) {
-    if (place === null || !this.canvas.isConnected) return;
-    const hash = imageHash(this.map.ids[place]);
-    if (apart) open(hash, "_blank", "noopener");
-    else location.hash = hash;
-  }
-
-  /** By finger: the first tap shows the card, the second on the same image opens it. */
-  touched(place, at) {
-    if (place !== null && this.scene.marked === place && !this.card.hidden) this.open(place, false);
-    else this.hover(place, at);
+        h("span", { class: "value" }, `image ${map.ids[place]}`))];
   }
 
   afterDraw() {
@@ -386,8 +304,6 @@ function foundText(images, labeled, names) {
   const which = names.length === 1 ? names[0] : `one of ${counted(names.length, "class", "classes")}`;
   return `${counted(images, "image")} ${labeled ? "of" : "taken for"} ${which}. `;
 }
-
-const swatch = (color) => h("span", { class: "swatch", style: { background: color }, "aria-hidden": "true" });
 
 /** "x.y.x.y…" as corners; null where the text is none. */
 function readPolygon(text) {

@@ -61,8 +61,20 @@ export function inPlane(x, y) {
   return linear.map((value) => Math.round(255 * Math.min(1, Math.max(0, value)) ** (1 / 2.2)));
 }
 
+/** What the colors stand for, in `node`. find(text): looks for the class of that name. */
+export function drawLegend(node, colored, find) {
+  node.hidden = colored === null;
+  if (colored === null) return;
+  node.replaceChildren(colored.plane
+    ? h("p", {}, planePicture(), "classes that lie near each other have like colors")
+    : h("ul", {}, colored.legend.map(({ text, color, index }) => h("li", {}, index === null ? [swatch(color), text]
+      : h("button", { type: "button", class: "plain", onclick: () => find(text) }, swatch(color), text)))));
+}
+
+const swatch = (color) => h("span", { class: "swatch", style: { background: color }, "aria-hidden": "true" });
+
 /** The colors of all positions, as a small picture. */
-export function planePicture() {
+function planePicture() {
   const side = 28;
   const canvas = h("canvas", { class: "plane", width: side, height: side, "aria-hidden": "true" });
   const image = new ImageData(side, side);

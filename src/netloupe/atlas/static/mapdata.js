@@ -1,21 +1,26 @@
 // The map's data: where the images lie, what they are, their thumbnails as pixels, their features.
 // An image is known by its place, a number that follows the map; see "The map" in docs/architecture.md.
 
-import { FetchError, getMapDocument, getMapPoints, getSprites, getMapFeatures } from "./api.js";
+import { FetchError, getMapDocument, getMapPoints, getSprites, getMapFeatures, imageUrl } from "./api.js";
 
 export const NONE = 65535; // in place of a class where there is none
 const KEPT = 32; // sheets of a size held at once, about 5 MB each
 
-/** Everything about the points of the map: typed arrays by place. */
-export async function getMap() {
+/** Everything about the points of the map: typed arrays by place. Besides, as of every map: `shape`, [height, width] of what
+ *  lies there in any unit; draw(level, number): a sheet of thumbnails, as what can be drawn on a canvas; picture(place, side): what
+ *  one is replaced by where there are `side` px for it, {url, part: [left, top, width, height] of it, or null}; colors: of dots, or null. */
+export async function getMap(network) {
   const [document, buffer] = await Promise.all([getMapDocument(), getMapPoints()]);
   const { count, spaces, sprites } = document;
   const bytes = count * (10 + 4 * spaces.length);
   if (buffer.byteLength !== bytes + (sprites.length > 0 ? 3 * count : 0)) throw new FetchError("data/map/points.bin has another length than data/map.json tells.");
   const column = (index) => new Uint16Array(buffer, count * (4 + 2 * index), count);
   const [labels, predictions, probabilities] = [0, 1, 2].map(column);
+  const ids = new Uint32Array(buffer, 0, count);
   return {
-    ...document, colors: colorsFrom(new Uint8Array(buffer, bytes)), ids: new Uint32Array(buffer, 0, count), labels, predictions, probabilities,
+    ...document, colors: colorsFrom(new Uint8Array(buffer, bytes)), ids, labels, predictions, probabilities, shape: network.input.size,
+    draw: async ({ side }, number) => createImageBitmap(await getSprites(side, number)),
+    picture: (place) => ({ url: imageUrl(ids[place]), part: null }),
     spaces: spaces.map((space, i) => ({ ...space, x: column(3 + 2 * i), y: column(4 + 2 * i) })),
   };
 }
@@ -34,6 +39,7 @@ export class Sprites {
   constructor(map, changed) {
     [this.small, this.large] = map.sprites;
     this.count = map.count;
+    this.draw = map.draw;
     this.changed = changed;
     this.sheets = new Map(); // "side/sheet" -> {tiles} or a promise; in order of use
     this.loading = 0;
@@ -74,11 +80,11 @@ export class Sprites {
   }
 
   async read(level, number) {
-    const bitmap = await createImageBitmap(await getSprites(level.side, number));
-    const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+    const drawn = await this.draw(level, number);
+    const canvas = new OffscreenCanvas(drawn.width, drawn.height);
     const context = canvas.getContext("2d", { willReadFrequently: true });
-    context.drawImage(bitmap, 0, 0);
-    bitmap.close();
+    context.drawImage(drawn, 0, 0);
+    drawn.close?.();
     const pixels = new Uint32Array(context.getImageData(0, 0, canvas.width, canvas.height).data.buffer);
     const shown = Math.min(level.count, this.count - number * level.count);
     const tiles = apart(pixels, canvas.width, level, shown);

@@ -1,6 +1,5 @@
 // The picture of the map: thumbnails where there is room, dots where there is none, photographs where there is plenty.
 
-import { imageUrl } from "./api.js";
 import { Painter, disc, pixel, stretch } from "./mappaint.js";
 
 const DOTS_BELOW = 4; // px: smaller thumbnails are dots
@@ -12,10 +11,10 @@ const FEW = 1000; // as long as they are no more than this
 const SPREAD = 0.75; // thumbnails grow with this power of the zoom, so that crowded ones come apart
 
 export class Scene {
-  constructor(canvas, map, network, sprites, camera) {
+  constructor(canvas, map, sprites, camera) {
     Object.assign(this, { canvas, map, sprites, camera });
     this.painter = new Painter(canvas);
-    const [height, width] = network.input.size;
+    const [height, width] = map.shape;
     this.shape = [width / Math.max(height, width), height / Math.max(height, width)];
     this.space = map.spaces[0];
     this.colors = null; // a pixel for each place
@@ -25,7 +24,7 @@ export class Scene {
     this.dots = false; // even where there is room
     this.marked = null; // the place under the pointer
     this.outline = null; // of the lasso, in the map's coordinates
-    this.photos = new Map();
+    this.photos = new Map(); // by address
     this.times = { opened: performance.now(), first: null, sharp: null };
     this.intervals = [];
     this.waiting = null;
@@ -210,18 +209,20 @@ export class Scene {
         context.fillStyle = `rgb(${this.colors[place] & 255} ${(this.colors[place] >> 8) & 255} ${(this.colors[place] >> 16) & 255})`;
         context.fillRect(Math.round(left - wide / 2), Math.round(top - tall / 2), wide, tall);
       }
-      context.drawImage(this.photos.get(place), Math.round(left - wide / 2) + edge, Math.round(top - tall / 2) + edge, wide - 2 * edge, tall - 2 * edge);
+      const { url, part } = this.map.picture(place, this.side * this.ratio);
+      context.drawImage(this.photos.get(url), ...(part ?? []), Math.round(left - wide / 2) + edge, Math.round(top - tall / 2) + edge, wide - 2 * edge, tall - 2 * edge);
     }
   }
 
-  /** The photograph of a place if it is there; it is fetched otherwise. */
+  /** Whether the photograph of a place is there; it is fetched otherwise. */
   photo(place) {
-    const found = this.photos.get(place);
+    const { url } = this.map.picture(place, this.side * this.ratio);
+    const found = this.photos.get(url);
     if (found !== undefined) return found.complete && found.naturalWidth > 0;
     const image = new Image();
     image.onload = () => this.request();
-    image.src = imageUrl(this.map.ids[place]);
-    this.photos.set(place, image);
+    image.src = url;
+    this.photos.set(url, image);
     if (this.photos.size > 4 * PHOTOS) this.photos.delete(this.photos.keys().next().value);
     return false;
   }

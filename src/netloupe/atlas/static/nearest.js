@@ -23,3 +23,10 @@ function distance(a, b) {
   }
   return above[b.length];
 }
+
+/** Which of the names a lower-case text means: those that are it, otherwise those that hold it; a set of their places. */
+export function named(text, names) {
+  const those = (means) => names.flatMap((name, index) => (means(name.toLowerCase()) ? [index] : []));
+  const whole = those((name) => name === text);
+  return new Set(whole.length > 0 ? whole : those((name) => name.includes(text)));
+}

@@ -5,8 +5,9 @@ import { histogram } from "./chart.js";
 import { facts, h } from "./dom.js";
 import { count, counted, imageHash, layerHash, number, percent, receptiveField, unitHash } from "./format.js";
 import { growing } from "./grow.js";
-import { findLayer, listed, meant } from "./layer.js";
+import { findLayer, listed, meant, unitMapped } from "./layer.js";
 import { coming, lacks, partly } from "./making.js";
+import { unitMapHash } from "./mapframe.js";
 import { bars, called, classHref, crop, likeness, nameHref, pager, photo, pictured, projection, standsFor, unkept } from "./pieces.js";
 import { synthesized } from "./synthesized.js";
 import { yours } from "./yours.js";
@@ -62,6 +63,7 @@ export async function unitView({ name: address, query, network }) {
           ["Selectivity", columns.selectivity[channel] === null ? null : number(columns.selectivity[channel])],
           ...preference(network, layer, columns, channel),
           ["Each position sees", receptiveField(layer.receptive_field, layer.shape)],
+          ["Map", unitMapped(network, layer) && !columns.dead[channel] ? h("a", { id: "to-map", href: unitMapHash(name, { unit: channel }) }, "what responds alike") : null],
         ])),
       varied && choice(network, layer, query, channel, strict),
       best,

@@ -101,6 +101,25 @@ def press(browser: Any, selector: str, number: int = 0) -> None:
     until(pressed)
 
 
+def choose(browser: Any, selector: str, value: str) -> None:
+    """Set a select or a field, once it is there, as a hand would."""
+    until(lambda: all_of(browser, selector))
+    script = """const one = document.querySelector(arguments[0]);
+        one.value = arguments[1];
+        one.dispatchEvent(new Event("input"));
+        one.dispatchEvent(new Event("change"));
+        return one.value === arguments[1];"""
+    assert browser.execute_script(script, selector, value), "a value that it has"
+
+
+def violations(browser: Any) -> list[str]:
+    """What axe has against the page, a line each."""
+    selenium = pytest.importorskip("axe_core_python.selenium", reason="axe-core-python is not installed")
+    found = selenium.Axe().run(browser)
+    assert len(found["passes"]) > 10, "it looked at something"
+    return [f"{one['id']}: {node['html'][:200]}" for one in found["violations"] for node in one["nodes"]]
+
+
 def no_complaints(browser: Any) -> None:
     """Nothing went wrong on the page; what the log holds of a server that a test before has ended is not of it."""
     here = urlsplit(browser.current_url).netloc

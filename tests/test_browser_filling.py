@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from atlas_helpers import tiny_network, write_photos
-from browser_helpers import all_of, chromium, needs_chromium, no_complaints, serving_app, until
+from browser_helpers import all_of, chromium, needs_chromium, no_complaints, serving_app, until, violations
 from netloupe.atlas import build as building
 from netloupe.atlas import filling as showing
 from netloupe.atlas.filling import Filling, shown_in
@@ -66,6 +68,11 @@ def browser(tmp_path: Path) -> Iterator[Any]:
     yield from chromium(tmp_path / "profile")
 
 
+def get_json(address: str, path: str) -> Any:
+    with urllib.request.urlopen(address + path) as answer:
+        return json.load(answer)
+
+
 def text(browser: Any, selector: str) -> str:
     return " ".join(one.text for one in all_of(browser, selector))
 
@@ -87,7 +94,14 @@ def walk(held: Held, browser: Any, address: str) -> None:
     held.start.set()
     until(lambda: "After 4 of 12 images" in text(browser, "#making"))
     until(lambda: "4 so far, of 12" in text(browser, "#view .facts"))
-    until(lambda: len(all_of(browser, "#layers .strip .tile")) > 0)
+    until(lambda: len(all_of(browser, "#layers .strip .tile .cut.there")) > 0)  # pictures, and no step is made yet
+    assert {"map", "unitmap/conv1"} <= set(get_json(address, "data/network.json")["making"]["missing"])
+    for theme in ("light", "dark"):
+        features = [{"name": "prefers-color-scheme", "value": theme}]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        until(lambda theme=theme: browser.execute_script("return document.documentElement.dataset.theme") == theme)
+        assert browser.find_element("id", "making").is_displayed()
+        assert violations(browser) == []
     assert "being made" in text(browser, ".door[data-door=map]")
     assert not all_of(browser, "#attention")
     browser.execute_script("window.marker = 1")  # gone if the page were loaded again
@@ -111,6 +125,12 @@ def walk(held: Held, browser: Any, address: str) -> None:
     until(lambda: "map" in Filling.wanted(held))
     held.steps.release(3)
     until(lambda: all_of(browser, "canvas#map"))
+
+    browser.execute_script("location.hash = '#/map/conv2'")
+    until(lambda: "map of its units is being made" in text(browser, "#view .coming"))
+    until(lambda: "unitmap/conv2" in Filling.wanted(held))
+    held.steps.release()
+    until(lambda: browser.execute_script("return window.netloupe?.map?.count") == 70)
 
     browser.execute_script("location.hash = '#/image/3'")
     until(lambda: "nearest images are being made" in text(browser, "#view .coming"))

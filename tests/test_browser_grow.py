@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from atlas_helpers import tiny_network, write_photos
-from browser_helpers import all_of, chromium, needs_chromium, no_complaints, press, serving_app, until
+from browser_helpers import all_of, choose, chromium, needs_chromium, no_complaints, press, serving_app, until
 from netloupe.atlas.build import build
 from netloupe.atlas.server import application
 from netloupe.atlas.store import Store
@@ -96,17 +96,6 @@ def test_what_has_grown_is_kept_and_its_picture_brings_it_back(browser: Any, add
     until(lambda: all_of(browser, "#try-file"))[0].send_keys(str(place / "kept" / kept / "visualization.png"))
     until(lambda: "Made by netloupe visualize" in text(browser, "#try-made"))
     no_complaints(browser)
-
-
-def choose(browser: Any, selector: str, value: str) -> None:
-    """Set a select or a field, once it is there, as a hand would."""
-    until(lambda: all_of(browser, selector))
-    script = """const one = document.querySelector(arguments[0]);
-        one.value = arguments[1];
-        one.dispatchEvent(new Event("input"));
-        one.dispatchEvent(new Event("change"));
-        return one.value === arguments[1];"""
-    assert browser.execute_script(script, selector, value), "a value that it has"
 
 
 def test_facets_grow_beside_their_photographs_and_are_kept(browser: Any, address: str, place: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from atlas_helpers import tiny_network, write_photos
 from attention_helpers import SIDE, fresh
-from browser_helpers import all_of, chromium, needs_chromium, no_complaints, press, serving_app, until
+from browser_helpers import all_of, chromium, needs_chromium, no_complaints, press, serving_app, until, violations
 from netloupe.atlas.build import build
 from netloupe.atlas.export import export
 from netloupe.atlas.server import application
@@ -201,14 +201,6 @@ def look_at(browser: Any, width: int, theme: str) -> None:
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
     until(lambda: browser.execute_script("return document.documentElement.dataset.theme") == theme)
     until(lambda: browser.execute_script("return innerWidth") == width)
-
-
-def violations(browser: Any) -> list[str]:
-    """What axe has against the page, a line each."""
-    selenium = pytest.importorskip("axe_core_python.selenium", reason="axe-core-python is not installed")
-    found = selenium.Axe().run(browser)
-    assert len(found["passes"]) > 10, "it looked at something"
-    return [f"{one['id']}: {node['html'][:200]}" for one in found["violations"] for node in one["nodes"]]
 
 
 STICKING_OUT = """

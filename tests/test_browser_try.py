@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from atlas_helpers import tiny_network, write_photos
-from browser_helpers import all_of, chromium, needs_chromium, no_complaints, serving_app, until
+from browser_helpers import all_of, choose, chromium, needs_chromium, no_complaints, serving_app, until
 from netloupe.analysis.activations import activation_maps
 from netloupe.analysis.explain.evidence import mapped_by
 from netloupe.analysis.explain.figure import overlay_picture
@@ -300,6 +300,53 @@ def test_what_is_refused_is_a_sentence_in_the_page(browser: Any, blob: str, said
     )
     until(lambda: texts(browser, "#try-problem") == [said])
     browser.get_log("browser")  # which tells of the refusal too
+
+
+def test_what_the_studio_finds_too_large_is_a_sentence_too(browser: Any) -> None:
+    """The page looks at the size itself; here it is led to think that there is little to send."""
+    browser.execute_script(
+        "window.sized = Object.getOwnPropertyDescriptor(Blob.prototype, 'size');"
+        "Object.defineProperty(Blob.prototype, 'size', {...window.sized, get: () => 1});"
+        "const data = new DataTransfer();"
+        "data.items.add(new File([new Uint8Array(21 * 2 ** 20)], 'x.png', {type: 'image/png'}));"
+        "dispatchEvent(new DragEvent('drop', {dataTransfer: data, bubbles: true, cancelable: true}));"
+    )
+    until(lambda: texts(browser, "#try-problem") == ["More than 20 MB (accepted: up to that)."])
+    browser.execute_script("Object.defineProperty(Blob.prototype, 'size', window.sized)")
+    browser.get_log("browser")
+
+
+def test_a_section_leads_to_a_contact_sheet_of_it(browser: Any, served: str) -> None:
+    settled(browser)
+    browser.execute_script("document.getElementById('try-keep-steps').value = '100'")
+    press(browser, "#try-keep-go")
+    until(lambda: re.match(r"conv\d: ", "".join(texts(browser, "#try-inverted figcaption"))))
+    press(browser, "section[aria-labelledby=try-keep-title] .to-sheet")
+    choose(browser, "#sheet-across", "steps")
+    choose(browser, "#sheet-across-values", "2, 3")
+    press(browser, "#sheet-go")
+    until(lambda: texts(browser, "#sheet-status") == ["2 cells, all made now."])
+    cells = browser.execute_script("return [...document.querySelectorAll('#sheet td img')].map(i => i.src)")
+    assert len(set(cells)) == 2
+    browser.get(served + "#/try")
+    settled(browser)
+    no_complaints(browser)
+
+
+def test_a_copy_of_a_tab_has_a_name_of_its_own(browser: Any, served: str) -> None:
+    name = browser.execute_script("return sessionStorage.getItem('netloupe-page')")
+    browser.refresh()
+    settled(browser)
+    assert browser.execute_script("return sessionStorage.getItem('netloupe-page')") == name, "it is the same page still"
+    browser.execute_script("window.open(location.href, '_blank')")  # which copies the storage
+    first, second = until(lambda: len(browser.window_handles) == 2 and browser.window_handles)
+    browser.switch_to.window(second)
+    settled(browser)
+    own = browser.execute_script("return sessionStorage.getItem('netloupe-page')")
+    browser.close()
+    browser.switch_to.window(first)
+    assert own not in (None, name)
+    no_complaints(browser)
 
 
 def test_who_may_not_ask_is_told_so_in_the_page(browser: Any, photos: Path) -> None:

@@ -12,7 +12,17 @@ import pytest
 from PIL import Image
 
 from atlas_helpers import tiny_network, write_photos
-from browser_helpers import all_of, chromium, needs_chromium, no_complaints, press, serving, until, webdriver
+from browser_helpers import (
+    all_of,
+    chromium,
+    needs_chromium,
+    no_complaints,
+    press,
+    serving,
+    until,
+    violations,
+    webdriver,
+)
 from netloupe.atlas.build import build
 from netloupe.atlas.export import export
 from netloupe.atlas.pages import Pages
@@ -178,6 +188,7 @@ def test_it_fits_the_page_in_light_and_dark(browser: Any, address: str, width: i
             "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": theme}]}
         )
         opened(browser, address)
+        assert violations(browser) == []
         assert run(browser, "document.documentElement.scrollWidth <= innerWidth")
         assert run(browser, "document.getElementById('map').clientHeight") > 300
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})

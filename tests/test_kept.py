@@ -55,6 +55,14 @@ def make():
     torch.manual_seed(0)
     return Tiny()
 """
+TRANSFORMER = """
+import torch
+from attention_helpers import ViT
+
+def make():
+    torch.manual_seed(0)
+    return ViT("fused")
+"""
 OPTIONS = {"model": "tiny.py:make", "size": "24x32", "mean": "0.5", "std": "0.25"}
 CROP = [10, 20, 70, 100]
 
@@ -62,9 +70,9 @@ CROP = [10, 20, 70, 100]
 class Client:
     """What the page does, without a browser."""
 
-    def __init__(self, folder: Path) -> None:
-        net = NetworkOptions(**OPTIONS).load()
-        self.studio = Studio(net, kept=Kept(folder, OPTIONS))
+    def __init__(self, folder: Path, options: dict[str, str] = OPTIONS) -> None:
+        net = NetworkOptions(**options).load()
+        self.studio = Studio(net, kept=Kept(folder, options))
         app = application(None, studio=Live(lambda: self.studio).router)
         self.http = TestClient(app, base_url="http://localhost", headers={"X-Netloupe": "1"})
         self.photo = {"photo": self.put(encoded(photograph()))["id"], "crop": CROP}
@@ -142,6 +150,28 @@ def test_either_command_makes_the_same_bytes(client: Client, case: str, capsys: 
     assert i == (0 if "seed" in settings else 1), "the one seed of the command line is the network's too"
     other = client.done("save", {"section": "layers", "settings": {}}, {**client.photo, "crop": [0, 0, 60, 80]})["kept"]
     assert contents(Path("kept") / other) != first, "so equal bytes mean something"
+
+
+@pytest.mark.parametrize("origin", [None, [1, 2]])
+def test_where_it_looks_is_kept_as_the_command_makes_it(
+    client: Client, origin: list[int] | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("vit.py").write_text(TRANSFORMER)
+    own = Client(Path("looks"), {"model": "vit.py:make", "size": "12x12", "mean": "0.5", "std": "0.25"})
+    photo = {**own.photo, "crop": [0, 0, 90, 90]}
+    kept = own.done("save", {"section": "looks", "settings": {"origin": origin}}, photo)["kept"]
+    first = contents(Path("looks") / kept)
+    assert "attention.png" in first
+    lines = own.http.get(f"/live/kept/{kept}.json").json()["commands"]
+    assert len(lines) > 0
+    for i, line in enumerate(lines):
+        words = shlex.split(line)
+        words[words.index("-o") + 1] = f"looks-{i}"
+        assert main(words[1:]) == 0, capsys.readouterr().err
+        assert contents(Path(f"looks-{i}")) == first
+    other = own.done("save", {"section": "looks", "settings": {"origin": [2, 0]}}, photo)["kept"]
+    assert contents(Path("looks") / other)["attention.png"] != first["attention.png"]
+    own.studio.desk.close()
 
 
 def test_what_was_kept_survives_a_restart_and_is_told_of(client: Client) -> None:

@@ -9,15 +9,21 @@ import numpy as np
 
 from netloupe.analysis.attention.measure import attention_maps
 from netloupe.analysis.attention.record import Looks
+from netloupe.analysis.attention.task import AttentionTask
 from netloupe.core.network import Network
 from netloupe.render.colors import heat
 from netloupe.studio.desk import Job, uri
 from netloupe.studio.photos import Seen
 
 
+def looked(net: Network, settings: Mapping[str, Any]) -> AttentionTask:
+    """settings: as `looks` takes them."""
+    return AttentionTask.of({"origin": settings.get("origin"), "first": 0})
+
+
 def looks(net: Network, seen: Seen, settings: Mapping[str, Any], job: Job) -> dict[str, Any]:
     """settings: origin, [row, column] of the patch to look from; None for the first token, or all in the mean."""
-    found = attention_maps(net, seen.pixels, origin=settings.get("origin"), watch=job)
+    found = attention_maps(net, seen.pixels, origin=looked(net, settings).origin, watch=job)
     return {
         "from": found.origin,
         "place": settings.get("origin"),

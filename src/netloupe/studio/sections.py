@@ -23,7 +23,7 @@ from netloupe.studio.colors import colored, colors
 from netloupe.studio.desk import Job, uri
 from netloupe.studio.faceting import FACETS
 from netloupe.studio.growing import GROW
-from netloupe.studio.looks import looks
+from netloupe.studio.looks import looked, looks
 from netloupe.studio.photos import Seen
 from netloupe.studio.section import Section, Settings, about, whole
 
@@ -104,7 +104,7 @@ def _hiding(task: Occlude) -> Settings | None:
 
 SECTIONS: dict[str, Section] = {
     "layers": Section("Layer by layer", Activations, _layers, kept=_shown, back=lambda task: {}),
-    "looks": Section("Where tokens look", AttentionTask, looks),
+    "looks": Section("Where tokens look", AttentionTask, looks, kept=looked),
     "colors": Section("Positions in color", TokensTask, colors, kept=colored),
     "pixels": Section("Which pixels matter", Explain, _pixels, until="maps", kept=_explained, back=_about),
     "hide": Section("Hide parts", Occlude, _hide, kept=_hidden, back=_hiding),

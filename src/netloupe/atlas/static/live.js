@@ -78,9 +78,24 @@ function stored() {
   try { return sessionStorage.getItem(PAGE); } catch { return null; }
 }
 
-const before = stored();
-const page = before ?? crypto.getRandomValues(new Uint32Array(2)).join("-"); // so that two pages don't end each other's jobs
-try { sessionStorage.setItem(PAGE, page); } catch { /* then a page that is loaded anew is another page */ }
+function store(name) {
+  try { sessionStorage.setItem(PAGE, name); } catch { /* then a page that is loaded anew is another page */ }
+}
+
+const fresh = () => crypto.getRandomValues(new Uint32Array(2)).join("-"); // so that two pages don't end each other's jobs
+
+const FREED = 400; // ms in which a page that is loaded anew lets go of its name
+
+/** The name, held as long as the page is open; another where a page holds it, of which this one is a copy, storage and all. */
+const held = (name) => new Promise((known) => {
+  const keep = () => { known(name); return new Promise(() => {}); };
+  navigator.locks.request(name, { signal: AbortSignal.timeout(FREED) }, keep).catch(() => known(fresh()));
+});
+
+const before = mode === null ? null : stored();
+let page = before ?? fresh();
+if (mode !== null && navigator.locks !== undefined) page = await held(page);
+if (mode !== null) store(page);
 
 let posted = Promise.resolve(); // the last post, which a later one waits for, so that the studio gets them in the order of the page
 

@@ -69,5 +69,6 @@ export function looksSection(studio) {
     state = { asked: { photo, crop }, cropped };
     again();
   }
-  return { node, show, leave: () => stop() };
+  const sent = () => (state === null ? null : { settings: { origin } });
+  return { name: "looks", sent, node, show, leave: () => stop() };
 }

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import http.server
 import io
+import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -204,5 +207,12 @@ def test_without_pictures_units_are_dots(browser: Any, folder: Path) -> None:
         no_complaints(browser)
 
 
-def test_the_export_has_it(browser: Any, folder: Path, tmp_path: Path) -> None:
-    assert (folder / "site" / "data" / "unitmap" / "conv2.json").is_file()
+def test_the_export_has_it(browser: Any, folder: Path) -> None:
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(folder / "site"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        opened(browser, f"http://127.0.0.1:{server.server_address[1]}/", "map/conv1")
+        assert run(browser, "window.netloupe.map.thumbnails")
+        assert run(browser, "window.netloupe.map.count") == 5
+        no_complaints(browser)
+        server.shutdown()

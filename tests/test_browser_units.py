@@ -17,6 +17,7 @@ from PIL import Image
 from atlas_helpers import tiny_network, write_photos
 from browser_helpers import (
     all_of,
+    choose,
     chromium,
     needs_chromium,
     no_complaints,
@@ -147,8 +148,7 @@ def test_the_layer_is_chosen_and_the_kind_of_map(browser: Any, address: str) -> 
     opened(browser, address, "map")
     press(browser, "#map-kinds a", 1)
     until(lambda: browser.current_url.endswith("#/map/conv2"))  # the last with positions
-    until(lambda: all_of(browser, "#map-layer"))
-    webdriver.support.select.Select(browser.find_element("id", "map-layer")).select_by_value("fc")
+    choose(browser, "#map-layer", "fc")
     until(lambda: browser.current_url.endswith("#/map/fc"))
     until(lambda: run(browser, "window.netloupe?.map?.count") == 4)
     press(browser, "#map-kinds a", 0)

@@ -68,7 +68,7 @@ def write_mock(
 
 def _network(layers: list[dict], images: int, kept: int) -> dict:
     return {
-        "format": 9,
+        "format": 10,
         "name": "mocknet",
         "source": "made-up photos",
         "created": "2026-01-31T12:00:00Z",

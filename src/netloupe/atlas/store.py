@@ -29,7 +29,7 @@ from netloupe.data.tables import lance
 if TYPE_CHECKING:
     from netloupe.analysis.nearest import Index
 
-FORMAT = 9
+FORMAT = 10
 _MARK = "atlas.json"
 _JOURNAL = "journal.json"
 _IDENTITY = "identity.json"

@@ -44,7 +44,7 @@ function pointsOf(network, layer, columns, found) {
     return [Math.floor(at / perSheet), (on % across) * size, Math.floor(on / across) * size];
   };
   return {
-    ...found, columns, names: Array.from(names, (text) => text ?? ""), count: channels.length, shape: [1, 1],
+    ...found, columns, names: Array.from(names, (text) => text ?? ""), count: channels.length, shape: [1, 1], colors: null,
     labels: Uint16Array.from(channels, index),
     spaces: [{ name: layer.name, x: Uint16Array.from(x), y: Uint16Array.from(y) }],
     sprites: pictured(network) ? [8, 32].map((side) => ({ side, ...SHEET })) : [],
@@ -218,7 +218,11 @@ class UnitMapView {
       get thumbnails() { return !scene.asDots; },
       highlighted: () => map.channels.filter((_, place) => this.lit?.[place] === 1),
       color: (channel) => scene.colors?.[map.channels.indexOf(channel)] ?? null,
-      mean: (channel) => scene.sprites.colors[map.channels.indexOf(channel)],
+      thumbnail: (channel) => { // its pixels, once it is sharp
+        const [place, { large }] = [map.channels.indexOf(channel), scene.sprites];
+        const at = (place % large.count) * large.side ** 2;
+        return [...scene.sprites.sheet(large, Math.floor(place / large.count)).tiles.subarray(at, at + large.side ** 2)];
+      },
       where: (channel) => { const place = map.channels.indexOf(channel); return camera.toPage(map.spaces[0].x[place], map.spaces[0].y[place]); },
     };
     window.netloupe = { map: this.exposed };

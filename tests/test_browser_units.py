@@ -144,13 +144,13 @@ def test_dead_channels_are_left_out_and_told(browser: Any, address: str, folder:
     assert "5 of 6, 1 dead channel left out" in browser.find_element("id", "map-note").text
 
 
-def test_the_layer_is_chosen_and_the_kind_of_map(browser: Any, address: str) -> None:
+def test_the_layer_is_chosen_and_the_kind_of_map(browser: Any, address: str, folder: Path) -> None:
     opened(browser, address, "map")
     press(browser, "#map-kinds a", 1)
     until(lambda: browser.current_url.endswith("#/map/conv2"))  # the last with positions
     choose(browser, "#map-layer", "fc")
     until(lambda: browser.current_url.endswith("#/map/fc"))
-    until(lambda: run(browser, "window.netloupe?.map?.count") == 4)
+    until(lambda: run(browser, "window.netloupe?.map?.count") == len(units(folder, 2)))
     press(browser, "#map-kinds a", 0)
     until(lambda: run(browser, "window.netloupe?.map?.count") == 40)
     browser.get(f"{address}#/layer/conv1")

@@ -335,7 +335,7 @@ def test_killed_between_and_inside_all_steps_it_ends_the_same(
     build(net, source, tmp_path / "whole", batch_size=3, **how)
     monkeypatch.setattr(Store, "put", killing_put)
     monkeypatch.setattr(Store, "_note", killing_note)
-    for _ in range(100):
+    for _ in range(200):
         try:
             inside.clear()
             build(net, source, tmp_path / "out", batch_size=3, **how)

@@ -542,5 +542,6 @@ def test_a_page_whose_atlas_was_replaced_loads_itself_again(browser: Any, tmp_pa
         shown(browser, "image")
         assert "cats" not in browser.find_element("id", "view").text
         log = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-        assert log
-        assert [line for line in log if "409" not in line] == []
+        own = [line for line in log if address in line]  # the log may hold what came of another test's server
+        assert own
+        assert [line for line in own if "409" not in line] == []

@@ -91,6 +91,7 @@ def _document(count: int) -> dict[str, Any]:
         "source_classes": None, "labeled": True, "skipped": [], "layers": [], "synthesis": None,
         "pictures": {"of": "all", "kept": count},
         "projections": {"rule": None, "missing": None, "columns": 3, "size": 64}, "per_photograph": None,
+        "unit_map": None,
         "neighbors": {}, "tile": {"count": 64, "size": 64, "columns": 8}, "attention": None, "accuracy": None,
         "created": "2026-01-01T00:00:00Z", "maps": {"columns": 8, "layers": [], "sizes": []}, "parameters": 0,
         "provenance": {"network": {"name": "made up"}},

@@ -28,7 +28,8 @@ def atlas(out: Path, name: str) -> Store:
     """An atlas with nothing in it but its name."""
     network = {
         "name": name, "layers": [], "images": 0, "skipped": [], "map": None, "synthesis": None,
-        "projections": {"rule": None}, "per_photograph": None, "provenance": {"network": {"name": name, "model": None}},
+        "projections": {"rule": None}, "per_photograph": None, "unit_map": None,
+        "provenance": {"network": {"name": name, "model": None}},
         "labels": [], "source_classes": None, "tile": {}, "maps": {"layers": []},
     }  # fmt: skip
     store = Store.begin(out, Identity(name=name), TABLES)

@@ -309,8 +309,10 @@ def test_twenty_posts_at_once_never_run_two_jobs(client: Client, monkeypatch: py
         numbers = list(threads.map(lambda i: client.post(list(SECTIONS)[i % 3], window=i), range(20)))
     assert len(set(numbers)) == 20
     assert work.started.wait(20)
-    left = client.studio.desk.of("")
-    assert len(left) <= 3  # one of each section
+    late = time.monotonic() + 20
+    while len(client.studio.desk.of("")) > 3 and time.monotonic() < late:
+        time.sleep(0.01)  # the one at work may be another's already, and hears of it at its next step
+    assert len(client.studio.desk.of("")) <= 3  # one of each section
     for number in numbers:
         client.http.delete(f"/live/jobs/{number}")
     ends = [client.events(number)[-1] for number in numbers]

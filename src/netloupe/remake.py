@@ -19,7 +19,7 @@ from netloupe.core.inputs import InputSpec
 from netloupe.core.layout import parse
 from netloupe.core.network import Network
 from netloupe.core.perform import FORMAT, perform, taken, versions
-from netloupe.core.precision import FULL, PRECISIONS
+from netloupe.core.settings import FULL, PRECISIONS
 from netloupe.core.task import Input, Task
 from netloupe.core.watch import SILENT, Watch
 from netloupe.data.images import ImageFiles

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from netloupe.core.precision import FULL
+from netloupe.core.settings import FULL
 
 if TYPE_CHECKING:
     from torch import Tensor

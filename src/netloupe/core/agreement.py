@@ -13,7 +13,7 @@ from torch import Tensor
 from netloupe.core.given import checked
 from netloupe.core.head import Classes
 from netloupe.core.network import Network
-from netloupe.core.precision import FULL
+from netloupe.core.settings import FULL
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,10 @@ from netloupe.core.layers import Layer, Layers
 from netloupe.core.layout import Layout, parse, viewed
 from netloupe.core.numbers import whole
 from netloupe.core.objectives import Objective, Reading, as_objective
-from netloupe.core.precision import FULL, checked, computing
+from netloupe.core.precision import checked, computing
 from netloupe.core.probe import list_layers
 from netloupe.core.returned import Output, called
+from netloupe.core.settings import FULL
 from netloupe.core.sizes import USUAL, Sizes
 from netloupe.core.taps import LOGITS, Reader, evaluating, placement, tapped
 

@@ -12,10 +12,7 @@ from contextlib import contextmanager
 import torch
 
 from netloupe.core.errors import InputError, unknown
-
-FULL = "float32"
-PRECISIONS = (FULL, "bfloat16")
-"""What a network computes in; float32 stands for the type of its weights."""
+from netloupe.core.settings import FULL, PRECISIONS
 
 
 def checked(precision: str, weights: torch.dtype) -> str:

@@ -21,6 +21,10 @@ OBJECT = "object"
 HEADS = ("classes", "sigmoid", "probabilities", "value", "binary", "vector", "maps", "detections", "none")
 """What can be said of what a network answers (`head=`, `--head`), see `core.head`."""
 
+FULL = "float32"
+PRECISIONS = (FULL, "bfloat16")
+"""What a network computes in; float32 stands for the type of its weights."""
+
 SHOWN = 8  # names of layers in a line, at most
 
 NAMELESS = ("value", "vector", "none")

@@ -17,9 +17,8 @@ from netloupe.core.inputs import InputSpec
 from netloupe.core.layout import Layout
 from netloupe.core.network import Network
 from netloupe.core.numbers import SEEDS, whole
-from netloupe.core.precision import FULL
 from netloupe.core.returned import Output
-from netloupe.core.settings import NAMELESS
+from netloupe.core.settings import FULL, NAMELESS
 from netloupe.zoo.architectures import Lenslet, zfnet
 from netloupe.zoo.files import build_from_file
 from netloupe.zoo.folders import build_from_folder

@@ -346,7 +346,7 @@ VERBS: Mapping[str, tuple[str, ...]] = {
     "occlude --unit conv3:1": ("a.png", "-w", "32", "-w", "24x48", "--growth", "0.5", "--baseline", "#ff8000"),
     "study invariance": ("--data", "{place}/images", "--steps", "2"),
     "study ablation": ("--data", "{place}/images", "--first", "2", "-l", "fc"),
-    "study retraining": ("remove conv3", "--data", "{place}/kinds", "--size", "16", "--budget", "0.03"),
+    "study retraining": ("remove conv3", "--data", "{place}/kinds", "--size", "16", "--budget", "0.1"),
     "study evolution": ("--data", "{place}/kinds", "-l", "conv4", "--show", "1"),
     "study filters": ("--data", "{place}/images", "--first", "2"),
     "study generalization": ("--data", "{place}/kinds", "-n", "2", "--folds", "2", "-l", "pool1", "--epochs", "1"),

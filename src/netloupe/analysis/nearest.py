@@ -130,10 +130,10 @@ def nearest(
             reach = torch.from_numpy(within[start : start + _BLOCK]).float()
             limit = (reach.square() if metric == "l2" else 2 * reach) + rounding
         near = coarse.gather(1, candidates)
-        exact = torch.full(candidates.shape, torch.inf)
         if within is None:
             exact = distances(block[:, None], base[candidates], metric)
         else:
+            exact = torch.full(candidates.shape, torch.inf)
             of, which = (near <= limit[:, None]).nonzero(as_tuple=True)
             exact[of, which] = distances(block[of], base[candidates[of, which]], metric)
         exact[near.isinf()] = torch.inf

@@ -86,10 +86,11 @@ def standardized(peaks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     The square of the distance of two is 2 - 2 r, r being their correlation. Of one that does not vary it is 0.
     """
-    centered = peaks.T.astype(np.float64) - peaks.mean(0, dtype=np.float64)[:, None]
-    varied = peaks.max(0) > peaks.min(0)
-    length = np.where(varied, np.linalg.norm(centered, axis=1), 1)
-    return np.where(varied, centered.T / length, 0).T.astype(np.float32), varied
+    from netloupe.analysis.correlation import normed
+
+    vectors = normed(peaks).T
+    varied = ~np.isnan(vectors).any(1)
+    return np.nan_to_num(vectors).astype(np.float32), varied
 
 
 def _laid_out(vectors: np.ndarray, method: str, watch: Watch) -> dict[str, Any]:

@@ -65,6 +65,18 @@ def chromium(profile: Path, downloads: Path | None = None, flags: tuple[str, ...
     driver.quit()
 
 
+def run(browser: Any, script: str, *arguments: Any) -> Any:
+    """What an expression of the page gives."""
+    return browser.execute_script(f"return {script}", *arguments)
+
+
+def map_opened(browser: Any, address: str, path: str) -> None:
+    """The map at this path is open and drawn as sharp as it gets."""
+    browser.get("about:blank")
+    browser.get(f"{address}#/{path}")
+    until(lambda: run(browser, "window.netloupe?.map?.times.sharp"))
+
+
 def until(holds: Callable[[], Any], seconds: float = 60) -> Any:
     """What `holds` returns once it is true; long, as the machine may do other things."""
     end = time.monotonic() + seconds

@@ -12,7 +12,18 @@ import pytest
 from PIL import Image
 
 from atlas_helpers import thumbnails, tiny_network, write_photos
-from browser_helpers import all_of, chromium, needs_chromium, no_complaints, press, serving, until, webdriver
+from browser_helpers import (
+    all_of,
+    chromium,
+    map_opened,
+    needs_chromium,
+    no_complaints,
+    press,
+    run,
+    serving,
+    until,
+    webdriver,
+)
 from netloupe.atlas.build import build
 from netloupe.atlas.store import Store
 from netloupe.data.open import open_source
@@ -50,15 +61,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     yield from chromium(tmp_path_factory.mktemp("profile"))
 
 
-def run(browser: Any, script: str, *arguments: Any) -> Any:
-    return browser.execute_script(f"return {script}", *arguments)
-
-
 def opened(browser: Any, address: str, query: str = "") -> None:
-    """The map is open and drawn as sharp as it gets."""
-    browser.get("about:blank")
-    browser.get(f"{address}#/map{query}")
-    until(lambda: run(browser, "window.netloupe?.map?.times.sharp"))
+    map_opened(browser, address, f"map{query}")
 
 
 def places(folder: Path) -> dict[int, tuple[float, float]]:

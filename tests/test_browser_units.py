@@ -19,9 +19,11 @@ from browser_helpers import (
     all_of,
     choose,
     chromium,
+    map_opened,
     needs_chromium,
     no_complaints,
     press,
+    run,
     serving,
     until,
     violations,
@@ -59,15 +61,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     yield from chromium(tmp_path_factory.mktemp("profile"))
 
 
-def run(browser: Any, script: str, *arguments: Any) -> Any:
-    return browser.execute_script(f"return {script}", *arguments)
-
-
 def opened(browser: Any, address: str, path: str = "map/conv2") -> None:
-    """The map is open and drawn as sharp as it gets."""
-    browser.get("about:blank")
-    browser.get(f"{address}#/{path}")
-    until(lambda: run(browser, "window.netloupe?.map?.times.sharp"))
+    map_opened(browser, address, path)
 
 
 def units(folder: Path, layer: int) -> dict[int, tuple[int, int]]:

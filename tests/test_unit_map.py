@@ -13,6 +13,7 @@ from atlas_helpers import tiny_network, write_photos
 from netloupe.analysis.layout.embedding import embed_vectors
 from netloupe.atlas.build import build
 from netloupe.atlas.pages import Pages
+from netloupe.atlas.parts import unitmap
 from netloupe.atlas.parts.unitmap import standardized
 from netloupe.atlas.store import Store
 from netloupe.core.errors import InputError
@@ -151,6 +152,29 @@ def test_units_lie_where_the_embedding_of_their_peaks_puts_them(
     assert max(np.ptp(found["x"]), np.ptp(found["y"])) == 65535
     assert found["about"]["method"] == "tsne"
     assert document(pages, "data/network.json")["unit_map"] == {"layers": ["conv1", "conv2"], "missing": {}}
+
+
+def test_a_layer_whose_units_respond_as_those_of_another_has_its_map(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pooling keeps the highest response of each channel."""
+    made = []
+
+    def counted(vectors: np.ndarray, *rest: Any) -> dict[str, Any]:
+        made.append(len(vectors))
+        return laid_out(vectors, *rest)
+
+    laid_out = unitmap._laid_out
+    monkeypatch.setattr(unitmap, "_laid_out", counted)
+    layers = ["relu", "pool", "conv2"]
+    build(tiny_network(), open_source(folder / "photos"), folder / "shared", layers=layers, project=None)
+    assert made == [5, 70]
+    pages = Pages(Store.open(folder / "shared"))
+    first, second, third = (document(pages, f"data/unitmap/{layer}.json") for layer in layers)
+    assert "same_as" not in {**first["about"], **third["about"]}
+    assert second["about"].pop("same_as") == "relu"
+    assert second == first
+    assert document(pages, "data/network.json")["unit_map"]["layers"] == layers
 
 
 def test_the_export_has_the_maps(pages: Pages) -> None:

@@ -1,15 +1,17 @@
 """The map of the units of a layer: near each other lie those that respond alike to the images.
 
 A unit's vector is its peaks over some of the images, standardized: of two units the distance depends on their
-correlation alone, so it does not count how strongly they respond.
+correlation alone, so it does not count how strongly they respond. A layer whose units respond as those of one before,
+as those of dropout do, has the map of that one.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -26,6 +28,19 @@ if TYPE_CHECKING:
 _STEPS = 1000  # of a layer, whatever a method counts
 
 
+class _Units(NamedTuple):
+    """Of a layer the units that are laid out, their vectors (n, C) float32, and how many images and others there are."""
+
+    channels: list[int]
+    vectors: np.ndarray
+    counts: Mapping[str, int]
+
+    @property
+    def digest(self) -> bytes:
+        """The same for layers of which the same units respond alike to each image."""
+        return hashlib.sha256(np.array(self.channels, np.int64).tobytes() + self.vectors.tobytes()).digest()
+
+
 class UnitMap(Part):
     tables: ClassVar = {  # of a layer: its units that are laid out, in the order of its tiles; JSON; why it has no map
         "unit_maps": "layer int32, channels int32[], x int32[], y int32[], about string, images int32, dead int32, "
@@ -40,20 +55,37 @@ class UnitMap(Part):
             return
         done = _STEPS * sum(map(self.made, making.layers))
         told = making.watch.part("unit maps", _STEPS * len(making.layers), done)
+        first: dict[bytes, int] = {}  # the layer whose map it is, by what it is made of
         for i, (name, brought) in enumerate(zip(making.layers, self.brings(making), strict=True)):
-            yield Step(name, partial(self._layer, making, i, making.map_by, told), brings=[brought])
+            j = first.setdefault(self._units(making, i).digest, i)
+            make, needs = partial(self._layer, making, i, making.map_by, told), []
+            if j != i:
+                make, needs = partial(self._shared, making, i, j, told), [making.layers[j]]
+            yield Step(name, make, needs, brings=[brought])
 
-    def _layer(self, making: Making, i: int, method: str, told: Told) -> Rows:
+    def _units(self, making: Making, i: int) -> _Units:
         rows = sorted(self.store.rows("units", f"layer = {i}", ["channel", "strength", "dead"]), key=_channel)
         strength, dead = (np.array([row[column] for row in rows]) for column in ("strength", "dead"))
         peaks = making.found.sampled[making.layers[i]].peaks
         vectors, varied = standardized(peaks)
         there = [c for c in shown_order(strength, dead) if varied[c] and not dead[c]]
-        before = told.done
-        found = _laid_out(vectors[there], method, told.share(_STEPS))
-        told.at(before + _STEPS)
         counts = {"images": len(peaks), "dead": int(dead.sum()), "constant": int((~varied & ~dead).sum())}
-        return {"unit_maps": [{"layer": i, "channels": there, **found, **counts}]}
+        return _Units(there, vectors[there], counts)
+
+    def _layer(self, making: Making, i: int, method: str, told: Told) -> Rows:
+        channels, vectors, counts = self._units(making, i)
+        before = told.done
+        found = _laid_out(vectors, method, told.share(_STEPS))
+        told.at(before + _STEPS)
+        return {"unit_maps": [{"layer": i, "channels": channels, **found, **counts}]}
+
+    def _shared(self, making: Making, i: int, j: int, told: Told) -> Rows:
+        """The map of the j-th layer, whose units respond alike, as that of the i-th."""
+        (row,) = self.store.rows("unit_maps", f"layer = {j}")
+        about = json.loads(row["about"])
+        same = None if about is None else {**about, "same_as": making.layers[j]}
+        told.at(told.done + _STEPS)
+        return {"unit_maps": [{**row, "layer": i, "about": json.dumps(same), **self._units(making, i).counts}]}
 
     def about(self, making: Making) -> About:
         if making.map_by is None:

@@ -129,7 +129,13 @@ class UnitMapView {
     const left = [map.dead > 0 && `${counted(map.dead, "dead channel")} left out`,
       map.constant > 0 && `${counted(map.constant, "channel")} left out that responded to each of these images alike`].filter(Boolean);
     return [`Units of `, h("a", { href: layerHash(layer.name) }, layer.name), ` that respond to the same images lie near each other: ${map.count === all ? `all ${count(all)}` : `${count(map.count)} of ${count(all)}`}`,
-      `${left.map((text) => `, ${text}`).join("")}.`];
+      `${left.map((text) => `, ${text}`).join("")}.`, ...this.same()];
+  }
+
+  /** Whose map this is too. */
+  same() {
+    const { map: { about: { same_as: name } } } = this;
+    return name === undefined ? [] : [" They respond to each of these images exactly as those of ", h("a", { href: unitMapHash(name) }, name), ", so the two maps are one."];
   }
 
   about() {

@@ -96,7 +96,7 @@ def outermost(places: dict[int, tuple[int, int]]) -> int:
 
 
 def test_units_lie_where_the_store_says_and_open_their_pages(browser: Any, address: str, folder: Path) -> None:
-    opened(browser, address)
+    opened(browser, address, "map/conv2?show=dots")
     places = units(folder, 1)
     assert run(browser, "window.netloupe.map.count") == len(places) == 70
     where = {c: run(browser, "window.netloupe.map.where(arguments[0])", c) for c in places}
@@ -114,6 +114,35 @@ def test_units_lie_where_the_store_says_and_open_their_pages(browser: Any, addre
     until(lambda: run(browser, "window.netloupe?.map?.highlighted()") == [channel])
     assert "stands out" in browser.find_element("id", "found").text
     no_complaints(browser)
+
+
+def hidden_by_others(places: list[Any], side: float) -> list[float]:
+    """Of squares around these places, in the order in which they are painted, the share that those after each hide."""
+    found = []
+    steps = (np.arange(20) + 0.5) / 20 - 0.5
+    for i, own in enumerate(places):
+        points = np.stack(np.meshgrid(*(steps * side + middle for middle in own)), -1)
+        over = [np.abs(points - other).max(-1) < side / 2 for other in places[i + 1 :]]
+        found.append(float(np.any(over, 0).mean()) if over else 0.0)
+    return found
+
+
+def test_thumbnails_do_not_hide_each_other_and_stay_where_they_belong(
+    browser: Any, address: str, folder: Path
+) -> None:
+    """On a wide screen and on a phone's."""
+    channels = list(units(folder, 1))
+    where = "arguments[0].map(window.netloupe.map.where)"
+    for width in (1280, 390):
+        browser.set_window_size(width, 1000)
+        opened(browser, address)
+        moved, side = run(browser, where, channels), run(browser, "window.netloupe.map.side")
+        assert max(hidden_by_others(moved, side)) < 0.25
+        opened(browser, address, "map/conv2?show=dots")
+        exact = run(browser, where, channels)
+        assert max(hidden_by_others(exact, side)) > 0.5, "where they belong some would be hidden"
+        assert 0 < np.abs(np.subtract(moved, exact)).max() <= side + 0.01
+    browser.set_window_size(1280, 1000)
 
 
 def test_a_thumbnail_is_the_best_patch(browser: Any, address: str, folder: Path) -> None:

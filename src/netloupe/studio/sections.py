@@ -17,7 +17,7 @@ from netloupe.analysis.methods import METHODS
 from netloupe.analysis.occlusion import occlusion
 from netloupe.analysis.tasks import Activations, Occlude, TokensTask
 from netloupe.core.network import Network
-from netloupe.render.colors import enlarged, heat, overlay
+from netloupe.render.colors import enlarged, heat, overlay, strength
 from netloupe.studio import dreaming, fooling, keeping, painting
 from netloupe.studio.colors import colored, colors
 from netloupe.studio.desk import Job, uri
@@ -60,13 +60,15 @@ def _hide(net: Network, seen: Seen, settings: Mapping[str, Any], job: Job) -> di
     found = occlusion(net, seen.pixels, read, window, stride, watch=job)
     rows, columns = found.windows.spans
     heat_of = found.heat()[0]
+    cost = enlarged(heat_of, seen.shown.shape[:2])
     return {
         "clean": float(found.clean[0]),
         "scores": found.scores[0].tolist(),
         "rows": rows,
         "columns": columns,
         "heat": heat_of.tolist() if heat_of.size <= 64 * 64 else None,
-        "overlay": uri(overlay(seen.shown, enlarged(heat_of, seen.shown.shape[:2]), signed=True)),
+        "overlay": uri(overlay(seen.shown, cost, signed=True)),
+        "strongest": strength(cost),
         "method": found.method,
     }
 

@@ -38,7 +38,7 @@ export function keeping(studio, section, asked) {
     stateOf(studio).sheet = { section, from: location.hash, ...what };
     location.hash = "#/sheet";
   }
-  return { node: h("span", { class: "keeping" }, button, " ", onward, " ", said), leave: () => stop.leave() };
+  return { node: h("span", { class: "keeping" }, button, onward, said), leave: () => stop.leave() };
 }
 
 /** A section that can say what was sent for what it shows, with the buttons in its first line. */

@@ -54,14 +54,15 @@ export class Scene {
     this.request();
   }
 
-  /** The side of a thumbnail at zoom 1, so that all of them would just cover the box around them, or where they lie on a
-   *  line, that. */
+  /** The side of a thumbnail at zoom 1, as the map tells; else so that all of them would just cover the box around them, or
+   *  where they lie on a line, that. */
   natural() {
     const span = (values) => values.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [65535, 0]);
     const [[left, right], [top, bottom]] = [span(this.space.x), span(this.space.y)];
     const scale = this.camera.scale / this.camera.zoom;
     const [wide, tall] = [(right - left) * scale, (bottom - top) * scale];
-    const side = Math.max(Math.sqrt((wide * tall) / this.map.count), Math.max(wide, tall) / this.map.count) || 96;
+    const even = Math.max(Math.sqrt((wide * tall) / this.map.count), Math.max(wide, tall) / this.map.count);
+    const side = (this.map.side === undefined ? even : this.map.side * scale) || 96;
     return Math.min(96, side, 0.25 * Math.min(this.camera.width, this.camera.height)) || 8;
   }
 

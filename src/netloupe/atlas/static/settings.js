@@ -29,7 +29,7 @@ export function control(schema, name, { id, value = null, text = inWords(name) }
 /** A control of several values: {node, read, note}. value: the one that there is now, near which the first ones lie. */
 export function several(schema, name, { id, value = null, values = null }) {
   const about = accepted(schema, name);
-  const wanted = (values ?? near(name, about, value ?? about.usual)).map(String);
+  const wanted = (values ?? begun(schema, name, value)).map(String);
   const label = `Values of ${inWords(name)}`;
   if (about.choices !== null) {
     const boxes = about.choices.map((one) => h("input", { type: "checkbox", value: one, checked: wanted.includes(one) }));
@@ -47,9 +47,16 @@ export function several(schema, name, { id, value = null, values = null }) {
   };
 }
 
-/** Values to begin with. */
+/** Values to begin with, near the one that there is now. */
+export function begun(schema, name, value = null) {
+  const about = accepted(schema, name);
+  return near(name, about, value ?? about.usual);
+}
+
 function near(name, { type, choices, minimum = -Infinity, maximum = Infinity }, value) {
   if (choices !== null) return [...new Set([value ?? choices[0], ...choices])].slice(0, 2);
+  const steps = /^(\d+)\/255$/.exec(value)?.[1];
+  if (steps > 0) return [...new Set([steps / 2, steps, steps * 2].map((n) => `${Math.max(1, Math.round(n))}/255`))];
   if (value === null || value === undefined || type === "string") return value ? [value] : [];
   if (name === "seed") return [value, value + 1, value + 2];
   const whole = (number) => (type === "integer" ? Math.round(number) : Number(number.toPrecision(3)));

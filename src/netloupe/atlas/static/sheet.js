@@ -4,7 +4,7 @@ import { h } from "./dom.js";
 import { counted } from "./format.js";
 import { keeping } from "./keep.js";
 import { getKept, getStudio, start } from "./live.js";
-import { inWords, several } from "./settings.js";
+import { begun, inWords, several } from "./settings.js";
 import { stateOf } from "./trystate.js";
 
 export async function sheetView({ name }) {
@@ -25,7 +25,7 @@ function shown(studio) {
   const schema = studio.sections[section];
   return {
     asked: { ...seen }, of: { section, settings }, schema, names: studio.sheets[section], values: settings, axes, from,
-    told: Object.entries(settings).filter(([one, value]) => value !== null && !["about", "quick"].includes(one)).map(([one, value]) => [one, typeof value === "object" ? JSON.stringify(value) : String(value)]),
+    told: Object.entries(settings).filter(([one, value]) => value !== null && !["about", "quick"].includes(one)).map(([one, value]) => [one, one === "target" ? studio.labels[value] ?? String(value) : typeof value === "object" ? JSON.stringify(value) : String(value)]),
     note: (made) => { state.sheet.axes = made; },
   };
 }
@@ -99,7 +99,7 @@ function sheeted(studio, base) {
     h("div", { class: "form-line" }, h("button", { type: "submit", class: "framed", id: "sheet-go" }, "Make the sheet"), keep.node));
   if (base.axes !== null) run(base.axes, true);
   return page([
-    header(["The same with several values of one or two settings, all else as it was. ", h("a", { href: base.from }, "Back to it"), "."]),
+    header([`What netloupe ${base.schema.title} makes with several values of one or two settings, all else as it was. `, h("a", { href: base.from }, "Back to it"), "."]),
     base.told.length > 0 && h("dl", { class: "settings sheet-base" }, base.told.map(([name, value]) => h("div", {}, h("dt", {}, inWords(name)), h("dd", {}, value)))),
     form, status, place,
   ].filter(Boolean), () => { stop.leave(); keep.leave(); });
@@ -107,7 +107,8 @@ function sheeted(studio, base) {
 
 /** The controls of the setting that goes across, and of that which goes down. */
 function axisControls(base) {
-  const usual = base.names.find((name) => name === "steps") ?? base.names[0];
+  const ready = base.names.filter((name) => begun(base.schema, name, base.values[name]).length > 1); // with values to begin with
+  const usual = ready.find((name) => name === "steps") ?? ready[0] ?? base.names[0];
   const [across = [usual, null], down = ["", null]] = base.axes ?? [];
   return [axisControl(base, "sheet-across", "Across", across), axisControl(base, "sheet-down", "Down", down)];
 }

@@ -16,6 +16,7 @@ export function dreamSection(studio, { asked }) {
   const image = frame("", "The dream", { id: "try-dreamed" });
   const photo = frame("your photo", "Your photo");
   const called = (layer) => (layer in studio.layers ? `layer ${layer}` : named(studio, layer));
+  const measured = (layer) => (layer.startsWith("class:") ? "its score" : "half the sum of its squared answers,");
 
   return onDemand({
     name: "dream", title: "Dream", asked, go: "Dream",
@@ -35,7 +36,7 @@ export function dreamSection(studio, { asked }) {
     hear: (kind, data, { settings }) => {
       if (kind === "picture" || kind === "done") image.show(data.src ?? null);
       if (kind === "picture") image.say(`${called(settings.layer)}, forming`);
-      if (kind === "done") image.say(`${called(settings.layer)}: from ${number(data.before)} in the photo to ${number(data.score)}`);
+      if (kind === "done") image.say(`${called(settings.layer)}: ${measured(settings.layer)} from ${number(data.before)} in the photo to ${number(data.score)}`);
     },
     clear: ({ cropped }) => { photo.show(cropped); image.show(null); image.say("the dream"); },
     body: h("div", { class: "frames two" }, photo.node, image.node),

@@ -70,7 +70,7 @@ export function frame(caption, alt, more = {}) {
   const node = h("figure", { class: "frame", ...more }, h("span", { class: "mat" }, picture), text);
   return {
     node,
-    say: (said) => { text.textContent = said; },
+    say: (said) => { text.replaceChildren(...[said].flat()); },
     show: (src) => { picture.hidden = src === null; if (src !== null) picture.src = src; },
   };
 }

@@ -19,15 +19,16 @@ export function hideSection(studio) {
     "aria-label": "What hiding each part costs. Arrows move the window." }, under, heat);
   const [red, green, blue] = [...studio.cover, ...studio.cover, ...studio.cover]; // of one color where the network sees gray
   const hidden = h("span", { class: "window", hidden: true, style: { "background-color": `rgb(${red}, ${green}, ${blue})` } });
+  const scale = h("figcaption", { class: "caption", id: "try-hide-scale" }, "what hiding costs");
   const photo = h("img", { class: "beneath", alt: "The photo with a part hidden" });
   const then = h("div", { id: "try-then" });
   const own = maskPad(studio);
   const node = h("section", { "aria-labelledby": "try-hide-title" },
     h("div", { class: "bar-line" }, h("h2", { id: "try-hide-title" }, "Hide parts"), h("label", { class: "filter" }, h("span", {}, "Window"), size)),
-    h("p", { class: "note" }, "A gray window hides each place in turn: red where that costs the score, blue where it helps. It shows what this window hides at once; "
+    h("p", { class: "note" }, "A window of the network’s mean color hides each place in turn: red where that costs the score, blue where it raises it. It shows what this window hides at once; "
       + "two parts that can stand in for each other both look unimportant. Point at a place to see it hidden, or paint a mask of your own below."),
     status,
-    h("div", { class: "hide-pair" }, h("figure", {}, map, h("figcaption", { class: "caption" }, "what hiding costs")),
+    h("div", { class: "hide-pair" }, h("figure", {}, map, scale),
       h("figure", {}, h("div", { class: "lay" }, photo, hidden), h("figcaption", { class: "caption" }, "with the window")), then), own.node);
   let stop = () => {};
   let state = null;
@@ -45,11 +46,14 @@ export function hideSection(studio) {
   const subject = () => (state.about === null ? state.best?.label ?? "it" : named(studio, state.about));
   const text = (value) => (classes() ? percent(value) : number(value));
 
+  const change = (by) => `${by < 0 ? "−" : "+"}${classes() ? `${percent(Math.abs(by)).slice(0, -1)} points` : number(Math.abs(by))}`;
+
   function again() {
     stop();
     if (state === null) return;
     found = place = null;
     hidden.hidden = true;
+    scale.textContent = "what hiding costs";
     then.replaceChildren();
     for (const one of [under, photo]) one.src = state.cropped;
     const { photo: id, crop, about } = state;
@@ -64,6 +68,7 @@ export function hideSection(studio) {
         heat.classList.remove("filling");
         heat.src = data.overlay;
         heat.hidden = false;
+        scale.textContent = `what hiding costs: deepest red ${change(-found.strongest)}, deepest blue ${change(found.strongest)}`;
         point(worst());
       }
     });

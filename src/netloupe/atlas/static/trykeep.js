@@ -19,20 +19,20 @@ export function keepSection(studio, { asked }) {
 
   const layer = () => layers[Number(slider.value)];
   const name = () => { named.textContent = layer(); slider.setAttribute("aria-valuetext", layer()); };
-  const errors = ({ feature_error: [error], psnr: [psnr] }) => `${percent(error)} of its answer off, ${psnr.toFixed(1)} dB from the photo`;
+  const errors = ({ feature_error: [error], psnr: [psnr] }) => `${percent(error)} of its answer off; pixels like the photo’s to ${psnr.toFixed(1)} dB (PSNR: the higher, the more alike)`;
 
   function hear(kind, data, { settings }) {
     if (kind === "picture") { image.show(data.src); image.say(`${settings.layer}, forming`); }
     if (kind !== "done") return;
     image.show(data.src);
-    image.say(`${data.layer}: ${errors(data)}`);
+    image.say(broken(`${data.layer}: ${errors(data)}`));
     found.set(data.layer, data);
     line.replaceChildren(...layers.filter((one) => found.has(one)).map((one) => h("li", {},
       h("button", { type: "button", title: errors(found.get(one)), onclick: () => {
         slider.value = layers.indexOf(one);
         name();
         image.show(found.get(one).src);
-        image.say(`${one}: ${errors(found.get(one))}`);
+        image.say(broken(`${one}: ${errors(found.get(one))}`));
       } }, h("img", { src: found.get(one).src, alt: "" }), h("span", { class: "caption" }, broken(one))))));
   }
 

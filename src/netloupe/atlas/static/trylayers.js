@@ -10,7 +10,7 @@ export function layersSection(studio, { overlay, about }) {
   const status = h("p", { class: "note", role: "status" });
   const node = h("section", { "aria-labelledby": "try-layers-title" },
     h("h2", { id: "try-layers-title" }, "Layer by layer"),
-    h("p", { class: "note" }, "The channels of each layer that answer most, brightest where they do. Each layer has a scale of its own, up to its strongest value. "
+    h("p", { class: "note" }, "The channels of each layer that answer most, brightest where they do. Each layer has a scale of its own, up to its strongest value; below a map stand the channel’s number and its highest value. "
       + "Bright does not mean important: the network may make little of it. Point at a map to lay it over the photo; click it to make that channel what all is about."),
     status, rows);
   let stop = () => {};

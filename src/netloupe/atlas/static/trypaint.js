@@ -56,7 +56,7 @@ export function likeSection(studio, { asked }) {
   }
 
   const form = onDemand({
-    name: "like", title: "Like this picture", asked, go: "Paint it again",
+    name: "like", title: "Like this picture", asked, go: "Paint like it",
     says: "Your photo is changed until, for the network above, its textures and colors are those of a picture of your choice, while what it shows stays. It shows what the network’s features hold of a manner; "
       + "a network with other features paints otherwise.",
     controls: [h("button", { type: "button", class: "framed", onclick: () => file.click() }, "Choose a picture"), file, labeled("in", steps)],
@@ -65,7 +65,7 @@ export function likeSection(studio, { asked }) {
     hear: (kind, data) => {
       if (kind === "picture" || kind === "done") image.show(data.src);
       if (kind === "picture") image.say("forming");
-      if (kind === "done") image.say(`how far its manner is off: ${number(data.before)} at the start, now ${number(data.style)}`);
+      if (kind === "done") image.say(`how far its manner is off (0: not at all): ${number(data.before)} at the start, now ${number(data.style)}`);
     },
     clear: () => { image.show(null); image.say("your photo, painted like it"); },
     body: h("div", {}, problem, h("div", { class: "frames two" }, shown.node, image.node)),

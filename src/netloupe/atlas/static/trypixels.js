@@ -16,10 +16,10 @@ export function pixelsSection(studio) {
   const trust = h("button", { type: "button", class: "framed", id: "try-trust", onclick: () => again(true) }, "How far to trust these?");
   const grid = h("div", { id: "try-pixels", class: "methods", style: { "--lay": 1 } });
   const node = h("section", { "aria-labelledby": "try-pixels-title" },
-    h("div", { class: "bar-line" }, h("h2", { id: "try-pixels-title" }, "Which pixels matter"), labeled("Map", strength),
-      studio.labels.length > 1 && labeled("Beside it", other), trust),
+    h("div", { class: "bar-line" }, h("h2", { id: "try-pixels-title" }, "Which pixels matter")),
     h("p", { class: "note" }, "Several ways to say which pixels the score depends on: red to yellow where they matter; in those with a sign, red speaks for it and blue against. "
-      + "They answer different questions and often disagree. None says that the network would do without the rest."),
+      + "Each map has a scale of its own. They answer different questions and often disagree. None says that the network would do without the rest."),
+    h("div", { class: "form-line" }, labeled("Photo to map", strength), studio.labels.length > 1 && labeled("Beside it", other), trust),
     subject, status, grid);
   let stops = [];
   let state = null;
@@ -36,12 +36,14 @@ export function pixelsSection(studio) {
     subject.textContent = rival !== null ? `On the left about ${main}, on the right about ${rival.label}.`
       : about === null ? `About ${main}, what it is taken for.` : `About ${main}.`;
     if (rival === null) for (const { sides } of cells.values()) sides.splice(1).forEach((side) => side.node.remove());
-    let shown = 0;
+    const shown = new Set();
     stops.push(start("pixels", { photo, crop, settings: { about, whole } }, (kind, data) => {
-      if (kind === "picture") { shown += 1; lay(data.name, 0, data.src, main, whole); }
+      if (kind === "picture") { shown.add(data.name); lay(data.name, 0, data.src, main, whole); }
       if (kind === "progress") tell(data.part === "maps" ? `${data.done} of ${data.total} methods …` : `Testing ${data.done} of ${data.total} …`);
       if (kind === "done") {
-        tell(shown < studio.methods.length ? `${studio.methods.length - shown} of the methods can’t explain this network.` : "");
+        const others = studio.methods.filter(({ name }) => !shown.has(name)).map(({ title }) => title);
+        const what = about === null || about.startsWith("class:") ? "" : "a unit of ";
+        tell(others.length > 0 ? `These can’t explain ${what}this network: ${others.join(", ")}.` : "");
         if (data.figures) figures(data);
       }
       if (kind === "cancelled") tell(data.message);

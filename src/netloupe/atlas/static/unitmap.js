@@ -1,5 +1,6 @@
 // The map of the units of a layer: those that respond to the same images lie near each other.
 
+import { movedApart } from "./apart.js";
 import { getLayer, getTiles, getUnitMap, tilesUrl } from "./api.js";
 import { h } from "./dom.js";
 import { count, counted, layerHash, number, unitHash } from "./format.js";
@@ -43,10 +44,12 @@ function pointsOf(network, layer, columns, found) {
     const on = at % perSheet;
     return [Math.floor(at / perSheet), (on % across) * size, Math.floor(on / across) * size];
   };
+  const exact = { name: layer.name, x: Uint16Array.from(x), y: Uint16Array.from(y) };
+  const { side, space } = pictured(network) ? movedApart(exact) : { space: exact };
   return {
-    ...found, columns, names: Array.from(names, (text) => text ?? ""), count: channels.length, shape: [1, 1], colors: null,
+    ...found, columns, side, names: Array.from(names, (text) => text ?? ""), count: channels.length, shape: [1, 1], colors: null,
     labels: Uint16Array.from(channels, index),
-    spaces: [{ name: layer.name, x: Uint16Array.from(x), y: Uint16Array.from(y) }],
+    spaces: [space, exact], // of thumbnails, and of dots
     sprites: pictured(network) ? [8, 32].map((side) => ({ side, ...SHEET })) : [],
     draw: (level, sheet) => drawn(layer, size, where, level, sheet * SHEET.count, channels.length),
     picture: (place, side) => {
@@ -147,7 +150,7 @@ class UnitMapView {
       h("p", {}, `${METHODS[about.method] ?? about.method}${perplexity}, seed ${about.seed ?? 0}. ${(about.notes ?? []).join(" ")}`),
       h("p", {}, "How far apart groups lie says little, nor does how large they are, least of all by t-SNE or UMAP."),
       this.classed && !layer.classes && h("p", {}, `The preferred class of a unit is the one whose images, ${network.labeled ? "by their labels" : "those that the network takes for it"}, excite it most on average.`),
-      pictured(network) && h("p", {}, `A thumbnail is the piece of an image that the unit of ${layer.name} responded to most; where there is room, its nine best.`));
+      pictured(network) && h("p", {}, `A thumbnail is the piece of an image that the unit of ${layer.name} responded to most; where there is room, its nine best. Where thumbnails would hide each other they are moved apart, each by its own side at most; dots are just where the map puts them.`));
   }
 
   choose(key, value) {
@@ -165,6 +168,8 @@ class UnitMapView {
     const colored = chosen.color === "class" ? colorsOf(map, map.spaces[0], "label", { labels: map.names }) : null;
     scene.colors = colored?.pixels ?? null;
     scene.dots = chosen.show === "dots";
+    const space = map.spaces[scene.dots ? 1 : 0];
+    if (scene.space !== space) scene.setSpace(space);
     drawLegend(this.legend, colored, (text) => this.choose("find", text));
     this.light();
     this.remember();
@@ -229,7 +234,8 @@ class UnitMapView {
         const at = (place % large.count) * large.side ** 2;
         return [...scene.sprites.sheet(large, Math.floor(place / large.count)).tiles.subarray(at, at + large.side ** 2)];
       },
-      where: (channel) => { const place = map.channels.indexOf(channel); return camera.toPage(map.spaces[0].x[place], map.spaces[0].y[place]); },
+      where: (channel) => { const place = map.channels.indexOf(channel); return camera.toPage(scene.space.x[place], scene.space.y[place]); },
+      get side() { return scene.side; },
     };
     window.netloupe = { map: this.exposed };
   }

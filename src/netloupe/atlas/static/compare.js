@@ -68,13 +68,13 @@ function row(kind, about, high, sides, alike) {
   return h("section", { class: "compare-row", "data-kind": kind },
     h("h2", {}, TITLES[kind]),
     h("p", { class: "note" }, kind === "hide" ? scale(high) : "Each on a scale of its own: the numbers of two networks have no common unit.",
-      alike === null ? null : [` Likeness ${hundredths(alike)}. `, h("span", { class: "quiet-label" }, ALIKE)]),
+      alike === null ? null : [` Likeness ${hundredths(alike)}. `, h("span", {}, ALIKE)]),
     h("div", { class: "compare-maps" },
       sides.map(({ name, pictures, label, clean }) => h("figure", {},
         kind in pictures ? h("img", { src: pictures[kind], alt: `${TITLES[kind]}, ${name}` }) : h("p", { class: "note" }, "This method can’t explain this network."),
         h("figcaption", { class: "caption" }, `${name}: ${label} ${percent(clean)}`, label === about ? null : h("span", { class: "value" }, `knows no ${about}`)))),
-      both && h("figure", {}, h("span", { class: "lay" }, h("img", { class: "beneath", src: one.pictures[kind], alt: "" }), over), slide,
-        h("figcaption", { class: "caption" }, "from the one to the other"))));
+      both && h("figure", { class: "compare-over" }, h("span", { class: "lay" }, h("img", { class: "beneath", src: one.pictures[kind], alt: "" }), over), slide,
+        h("figcaption", { class: "caption" }, `from ${one.name} to ${other.name}`))));
 }
 
-const scale = (high) => `Red where a hidden part costs probability, blue where it adds some; one scale for both, up to ${percent(high)}.`;
+const scale = (high) => `Red where a hidden part costs probability, blue where it adds some; one scale for both, up to ${percent(high).slice(0, -1)} points.`;

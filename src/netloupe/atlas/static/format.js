@@ -39,7 +39,7 @@ export const shape = (sizes) => (sizes.length === 1 ? counted(sizes[0], "channel
 export function receptiveField(field, sizes = []) {
   if (field === null || field === undefined) return null;
   if (field.whole) return Math.max(...sizes.slice(1), 1) > 1 ? "the whole image; patches show where it stands" : "the whole image";
-  return `${field.size.map(count).join(" × ")}${field.exact ? "" : ", measured"}`;
+  return `${field.size.map(count).join(" × ")} px${field.exact ? "" : ", measured"}`;
 }
 
 export const networkHash = () => "#/";

@@ -7,9 +7,9 @@ import { getStudio, mode, start } from "./live.js";
 import { control } from "./settings.js";
 import { lastPhoto } from "./trystate.js";
 
-const PRESETS = [["lucid", "lucid"], ["maco", "MACO"], ["simonyan", "Simonyan et al."], ["yosinski", "Yosinski et al."], ["none", "nothing at all"]];
+const PRESETS = [["lucid", "lucid (Olah et al.)"], ["maco", "MACO (Fel et al.)"], ["simonyan", "Simonyan et al."], ["yosinski", "Yosinski et al."], ["none", "nothing at all"]];
 const STEPS = [32, 64, 128, 256, 512];
-const FACETED = { count: "Facets, at most", images: "of so many photographs", pull: "kept apart by" }; // settings of facets, as they are called here
+const FACETED = { count: "Facets, at most", images: "of so many photographs", pull: "kept apart, how strongly" }; // settings of facets, as they are called here
 const HEIGHT = 220;
 const EDGE = { top: 14, right: 14, bottom: 40, left: 52 };
 
@@ -197,7 +197,7 @@ function facetRows(unit) {
       one.picture.src = src;
       one.pictures.replaceChildren(one.picture, h("img", { src: begun, alt: "What it began with, the mean of such photographs" }), ...photographs.map((each) => h("img", { src: each, alt: `A photograph of facet ${i + 1}` })));
       one.value.textContent = number(value);
-      one.label.textContent = `of ${counted(many, "photograph")} the best ${number(highest)}${own ? "" : "; the image went over to another facet"}`;
+      one.label.textContent = `its answer; the best of its ${counted(many, "photograph")} ${number(highest)}${own ? "" : "; the image went over to another facet"}`;
     });
     return `${counted(facets.length, "facet")}, found among the ${counted(images, "image")} of ${of}. Beside each image: what it began with, and photographs of its group.`;
   }

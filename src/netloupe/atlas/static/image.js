@@ -32,7 +32,7 @@ export async function imageView({ name: text, network }) {
         facts([
           ["Number", String(id)],
           ["Name", image.label === null ? null : image.name],
-          ["Height × width", image.size.map(count).join(" × ")],
+          ["Height × width", `${image.size.map(count).join(" × ")} px`],
           ["Label", image.label === null ? "none" : null],
         ])),
       image.kept !== "picture" && h("p", { class: "note", id: "unkept" },
@@ -48,11 +48,12 @@ export async function imageView({ name: text, network }) {
       coming(network, "neighbors", "The nearest images are"),
       rows.size > 0 && h("section", { "aria-labelledby": "neighbors-title", id: "neighbors" },
         h("h2", { id: "neighbors-title" }, "Nearest images"),
+        h("p", { class: "note" }, "Below each, how far it is: the Euclidean distance of the two, 0 for the same."),
         nearest(network, "features", "In the network’s features", features, rows),
         nearest(network, "pixels", "In the pixels", pixels, rows), found(network)),
       image.maps.length > 0 && h("section", { "aria-labelledby": "maps-title" },
         h("h2", { id: "maps-title" }, "Activation maps"),
-        h("p", { class: "note" }, "The channels that this image drove most, layer by layer, with their peaks. Bright is high."),
+        h("p", { class: "note" }, "The channels that this image drove most, layer by layer: below each map its number and its peak. Each layer has a scale of its own, from black at 0 to the brightest at its highest peak."),
         ...mapRows(network, id, image.maps)),
     ],
   };
@@ -71,7 +72,7 @@ function mapRows(network, id, rows) {
   const again = all.filter(({ repeats }) => repeats !== null).map(({ row }) => row);
   return [h("div", { id: "maps" }, all.filter(({ repeats }) => repeats === null).map(({ row }) => row)),
     again.length > 0 && h("details", { class: "more", id: "maps-again" },
-      h("summary", {}, `${counted(again.length, "layer")} more, with the best images of the layers before`), again)];
+      h("summary", {}, `${counted(again.length, "more layer")}, without weights, whose channels answer most to the same images as those of the layer before`), again)];
 }
 
 function predictions(network, image) {

@@ -44,10 +44,10 @@ function introduction(network) {
 function about(network) {
   const { input, accuracy, projections } = network;
   return [
-    ["Input", `${input.size.map(count).join(" × ")}, ${input.channels === 3 ? "color" : counted(input.channels, "channel")}`],
+    ["Input", `${input.size.map(count).join(" × ")} px, ${input.channels === 3 ? "color" : counted(input.channels, "channel")}`],
     ["Layers", count(network.layers.length)],
     ["Parameters", count(network.parameters)],
-    ["Images swept", `${soFar(network)} (${network.source})`],
+    ["Images", `${soFar(network)} (${network.source})`],
     ["Pictures", unkept(network)],
     ["Accuracy", accuracy && `${percent(accuracy.top1)}, in the top five ${percent(accuracy.top5)}`],
     ["Projections", projections.rule ?? (projections.missing && `none: ${projections.missing}`)],

@@ -94,7 +94,8 @@ export function pixelsSection(studio) {
           ["deletion, by chance " + hundredths(chance.deletion), hundredths(one.deletion)], ["insertion, by chance " + hundredths(chance.insertion), hundredths(one.insertion)]]
           .map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value)))));
     }
-    tell("A map that looks alike for another class or for random weights says little about this network. Good maps: deletion below chance, insertion above.");
+    tell("Likeness is rank correlation, 1 for the same order of all pixels: a map that looks alike for another class or for random weights says little about this network. "
+      + "Deletion and insertion are the mean score as pixels go, and come back, in the map’s order; good maps have deletion below chance, insertion above.");
   }
 
   return { name: "pixels", node, show: (now) => { state = now; again(false); }, leave };

@@ -174,6 +174,28 @@ def test_where_it_looks_is_kept_as_the_command_makes_it(
     own.studio.desk.close()
 
 
+def test_the_commands_find_a_network_whose_files_lie_elsewhere(
+    client: Client, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a file given by an absolute path a manifest holds the name alone."""
+    away = tmp_path_factory.mktemp("away")
+    (away / "net.py").write_text(NETWORK)
+    torch.save({k: v + 0.01 for k, v in client.studio.net.module.state_dict().items()}, away / "net.pt")
+    (away / "names.txt").write_text("elk\nemu\neel\nauk\n")
+    named = {"model": f"{away}/net.py:make", "weights": f"{away}/net.pt", "labels": f"{away}/names.txt"}
+    own = Client(Path("own"), {**OPTIONS, **named})
+    kept = own.done("save", {"section": "hide", "settings": {"about": "class:1", "window": 12}}, own.photo)["kept"]
+    first = contents(Path("own") / kept)
+    lines = own.http.get(f"/live/kept/{kept}.json").json()["commands"]
+    assert len(lines) == 2
+    for i, line in enumerate(lines):
+        words = shlex.split(line)
+        words[words.index("-o") + 1] = f"own-{i}"
+        assert main(words[1:]) == 0, capsys.readouterr().err
+        assert contents(Path(f"own-{i}")) == first
+    own.studio.desk.close()
+
+
 def test_what_was_kept_survives_a_restart_and_is_told_of(client: Client) -> None:
     settings = {"unit": "conv2:5", "steps": 16, "preset": "none", "seed": 2}
     kept = client.done("save", {"section": "grow", "settings": settings}, None)["kept"]

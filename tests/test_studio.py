@@ -29,7 +29,7 @@ from netloupe.atlas.server import application
 from netloupe.core import objectives as obj
 from netloupe.core.errors import NetloupeError
 from netloupe.core.network import Network
-from netloupe.render.colors import heat
+from netloupe.render.colors import enlarged, heat, strength
 from netloupe.studio import desk
 from netloupe.studio.desk import Desk, Job, Order
 from netloupe.studio.live import BYTES
@@ -134,6 +134,9 @@ def test_hiding_fills_in_and_ends_as_the_library_says(
     assert np.abs(np.array(found["scores"]) - expected.scores[0]).max() < 1e-5
     assert np.ptp(found["scores"]) > 1e-3
     assert found["clean"] == pytest.approx(float(expected.clean[0]))
+    shown = enlarged(expected.heat()[0], picture(found["overlay"]).shape[:2])
+    assert found["strongest"] == pytest.approx(strength(shown), abs=1e-5), "what the deepest color stands for"
+    assert found["strongest"] > 1e-3
 
 
 def bomb(side: int) -> bytes:

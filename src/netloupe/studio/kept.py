@@ -133,6 +133,10 @@ class Kept:
         given = {one.name: self._text(place, one.name, record) for one in task.inputs}
         if isinstance((told["model"] or {}).get("model"), Mapping):  # a Python file is only run if it is named
             again += ["--model", (self.network or {}).get("model", "FILE.py:FACTORY")]
+        for name in ("weights", "labels"):  # of an absolute path a manifest holds the name alone
+            file = (told["model"] or {}).get(name)
+            if name in (options or {}) and isinstance(file, Mapping) and not Path(file["name"]).is_file():
+                again += [f"--{name}", (options or {})[name]]
         seed = (told["model"] or {}).get("seed")  # the command line has one, of the network and of the task
         if options is None or getattr(task, "seed", seed) != seed:
             return [shlex.join(again)]

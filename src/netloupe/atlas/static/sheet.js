@@ -5,6 +5,7 @@ import { counted } from "./format.js";
 import { keeping } from "./keep.js";
 import { getKept, getStudio, start } from "./live.js";
 import { begun, inWords, several } from "./settings.js";
+import { named } from "./trychooser.js";
 import { stateOf } from "./trystate.js";
 
 export async function sheetView({ name }) {
@@ -25,7 +26,7 @@ function shown(studio) {
   const schema = studio.sections[section];
   return {
     asked: { ...seen }, of: { section, settings }, schema, names: studio.sheets[section], values: settings, axes, from,
-    told: Object.entries(settings).filter(([one, value]) => value !== null && !["about", "quick"].includes(one)).map(([one, value]) => [one, one === "target" ? studio.labels[value] ?? String(value) : typeof value === "object" ? JSON.stringify(value) : String(value)]),
+    told: Object.entries(settings).filter(([one, value]) => value !== null && !["about", "quick"].includes(one)).map(([one, value]) => [one, one === "target" ? studio.labels[value] ?? String(value) : one === "unit" ? named(studio, value) : typeof value === "object" ? JSON.stringify(value) : String(value)]),
     note: (made) => { state.sheet.axes = made; },
   };
 }

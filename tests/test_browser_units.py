@@ -127,9 +127,7 @@ def hidden_by_others(places: list[Any], side: float) -> list[float]:
     return found
 
 
-def test_thumbnails_do_not_hide_each_other_and_stay_where_they_belong(
-    browser: Any, address: str, folder: Path
-) -> None:
+def test_thumbnails_do_not_hide_each_other_and_stay_where_they_belong(browser: Any, address: str, folder: Path) -> None:
     """On a wide screen and on a phone's."""
     channels = list(units(folder, 1))
     where = "arguments[0].map(window.netloupe.map.where)"

@@ -161,7 +161,7 @@ def test_a_sheet_fills_in_and_makes_only_what_changed(browser: Any, address: str
     press(browser, "#sheet-form .keeping a")
     until(lambda: all_of(browser, "#view[data-view=kept] .kept-main"))
     rows = [row.text.split("\n") for row in all_of(browser, ".settings div")]
-    assert ["1, 2"] == [row[-1] for row in rows if row[0] == "seed"]
+    assert [row[-1] for row in rows if row[0] == "seed"] == ["1, 2"]
     press(browser, "#kept-sheet")
     press(browser, "#sheet-go")
     sheet_says(browser, "4 cells, none of them made anew.")

@@ -29,7 +29,7 @@ _STEPS = 1000  # of a layer, whatever a method counts
 
 
 class _Units(NamedTuple):
-    """Of a layer the units that are laid out, their vectors (n, C) float32, and how many images and others there are."""
+    """Of a layer the units that are laid out, their vectors (n, C) float32, and how many images and others."""
 
     channels: list[int]
     vectors: np.ndarray

@@ -222,6 +222,31 @@ def test_a_kept_page_opens_from_a_file_without_a_request(browser: Any, address: 
     no_complaints(browser)
 
 
+def test_the_buttons_that_keep_end_where_their_sections_do(browser: Any, address: str, place: Path) -> None:
+    browser.get("about:blank")
+    browser.get(f"{address}#/try")
+    until(lambda: all_of(browser, "#try-file"))[0].send_keys(str(place / "photos" / "p00.png"))
+    until(lambda: all_of(browser, "#try-predictions .bars li"))
+    ends = browser.execute_script("""return [...document.querySelectorAll(".try-sections > section")].map((section) => {
+        const right = (element) => element.getBoundingClientRect().right;
+        const buttons = [...section.querySelectorAll(".keeping button")];
+        return buttons.length === 0 ? null : [Math.max(...buttons.map(right)), right(section)];
+    }).filter((one) => one !== null)""")
+    assert len(ends) > 5
+    assert all(abs(button - section) < 1 for button, section in ends), ends
+
+
+def test_what_it_found_keeps_its_columns(browser: Any, place: Path) -> None:
+    """A table in plain text is scrolled on a phone, for what is wrapped is no table; commands are wrapped."""
+    page = place / "columns.html"
+    page.write_text(Kept(place / "kept").page(min((place / "kept").glob("visualize-*")).name))
+    browser.get(page.as_uri())
+    found = browser.execute_script(
+        "return ['pre', 'pre.command'].map((one) => getComputedStyle(document.querySelector(one)).whiteSpace)"
+    )
+    assert found == ["pre", "pre-wrap"]
+
+
 def test_they_fit_a_phone(browser: Any, address: str, place: Path) -> None:
     metrics = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)

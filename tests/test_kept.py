@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import math
+import re
 import shlex
 import shutil
 import sys
@@ -210,6 +211,7 @@ def test_what_was_kept_survives_a_restart_and_is_told_of(client: Client) -> None
     assert page.headers["content-disposition"].startswith("attachment")
     assert "http" not in page.text.replace("http-equiv", "")
     assert page.text.count("data:image/") >= 2
+    assert re.search(r", \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC</p>", page.text), "for people"
     gif = again.http.get(f"/live/kept/{kept}/climb.gif")
     assert (gif.headers["content-type"], gif.content[:4]) == ("image/gif", b"GIF8")
     again.studio.desk.close()

@@ -4,7 +4,7 @@ import { h } from "./dom.js";
 import { counted } from "./format.js";
 import { keeping } from "./keep.js";
 import { getKept, getStudio, start } from "./live.js";
-import { begun, inWords, several } from "./settings.js";
+import { accepted, begun, inWords, several } from "./settings.js";
 import { named } from "./trychooser.js";
 import { stateOf } from "./trystate.js";
 
@@ -109,7 +109,7 @@ function sheeted(studio, base) {
 /** The controls of the setting that goes across, and of that which goes down. */
 function axisControls(base) {
   const ready = base.names.filter((name) => begun(base.schema, name, base.values[name]).length > 1); // with values to begin with
-  const usual = ready.find((name) => name === "steps") ?? ready[0] ?? base.names[0];
+  const usual = ready.find((name) => name === "steps") ?? ready.find((name) => accepted(base.schema, name).choices === null) ?? ready[0] ?? base.names[0];
   const [across = [usual, null], down = ["", null]] = base.axes ?? [];
   return [axisControl(base, "sheet-across", "Across", across), axisControl(base, "sheet-down", "Down", down)];
 }

@@ -197,6 +197,22 @@ def test_what_layers_keep_lines_up(browser: Any, net: Network, photos: Path) -> 
     no_complaints(browser)
 
 
+def test_nothing_moves_when_a_section_says_how_far_it_is(browser: Any) -> None:
+    tops = """
+        const said = [...document.querySelectorAll(".try-sections p.note[role=status]")]
+            .filter((one) => one.textContent === "");
+        const below = () => [...document.querySelectorAll(".try-sections > section")]
+            .map((one) => Math.round(one.getBoundingClientRect().top + scrollY));
+        const before = below();
+        for (const one of said) one.textContent = "1 of 100 …";
+        const after = below();
+        for (const one of said) one.textContent = "";
+        return [said.length, before, after];"""
+    count, before, after = browser.execute_script(tops)
+    assert count > 4
+    assert after == before
+
+
 def test_a_dream_and_a_painting_are_the_librarys(browser: Any, net: Network, photos: Path) -> None:
     browser.execute_script("document.getElementById('try-dream-layer').value = 'conv2'")
     browser.execute_script("document.getElementById('try-octaves').value = '2'")

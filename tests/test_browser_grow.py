@@ -247,6 +247,18 @@ def test_what_it_found_keeps_its_columns(browser: Any, place: Path) -> None:
     assert found == ["pre", "pre-wrap"]
 
 
+def test_a_class_is_called_by_its_name(browser: Any, address: str) -> None:
+    grown(browser, address, "fc:1")
+    press(browser, "#grow .keeping:not([hidden]) .keep")
+    press(browser, "#grow .keeping:not([hidden]) a")
+    until(lambda: all_of(browser, "#view[data-view=kept] .kept-main"))
+    rows = [row.text.split("\n") for row in all_of(browser, ".settings div")]
+    assert [row[-1] for row in rows if row[0] == "objective"] == ["class:1 (dog)"]
+    press(browser, "#kept-sheet")
+    until(lambda: all_of(browser, "#sheet-across"))
+    assert browser.execute_script("return document.querySelector('#sheet-across-values').value"), "values to begin with"
+
+
 def test_they_fit_a_phone(browser: Any, address: str, place: Path) -> None:
     metrics = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)

@@ -47,7 +47,8 @@ class AttentionTask(Task):
 
     def notes(self, found: Mapping[str, Any]) -> list[str]:
         left_out = [f"left out: {name}: {reason}" for name, reason in found["skipped"].items()]
-        return [f"seen from {found['from']}; measured over {found['images']} images", *left_out]
+        images = f"{found['images']} image{'s' * (found['images'] != 1)}"
+        return [f"seen from {found['from']}; measured over {images}", *left_out]
 
 
 def _range(values: list[float] | None, form: str) -> str:

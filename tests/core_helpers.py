@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -80,6 +81,22 @@ def run_to(module: nn.Module, layer: str, x: Tensor) -> Tensor:
         module(x)
     handle.remove()
     return found[0]
+
+
+def held_in_circles(run: Callable[[], object]) -> list[str]:
+    """The kinds of what a call leaves behind that holds itself: all of it stays until the garbage collector comes."""
+    run()  # what is made once
+    gc.collect()
+    gc.disable()
+    try:
+        run()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        return [type(one).__name__ for one in gc.garbage]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
 
 
 class Residual(nn.Module):

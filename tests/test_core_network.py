@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core_helpers import Branches, Dense, Fn, Gate, Residual, Reused, Shuffle, conv, run_to
+from core_helpers import Branches, Dense, Fn, Gate, Residual, Reused, Shuffle, conv, held_in_circles, run_to
 from netloupe.core import objectives as obj
 from netloupe.core.errors import NetloupeError, NetworkError, UnknownName
 from netloupe.core.inputs import InputSpec
@@ -158,6 +158,14 @@ def test_readers_errors_come_out_as_they_are() -> None:
 
     with pytest.raises(KeyError, match="ours"):
         net.run(torch.rand(1, 3, 9, 9), {"parts.1": reader})
+
+
+@pytest.mark.parametrize("layers", [["parts.1"], ["parts.2", "parts.1"], [""]])
+def test_a_pass_leaves_nothing_to_the_garbage_collector(layers: list[str]) -> None:
+    """Which comes after so many objects that outputs of many passes would be held until then."""
+    net, x = Network(Deep(), InputSpec(size=9)), torch.rand(1, 3, 9, 9)
+    assert "Tensor" not in held_in_circles(lambda: net.activations(x, layers))
+    assert "Tensor" in held_in_circles(lambda: (circle := [x.clone()]).append(circle)), "it finds circles"
 
 
 class Sometimes(nn.Module):

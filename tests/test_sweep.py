@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from core_helpers import held_in_circles
 from netloupe.core.errors import InputError, NetworkError, UnknownName
 from netloupe.core.inputs import InputSpec
 from netloupe.core.network import Network
@@ -40,6 +41,14 @@ from watch_helpers import Recorder
 
 def noise(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
+
+
+def test_what_a_shard_held_goes_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only once the garbage collector comes: that is after more shards than memory holds."""
+    monkeypatch.setattr(engine, "BLOCKS", 2)
+    net, source = tiny_network(), source_of(noise(200))
+    held = held_in_circles(lambda: sweep(net, source, all_accumulators()))
+    assert not {"Tensor", "Block", "Pass", "Strongest"} & {*held}
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 32])

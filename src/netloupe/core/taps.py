@@ -98,8 +98,11 @@ def _version(tensor: Tensor) -> int:
 
 
 @contextmanager
-def ending(finished: Sequence[Stop], handles: Sequence[RemovableHandle]) -> Iterator[None]:
-    """Where a pass that raises one of `finished` ends, with the error that it hands on; the hooks go at the end."""
+def ending(finished: list[Stop], handles: Sequence[RemovableHandle]) -> Iterator[None]:
+    """Where a pass that raises one of `finished` ends, with the error that it hands on; the hooks go at the end.
+
+    So do those of `finished`: they hold the frames of the pass, thus every output in them, which hold `finished`.
+    """
     try:
         yield
     except Stop as signal:
@@ -108,6 +111,7 @@ def ending(finished: Sequence[Stop], handles: Sequence[RemovableHandle]) -> Iter
         if signal.error is not None:
             raise signal.error from signal.error.__cause__
     finally:
+        finished.clear()
         for handle in handles:
             handle.remove()
 

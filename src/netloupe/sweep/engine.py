@@ -241,12 +241,11 @@ class Pass:
                 if layer == LOGITS and isinstance(listener, Accumulator):  # which takes the answer for class logits
                     net.head.classes("a sweep over what is predicted")
                 self._wanted.setdefault(net.layer(layer).name if layer != LOGITS else LOGITS, []).append(listener)
-        self._readers = {layer: self._reader(layer) for layer in self._wanted}
         same = {layer: net.layers[layer].same_as for layer in self._wanted if layer != LOGITS}
         self._same_as = {layer: first for layer, first in same.items() if first in self._wanted}
 
     def __call__(self, block: Block) -> None:
-        if len(block.ids) == 0 or not self._readers:
+        if len(block.ids) == 0 or not self._wanted:
             return
         self._block = block
         for listener in self._listeners:
@@ -254,8 +253,9 @@ class Pass:
         labels = self._data.labels
         self._block_labels = np.full(len(block.ids), -1) if labels is None else labels[block.ids]
         self._unread = set(self._wanted)
+        readers = {layer: self._reader(layer) for layer in self._wanted}  # held, they and this would hold each other
         with torch.no_grad():
-            self._net.run(block.images, self._readers)
+            self._net.run(block.images, readers)
         if self._unread:
             ids = f"{block.ids[0]} to {block.ids[-1]}"
             raise NetworkError(f"{self._net.name} did not run layer {min(self._unread)!r} on images {ids}")

@@ -47,12 +47,9 @@ def clusters(place: Path, count: int, log: Log) -> Iterator[Trial]:
     _laid(place)
     with cluster() as there:
         for name, run in RUNS.items():
-            row, number, whole = Trial(f"kills of {name} on a cluster"), 0, _undisturbed(place, name, run, there)
-            while row.tries < -(-count // len(RUNS)):
-                row.add(log.trial(row.kind, number, lambda draw: _killed(place, run, whole, there, draw)))  # noqa: B023
-                number += 1
-            log.say(f"{row.kind}: {row.tries} in {number} runs, {len(row.failures)} failures")
-            yield row
+            whole, least = _undisturbed(place, name, run, there), -(-count // len(RUNS))
+            kind = f"kills of {name} on a cluster"
+            yield log.kills(kind, least, lambda draw: _killed(place, run, whole, there, draw))  # noqa: B023
 
 
 @dataclass(frozen=True)

@@ -84,12 +84,8 @@ def kills(place: Path, count: int, log: Log) -> Iterator[Trial]:
     """A row for each run; at least `count` kills in all."""
     shares, undisturbed = sum(run.share for run in RUNS.values()), Undisturbed(place)
     for verb, run in RUNS.items() if count else ():
-        row, number = Trial(f"kills of {verb}"), 0
-        while row.tries < -(-count * run.share // shares):
-            row.add(log.trial(row.kind, number, lambda draw: _killed(verb, undisturbed, place, draw)))  # noqa: B023
-            number += 1
-        log.say(f"{row.kind}: {row.tries} in {number} runs, {len(row.failures)} failures")
-        yield row
+        least = -(-count * run.share // shares)
+        yield log.kills(f"kills of {verb}", least, lambda draw: _killed(verb, undisturbed, place, draw))  # noqa: B023
 
 
 @dataclass(frozen=True)

@@ -56,3 +56,12 @@ class Log:
                     told = {"seed": self.seed, "kind": kind, "number": number, "trial": asdict(found)}
                     file.write(json.dumps(told) + "\n")
         return self.known[kind, number]
+
+    def kills(self, kind: str, least: int, run: Callable[[random.Random], Trial]) -> Trial:
+        """The row of as many trials as it takes until at least so many kills came."""
+        row, number = Trial(kind), 0
+        while row.tries < least:
+            row.add(self.trial(kind, number, run))
+            number += 1
+        self.say(f"{kind}: {row.tries} in {number} runs, {len(row.failures)} failures")
+        return row

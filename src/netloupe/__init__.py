@@ -1,4 +1,4 @@
-"""Netloupe, a loupe for convolutional networks.
+"""Netloupe, a loupe for vision networks.
 
 >>> net = netloupe.load()
 >>> net.predict(netloupe.load_images(["astronaut.png"], net.inputs.size))

@@ -89,7 +89,7 @@ def _version(wanted: bool) -> None:
 def netloupe(
     _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
 ) -> None:
-    """A loupe for convolutional networks: see what every layer, channel and class responds to."""
+    """A loupe for vision networks: see what every layer, channel and class responds to."""
 
 
 study_app = typer.Typer(cls=Verbs, subcommand_metavar="VERB ...", help="Experiments about a network.")

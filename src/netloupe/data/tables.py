@@ -21,6 +21,7 @@ from netloupe.data.drives import Drive, Local
 from netloupe.data.images import plain
 
 _PIECE = 256  # rows of Lance read together
+_KNOWN = 64 << 20  # bytes that LanceDB keeps of what it knows of a database's tables
 
 
 @dataclass(frozen=True)
@@ -134,11 +135,14 @@ class Arrow(Table):
 
 
 def lance(where: str) -> Any:
-    """The LanceDB database at a path or address. It says nothing below errors on stderr, unless `LANCEDB_LOG` asks."""
+    """The LanceDB database at a path or address. It says nothing below errors on stderr, unless `LANCEDB_LOG` asks.
+
+    It keeps what it knows of every version of a table, each of which lists all before, up to a gigabyte unless bounded.
+    """
     os.environ.setdefault("LANCEDB_LOG", "error")  # before it is imported
     import lancedb
 
-    return lancedb.connect(where)
+    return lancedb.connect(where, session=lancedb.Session(metadata_cache_size_bytes=_KNOWN))
 
 
 class Lance(Table):

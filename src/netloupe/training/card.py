@@ -21,7 +21,7 @@ from netloupe.training.stylizer import Progressed
 from netloupe.zoo.state import as_stored
 
 CLASSIFIER_USE = (
-    "Made to be looked at: for learning and teaching how networks that see work, and as a small known network "
+    "Made to be looked at: for learning and teaching how vision networks work, and as a small known network "
     "for trying and testing methods of visualization on."
 )
 CLASSIFIER_LIMITS = (

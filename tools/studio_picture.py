@@ -23,7 +23,7 @@ from netloupe.core.files import write_atomically
 from netloupe.render.pictures import encode
 
 OUT = Path(__file__).resolve().parent.parent / "docs" / "images" / "studio.jpg"
-SCREEN = (1440, 1172)  # px
+SCREEN = (1440, 1272)  # px
 BAR = 143  # px of the window that are not the page's
 PHOTO = "coffee"
 

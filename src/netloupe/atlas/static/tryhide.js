@@ -68,7 +68,7 @@ export function hideSection(studio) {
         heat.classList.remove("filling");
         heat.src = data.overlay;
         heat.hidden = false;
-        scale.textContent = `what hiding costs: deepest red ${change(-found.strongest)}, deepest blue ${change(found.strongest)}`;
+        scale.textContent = `what hiding costs, as the mean of the windows over each place: deepest red ${change(-found.strongest)}, deepest blue ${change(found.strongest)}`;
         point(worst());
       }
     });

@@ -38,6 +38,7 @@ export async function networkView({ query, network }) {
 
 function introduction(network) {
   const most = network.per_photograph === null ? "" : `, at most ${count(network.per_photograph)} from one photograph`;
+  if (network.images === 0) return `Tiles come with the first images: each is one channel of a layer, the nine pieces of images that it answered most strongly${most}.`;
   return `Each tile is one channel of a layer: the nine pieces of images, out of ${count(network.images)}, that it answered most strongly${most}.`;
 }
 

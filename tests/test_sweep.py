@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import weakref
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from netloupe.core.network import Network
 from netloupe.core.taps import LOGITS
 from netloupe.studies.responses import Responses
 from netloupe.sweep import blocks, engine
-from netloupe.sweep.accumulator import Accumulator, make
+from netloupe.sweep.accumulator import Accumulator, Listener, make
 from netloupe.sweep.blocks import DataSet
 from netloupe.sweep.classes import ClassMeans
 from netloupe.sweep.engine import sweep
@@ -49,6 +51,28 @@ def test_what_a_shard_held_goes_with_it(monkeypatch: pytest.MonkeyPatch) -> None
     net, source = tiny_network(), source_of(noise(200))
     held = held_in_circles(lambda: sweep(net, source, all_accumulators()))
     assert not {"Tensor", "Block", "Pass", "Strongest"} & {*held}
+
+
+def test_an_output_goes_once_the_last_layer_that_hands_it_on_was_read() -> None:
+    held: dict[str, weakref.ref[Tensor]] = {}
+    alive: dict[str, list[str]] = {}
+
+    class Asking(Listener):
+        def reads(self, layers: Sequence[str], labeled: bool) -> Sequence[str]:
+            return layers
+
+        def update(self, layer: str, maps: Maps) -> None:
+            held[layer] = weakref.ref(maps.output)
+            alive[layer] = [name for name, output in held.items() if output() is not None]
+
+    same = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Identity(), nn.Identity(), nn.Conv2d(4, 5, 3), nn.ReLU(), nn.Flatten())
+    net = Network(same, InputSpec(size=(SIDE, SIDE)))
+    data = DataSet(net, tiny_images(4))
+    run = engine.Pass(net, data, list(net.layers), [Asking()], True)
+    for block in data.blocks(0, 4, 32):
+        run(block)
+    assert alive["2"] == ["0", "1", "2"], "the same tensor"
+    assert alive["4"] == ["3", "4"]
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 32])
@@ -267,6 +291,34 @@ def test_a_sweep_is_the_ordered_merge_of_its_shards(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(blocks, "_BLOCK", {"cpu": 4})
     sweep(net, source, unsharded)
     assert_equal_results(flat_results(unsharded), flat_results(whole), tolerance=1e-9)
+
+
+@pytest.mark.parametrize("per_photograph", [None, 1, 2])
+def test_later_shards_pass_over_what_earlier_ones_beat(
+    monkeypatch: pytest.MonkeyPatch, per_photograph: int | None
+) -> None:
+    net, count = tiny_network(), 90
+    pixels = (tiny_images(count) * 16).numpy().round().astype(np.uint8).transpose(0, 2, 3, 1) * 15
+    source = source_of(pixels, photographs=[i % 11 for i in range(count)])  # with many ties
+    once, in_shards = (Strongest(4, per_photograph=per_photograph) for _ in range(2))
+    sweep(net, source, {"top": once})
+    looked: list[int] = []
+    places = Maps.places
+
+    def counted(self: Maps, which: np.ndarray) -> np.ndarray:
+        looked[-1] += len(which)
+        return places(self, which)
+
+    monkeypatch.setattr(blocks, "_BLOCK", {"cpu": 4})
+    monkeypatch.setattr(engine, "BLOCKS", 2)
+    monkeypatch.setattr(Maps, "places", counted)
+    looked.append(0)
+    sweep(net, source, {"top": in_shards})
+    assert_equal_results(flat_results({"top": once}), flat_results({"top": in_shards}))
+    looked.append(0)
+    monkeypatch.setattr(Strongest, "sequel", Strongest.fresh)
+    sweep(net, source, {"top": Strongest(4, per_photograph=per_photograph)})
+    assert looked[0] < 0.6 * looked[1], "they look at as much as shards that know of no other"
 
 
 def test_asking_what_is_read_changes_nothing() -> None:

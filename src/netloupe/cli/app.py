@@ -37,6 +37,7 @@ from netloupe.core.errors import (
     lacks_memory,
     unknown,
 )
+from netloupe.core.memory import keep_memory
 from netloupe.tasks import TASKS
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # what typer raises for a wrong command line
@@ -119,6 +120,7 @@ app.add_typer(atlas_app, name="atlas")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    keep_memory()
     try:
         with terminable(), _saying():
             status = app(arguments or ["--help"], prog_name="netloupe", standalone_mode=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -55,9 +56,12 @@ def _replaced(result: Any, output: Tensor | None) -> Any:
 
 def placement(module: nn.Module) -> tuple[torch.device, torch.dtype]:
     """Where a module's weights lie and their floating type; CPU and float32 for a module that has none."""
-    weights = [*module.parameters(), *module.buffers()]
-    device = weights[0].device if weights else torch.device("cpu")
-    return device, next((w.dtype for w in weights if w.is_floating_point()), torch.float32)
+    device = next((w.device for w in _weights(module)), torch.device("cpu"))
+    return device, next((w.dtype for w in _weights(module) if w.is_floating_point()), torch.float32)
+
+
+def _weights(module: nn.Module) -> Iterator[Tensor]:
+    return chain(module.parameters(), module.buffers())
 
 
 @contextmanager
@@ -68,11 +72,14 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     submodules. One thread at a time, since modes, hooks and the random state belong to all.
     """
     with _one_at_a_time:
-        training = [m for m in module.modules() if getattr(m, "training", False)]
+        modules = list(module.modules())
+        training = [m for m in modules if getattr(m, "training", False)]
         scripted = torch.jit.ScriptModule
-        buffers = [(m, dict(m._buffers)) for m in module.modules() if m._buffers and not isinstance(m, scripted)]
-        values = [(buffer, _version(buffer), buffer.detach().clone()) for buffer in module.buffers()]
-        devices = {p.device for p in module.parameters() if p.device.type == "cuda"}
+        buffers = [(m, dict(m._buffers)) for m in modules if m._buffers and not isinstance(m, scripted)]
+        held = {id(buffer): buffer for m in modules for buffer in m._buffers.values() if buffer is not None}
+        values = [(buffer, _version(buffer), buffer.detach().clone()) for buffer in held.values()]
+        started = torch.cuda.is_initialized()
+        devices = {p.device for p in module.parameters() if p.device.type == "cuda"} if started else set()
         fused = torch.backends.mha.get_fastpath_enabled()
         with torch.random.fork_rng(devices=list(devices)), keeping():
             try:
@@ -84,8 +91,8 @@ def evaluating(module: nn.Module) -> Iterator[None]:
                 torch.backends.mha.set_fastpath_enabled(fused)
                 for m in training:
                     m.training = True
-                for m, held in buffers:
-                    m._buffers.update(held)
+                for m, named in buffers:
+                    m._buffers.update(named)
                 with torch.no_grad():
                     for buffer, version, value in values:
                         if _version(buffer) != version:

@@ -94,6 +94,13 @@ class Accumulator(Listener):
         found: Self = kind(**self.settings())
         return found
 
+    def sequel(self) -> Self:
+        """One that has taken in nothing, for images of higher ids than any here, after which it is merged into this.
+
+        It may pass over what this one makes needless: after the merge both hold what a `fresh` one would have led to.
+        """
+        return self.fresh()
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.settings().items())})"
 
@@ -151,9 +158,14 @@ class Columns:
         self.span(layer, values.shape[1])
         self._batch[layer] = values
 
-    def take(self) -> np.ndarray:
-        """What was put since the last call: (n, width)."""
-        joined = np.concatenate([self._batch[layer] for layer in self.spans], axis=1)
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, width) of what `take` will give."""
+        return len(next(iter(self._batch.values()), ())), self.width
+
+    def take(self, out: np.ndarray | None = None) -> np.ndarray:
+        """What was put since the last call: (n, width), in `out` if that is given."""
+        joined = np.concatenate([self._batch[layer] for layer in self.spans], axis=1, out=out)
         self._batch.clear()
         return joined
 

@@ -194,7 +194,7 @@ def sweep(
             if block.end == end:
                 for name, accumulator in accumulators.items():
                     accumulator.merge(shard[name])
-                    shard[name] = held[f"shard/{name}"] = accumulator.fresh()
+                    shard[name] = held[f"shard/{name}"] = accumulator.sequel()
             took(written_by(scribes))
     if engine is not None and isinstance(source, ImageSource) and done.next_id < len(data):
         spans = [(first, min(first + size, len(data))) for first in range(done.next_id, len(data), size)]
@@ -233,7 +233,7 @@ class Pass:
         self._finite = check_finite
         self._data = data
         self._listeners = listeners
-        self._maps: dict[str, Maps] = {}  # of this block, where another layer hands on the same tensor
+        self._maps: dict[str, Maps] = {}  # of this block, until the last layer that hands on the same tensor
         self._unread: set[str] = set()
         self._wanted: dict[str, list[Listener]] = {}
         for listener in listeners:
@@ -243,6 +243,7 @@ class Pass:
                 self._wanted.setdefault(net.layer(layer).name if layer != LOGITS else LOGITS, []).append(listener)
         same = {layer: net.layers[layer].same_as for layer in self._wanted if layer != LOGITS}
         self._same_as = {layer: first for layer, first in same.items() if first in self._wanted}
+        self._repeats = {first: [k for k, v in self._same_as.items() if v == first] for first in self._same_as.values()}
 
     def __call__(self, block: Block) -> None:
         if len(block.ids) == 0 or not self._wanted:
@@ -273,6 +274,9 @@ class Pass:
             for listener in wanted:
                 listener.update(layer, maps)
             self._unread.discard(layer)
+            first = self._same_as.get(layer)
+            if first is not None and self._unread.isdisjoint(self._repeats[first]):
+                self._maps.pop(first, None)  # what lies there is written over by what comes next
 
         return read
 
@@ -282,7 +286,7 @@ class Pass:
             return earlier
         ids = self._block.ids
         maps = Maps(output, ids, self._block_labels, self._block.rows, self._data.photographs[ids])
-        if layer in self._same_as.values():
+        if layer in self._repeats:
             self._maps[layer] = maps
         return maps
 

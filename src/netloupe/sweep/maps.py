@@ -87,23 +87,28 @@ class Maps:
         values: np.ndarray = output[torch.from_numpy(rows)[:, None], :, y, x].float().cpu().numpy()
         return values
 
-    def positions(self, images: np.ndarray, channels: np.ndarray) -> np.ndarray:
-        """(m, 2) int32: where (y, x) the peak lies, for m pairs of image (0 to n - 1) and channel.
+    @property
+    def width(self) -> int:
+        """W; 1 in a layer without positions."""
+        return int(self.output.shape[3]) if has_positions(self.output) else 1
 
-        The first in scan order of equals; (0, 0) in a layer without positions.
+    def places(self, which: np.ndarray) -> np.ndarray:
+        """(m,) int64: where the peak lies, as y * W + x, for m pairs given as image * C + channel, images 0 to n - 1.
+
+        The first in scan order of equals; 0 in a layer without positions.
         """
-        if not has_positions(self.output) or len(images) == 0:
-            return np.zeros((len(images), 2), dtype=np.int32)
-        rows = images if self._rows is None else self._rows[images]
-        count, width = self.output.shape[1], self.output.shape[3]
-        if self.output.is_contiguous():
-            which = torch.from_numpy(rows * count + channels).to(self.output.device)
-            chosen = self.output.flatten(0, 1).index_select(0, which)
+        if not has_positions(self.output) or len(which) == 0:
+            return np.zeros(len(which), dtype=np.int64)
+        count = self.output.shape[1]
+        if self._rows is not None:
+            which = self._rows[which // count] * count + which % count
+        on_cpu = self.output.device.type == "cpu" and self.output.dtype == torch.float32
+        if on_cpu and self.output.is_contiguous():  # few are asked for, layer by layer: calls cost more than numbers
+            chosen = self.output.detach().numpy().reshape(len(self.output) * count, -1)[which]
         else:
-            chosen = self.output[torch.from_numpy(rows), torch.from_numpy(channels)]
-        highest = chosen.float().cpu().numpy().reshape(len(rows), -1).argmax(1)
-        found = np.empty((len(highest), 2), dtype=np.int32)
-        found[:, 0], found[:, 1] = np.divmod(highest, width)
+            pairs = tuple(torch.from_numpy(index) for index in np.divmod(which, count))
+            chosen = self.output[pairs].float().cpu().numpy().reshape(len(which), -1)
+        found: np.ndarray = chosen.argmax(1)
         return found
 
 

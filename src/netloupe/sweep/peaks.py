@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from netloupe.sweep.accumulator import Accumulator, Arrays, Columns, State, to_arrays, to_state
@@ -17,7 +18,6 @@ BINS = 64
 _TOGETHER = 128  # images whose peaks are taken in at once: one by one costs more
 FINE = 512  # bins kept per column
 _SPAN = FINE // 2  # the values of a column span at most so many bins, more than half of it unless all are equal
-_MOVED = 512  # columns whose bins are moved at once
 _MOST = 2**16 - 1  # values that are counted in 16 bits
 _FINEST = -149  # the exponent of the smallest float32
 
@@ -62,7 +62,8 @@ class Peaks(Accumulator):
 
     def __init__(self) -> None:
         self._columns = Columns()
-        self._waiting: list[np.ndarray] = []  # peaks (n, width) of the latest blocks
+        self._waiting = np.zeros((0, 0), dtype=np.float32)  # the first `_late` rows are peaks of the latest images
+        self._late = 0
         self._resize(0)
 
     def _resize(self, width: int) -> None:
@@ -78,22 +79,34 @@ class Peaks(Accumulator):
         self._columns.put(layer, maps.peak)
 
     def end_batch(self) -> None:
-        self._waiting.append(self._columns.take())
-        if sum(map(len, self._waiting)) >= _TOGETHER:
+        count, width = self._columns.shape
+        begin, end = self._late, self._late + count
+        if self._waiting.shape[1] != width or len(self._waiting) < end:
+            room = np.empty((max(end, _TOGETHER), width), dtype=np.float32)
+            if begin:
+                room[:begin] = self._waiting[:begin]
+            self._waiting = room
+        self._columns.take(self._waiting[begin:end])
+        self._late = end
+        if end >= _TOGETHER:
             self._settle()
 
     def _settle(self) -> None:
         """Take in the peaks that wait."""
-        peaks = np.concatenate(self._waiting) if self._waiting else np.zeros((0, 0), dtype=np.float32)
-        self._waiting = []
+        peaks, self._late = self._waiting[: self._late], 0
         if len(peaks) == 0:
             return
+        width = peaks.shape[1]
         if self._count == 0:
-            self._resize(peaks.shape[1])
-        mean = peaks.mean(0, dtype=np.float64)
-        deviations = peaks - mean
-        self._combine(len(peaks), mean, np.einsum("nc,nc->c", deviations, deviations))
-        self._active += np.count_nonzero(peaks > 0, axis=0)
+            self._resize(width)
+        mean, squares = np.empty(width), np.empty(width)
+        for part in _parts(width):
+            self._active[part] += np.count_nonzero(peaks[:, part] > 0, axis=0)
+            deviations = peaks[:, part].astype(np.float64)
+            mean[part] = deviations.mean(0)
+            deviations -= mean[part]
+            squares[part] = np.einsum("nc,nc->c", deviations, deviations)
+        self._combine(len(peaks), mean, squares)
         self._histograms.add(peaks)
 
     def merge(self, other: Peaks) -> None:
@@ -138,7 +151,7 @@ class Peaks(Accumulator):
         arrays = {"mean": self._mean, "squares": self._squares, "active": self._active}
         count = np.array([self._count])
         # what waits is saved as such: where a sweep was cut must not decide what is added up together
-        waiting = np.concatenate(self._waiting) if self._waiting else np.zeros((0, self._columns.width), np.float32)
+        waiting = self._waiting[: self._late] if self._late else np.zeros((0, self._columns.width), np.float32)
         saved = {**self._columns.state(), **self._histograms.state(), **arrays, "count": count, "waiting": waiting}
         return to_state(saved)
 
@@ -148,7 +161,7 @@ class Peaks(Accumulator):
         self._histograms.load(arrays)
         self._mean, self._squares, self._active = arrays["mean"], arrays["squares"], arrays["active"]
         self._count = int(arrays["count"][0])
-        self._waiting = [arrays["waiting"]] if len(arrays["waiting"]) else []
+        self._waiting, self._late = arrays["waiting"], len(arrays["waiting"])
 
 
 class Histograms:
@@ -172,24 +185,21 @@ class Histograms:
         """Count finite values (n, width) float32."""
         self._expect(len(values))
         self._cover(values.min(0), values.max(0))
-        bins = np.floor(np.ldexp(values.astype(np.float64), -self._exponent)) - self._first
-        places = bins.astype(np.int64) + np.arange(len(self._first)) * FINE
-        flat = self._counts.reshape(-1)
-        for row in places:  # within a row no place comes twice
-            flat[row] += 1
+        scale = torch.from_numpy(np.ldexp(1.0, -self._exponent))  # powers of two: products are exact
+        counts = torch.from_numpy(self._counts.view(np.int16) if self._counts.itemsize == 2 else self._counts)
+        one, first = counts.new_ones(()), torch.from_numpy(self._first)
+        for part in _parts(len(first), 1024):
+            bins = torch.from_numpy(values[:, part]).double().mul_(scale[part]).floor_().sub_(first[part]).long()
+            counts[part].scatter_add_(1, bins.T, one.expand(bins.T.shape))
 
     def merge(self, other: Histograms) -> None:
         """Count what another counted."""
         self._expect(other._values)
-        columns = np.flatnonzero(other.low <= other.high)
         self._cover(other.low, other.high)
-        moved = _regrid(
-            other._counts[columns],
-            other._first[columns],
-            self._exponent[columns] - other._exponent[columns],
-            self._first[columns],
-        )
-        self._counts[columns] += moved
+        taken = np.flatnonzero(other.low <= other.high)
+        for part in (taken[some] for some in _parts(len(taken))):
+            shift = self._exponent[part] - other._exponent[part]
+            self._counts[part] += _regrid(other._counts[part], other._first[part], shift, self._first[part])
 
     def linear(self, bins: int) -> np.ndarray:
         """(width, bins) int64: counts in equal bins from `low` to `high`, exact to one bin of the fine ones.
@@ -252,11 +262,14 @@ class Histograms:
         shift = exponent - self._exponent[columns]
         first = self._first[columns]
         outside = empty | (shift > 0) | (bottom < first) | (top - first >= FINE)
-        columns, shift, first = columns[outside], shift[outside], first[outside]
-        spare = (FINE - 1 - (top - bottom)[outside]) // 2
-        target = np.where((top > bottom)[outside], bottom[outside] - spare, bottom[outside])
-        self._counts[columns] = _regrid(self._counts[columns], first, shift, target)
-        self._exponent[columns], self._first[columns] = exponent[outside], target
+        spare = (FINE - 1 - (top - bottom)) // 2
+        target = np.where(top > bottom, bottom - spare, bottom)
+        counted = np.flatnonzero(outside & ~empty)
+        for part in (counted[some] for some in _parts(len(counted))):
+            moved = columns[part]
+            self._counts[moved] = _regrid(self._counts[moved], first[part], shift[part], target[part])
+        columns = columns[outside]
+        self._exponent[columns], self._first[columns] = exponent[outside], target[outside]
 
 
 def _exponent_for(span: np.ndarray) -> np.ndarray:
@@ -266,14 +279,16 @@ def _exponent_for(span: np.ndarray) -> np.ndarray:
     return np.where(span > 0, np.maximum(smallest, _FINEST), _FINEST).astype(np.int32)
 
 
+def _parts(width: int, side: int = 256) -> Iterator[slice]:
+    """All columns, few at a time: what is made of them stays in a processor's cache."""
+    return (slice(start, start + side) for start in range(0, width, side))
+
+
 def _regrid(counts: np.ndarray, first: np.ndarray, shift: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Counts (m, FINE) whose first bin is `first`, in bins 2^shift as wide whose first is `target`; all (m,)."""
-    moved = np.empty(counts.shape, counts.dtype)
-    for start in range(0, len(counts), _MOVED):
-        part = slice(start, start + _MOVED)
-        old = np.floor(np.ldexp(first[part, None] + np.arange(FINE), -shift[part, None]))
-        row, bin_ = np.nonzero(counts[part])
-        place = row * FINE + (old - target[part, None])[row, bin_].astype(np.int64)
-        size = len(old) * FINE
-        moved[part] = np.bincount(place, counts[part][row, bin_], size).reshape(-1, FINE)
-    return moved
+    flat = counts.reshape(-1)
+    place = np.flatnonzero(flat)
+    row, bin_ = np.divmod(place, FINE)
+    moved = np.floor(np.ldexp(1.0, -shift)[row] * (first[row] + bin_)) - target[row]
+    found = np.bincount(row * FINE + moved.astype(np.int64), flat[place], len(flat))
+    return found.reshape(counts.shape).astype(counts.dtype)

@@ -30,6 +30,7 @@ import torch
 from netloupe.core import errors
 from netloupe.core.errors import InputError, NetloupeError, NetworkError, StoreError, first_line
 from netloupe.core.inputs import InputSpec
+from netloupe.core.memory import keep_memory
 from netloupe.core.network import Network
 from netloupe.data.images import plain
 from netloupe.data.sources import ImageSource, PixelBatch, Skipped, read_batches
@@ -337,6 +338,7 @@ class _Worker:
         check_finite: bool, threads: int, hash: str, alike: Alike,
     ) -> None:  # fmt: skip
         torch.set_num_threads(threads)
+        keep_memory()
         self._refused: NetworkError | None = None
         try:
             alike.become()

@@ -38,6 +38,20 @@ class _Found(NamedTuple):
         return _Found(*(array[which] for array in self))
 
 
+class _Part(NamedTuple):
+    """m responses to a batch of n images in a layer of `channels`, the first of which has the column `first`.
+
+    width: of the maps. which (m,): image * channels + channel. values (m,). places (m,): y * width + x.
+    """
+
+    first: int
+    channels: int
+    width: int
+    which: np.ndarray
+    values: np.ndarray
+    places: np.ndarray
+
+
 def _join(parts: Sequence[_Found]) -> _Found:
     return _Found(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
@@ -79,8 +93,10 @@ class Strongest(Accumulator):
         self._count = 0  # of responses in _waiting
         self._floor = np.zeros(0, dtype=np.float32)  # (width,) the k-th best settled value, or -inf
         self._floor_image = np.zeros(0, dtype=np.int64)  # (width,) and its image
+        self._bar: tuple[np.ndarray, np.ndarray] | None = None  # the floor of what this is a sequel to
         self._newest = -1  # the highest image id
-        self._ids: np.ndarray | None = None  # of this batch
+        self._parts: list[_Part] = []  # of this batch
+        self._ids, self._photographs = _NOTHING.images, _NOTHING.photographs  # of its images
         self._follows = True  # they ascend and follow all those of earlier batches
         self._in_order = True  # so did all that are in _waiting
 
@@ -90,11 +106,21 @@ class Strongest(Accumulator):
     def reads(self, layers: Sequence[str], labeled: bool) -> Sequence[str]:
         return layers if self.of is None else self.of
 
+    def sequel(self) -> Strongest:
+        """One that passes over what k settled responses here beat."""
+        self._settle()
+        found = self.fresh()
+        found._columns.join(self._columns)
+        found._newest, found._bar = self._newest, (self._floor, self._floor_image)
+        found._floor, found._floor_image = self._floor, self._floor_image
+        return found
+
     def update(self, layer: str, maps: Maps) -> None:
         if len(maps.ids) == 0:
             return
         if maps.ids is not self._ids:
             self._note_order(maps.ids)
+            self._photographs = maps.photographs
         peak = maps.peak
         span = self._columns.span(layer, peak.shape[1])
         if span.stop > len(self._floor) and self.per_photograph is not None:
@@ -105,14 +131,23 @@ class Strongest(Accumulator):
             beats = peak > self._floor[span]
             if not self._follows:
                 beats |= (peak == self._floor[span]) & (maps.ids[:, None] < self._floor_image[span])
-        rows, channels = np.divmod(np.flatnonzero(beats), peak.shape[1])
-        if len(rows) == 0:
-            return
-        values, positions = peak[rows, channels], maps.positions(rows, channels)
-        self._waiting.append(_Found(channels + span.start, values, maps.ids[rows], maps.photographs[rows], positions))
-        self._count += len(rows)
+        which = np.flatnonzero(beats)
+        if len(which):
+            part = _Part(span.start, peak.shape[1], maps.width, which, peak.reshape(-1)[which], maps.places(which))
+            self._parts.append(part)
 
     def end_batch(self) -> None:
+        if not self._parts:
+            return
+        first, channels, width, which, values, places = zip(*self._parts, strict=True)
+        self._parts = []
+        sizes = [len(part) for part in which]
+        rows, columns = np.divmod(np.concatenate(which), np.repeat(channels, sizes))
+        columns += np.repeat(first, sizes)
+        positions = np.stack(np.divmod(np.concatenate(places), np.repeat(width, sizes)), 1).astype(np.int32)
+        found = _Found(columns, np.concatenate(values), self._ids[rows], self._photographs[rows], positions)
+        self._waiting.append(found)
+        self._count += len(rows)
         if 3 * self._count >= self.k * self._columns.width:
             self._settle()
 
@@ -146,6 +181,7 @@ class Strongest(Accumulator):
         arrays = to_arrays(state)
         self._columns.load(arrays)
         self._best, self._waiting = _NOTHING, [_Found(*(arrays[name] for name in _Found._fields))]
+        self._bar = None
         self._newest = int(arrays["newest"][0])
         self._settle()
 
@@ -162,14 +198,17 @@ class Strongest(Accumulator):
         if not self._in_order:
             found = found.pick(np.argsort(found.images, kind="stable"))
         self._in_order = True
-        found = found.pick(np.argsort(_sort_key(found.columns, found.values), kind="stable"))
+        order = np.argsort(_sort_key(found.columns, found.values), kind="stable")
         if self.per_photograph is not None:
-            found = found.pick(_rank_in_photograph(found) < self.per_photograph)
-        found = found.pick(_rank(found.columns) < self.k)
+            order = order[_rank_in_photograph(found.pick(order)) < self.per_photograph]
+        found = found.pick(order[_rank(found.columns[order]) < self.k])
         last = np.flatnonzero(_rank(found.columns) == self.k - 1)
         self._best = found
-        self._floor = np.full(self._columns.width, -np.inf, dtype=np.float32)
-        self._floor_image = np.full(self._columns.width, np.iinfo(np.int64).max)
+        if self._bar is None:
+            self._floor = np.full(self._columns.width, -np.inf, dtype=np.float32)
+            self._floor_image = np.full(self._columns.width, np.iinfo(np.int64).max)
+        else:  # what is among the k best beats it
+            self._floor, self._floor_image = (array.copy() for array in self._bar)
         self._floor[found.columns[last]] = found.values[last]
         self._floor_image[found.columns[last]] = found.images[last]
 

@@ -158,14 +158,9 @@ class Columns:
         self.span(layer, values.shape[1])
         self._batch[layer] = values
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(n, width) of what `take` will give."""
-        return len(next(iter(self._batch.values()), ())), self.width
-
-    def take(self, out: np.ndarray | None = None) -> np.ndarray:
-        """What was put since the last call: (n, width), in `out` if that is given."""
-        joined = np.concatenate([self._batch[layer] for layer in self.spans], axis=1, out=out)
+    def take(self) -> np.ndarray:
+        """What was put since the last call: (n, width)."""
+        joined = np.concatenate([self._batch[layer] for layer in self.spans], axis=1)
         self._batch.clear()
         return joined
 

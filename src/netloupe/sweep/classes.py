@@ -39,7 +39,6 @@ class ClassMeans(Accumulator):
         self._classes = 0  # at least so many
         self._labels: np.ndarray | None = None  # of the current batch
         self._predicted: np.ndarray | None = None  # where they are asked for, which is where there are no labels
-        self._rows = np.zeros((0, 0), dtype=np.float32)  # room for a batch
         self._sums: dict[int, np.ndarray] = {}  # class -> (width,)
         self._counts: dict[int, int] = {}
 
@@ -60,9 +59,7 @@ class ClassMeans(Accumulator):
     def end_batch(self) -> None:
         labels = self._labels if self._predicted is None else self._predicted
         assert labels is not None
-        if self._rows.shape != self._columns.shape:
-            self._rows = np.empty(self._columns.shape, dtype=np.float32)
-        for label, row in zip(labels.tolist(), self._columns.take(self._rows), strict=True):
+        for label, row in zip(labels.tolist(), self._columns.take(), strict=True):
             if label >= 0:
                 self._add(label, row, 1)
         self._predicted = None

@@ -276,7 +276,7 @@ class Pass:
             self._unread.discard(layer)
             first = self._same_as.get(layer)
             if first is not None and self._unread.isdisjoint(self._repeats[first]):
-                self._maps.pop(first, None)  # what lies there is written over by what comes next
+                self._maps.pop(first, None)  # so that its memory can be taken for what comes next
 
         return read
 

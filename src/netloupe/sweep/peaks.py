@@ -62,8 +62,7 @@ class Peaks(Accumulator):
 
     def __init__(self) -> None:
         self._columns = Columns()
-        self._waiting = np.zeros((0, 0), dtype=np.float32)  # the first `_late` rows are peaks of the latest images
-        self._late = 0
+        self._waiting: list[np.ndarray] = []  # peaks (n, width) of the latest blocks
         self._resize(0)
 
     def _resize(self, width: int) -> None:
@@ -79,21 +78,14 @@ class Peaks(Accumulator):
         self._columns.put(layer, maps.peak)
 
     def end_batch(self) -> None:
-        count, width = self._columns.shape
-        begin, end = self._late, self._late + count
-        if self._waiting.shape[1] != width or len(self._waiting) < end:
-            room = np.empty((max(end, _TOGETHER), width), dtype=np.float32)
-            if begin:
-                room[:begin] = self._waiting[:begin]
-            self._waiting = room
-        self._columns.take(self._waiting[begin:end])
-        self._late = end
-        if end >= _TOGETHER:
+        self._waiting.append(self._columns.take())
+        if sum(map(len, self._waiting)) >= _TOGETHER:
             self._settle()
 
     def _settle(self) -> None:
         """Take in the peaks that wait."""
-        peaks, self._late = self._waiting[: self._late], 0
+        peaks = np.concatenate(self._waiting) if self._waiting else np.zeros((0, 0), dtype=np.float32)
+        self._waiting = []
         if len(peaks) == 0:
             return
         width = peaks.shape[1]
@@ -151,7 +143,7 @@ class Peaks(Accumulator):
         arrays = {"mean": self._mean, "squares": self._squares, "active": self._active}
         count = np.array([self._count])
         # what waits is saved as such: where a sweep was cut must not decide what is added up together
-        waiting = self._waiting[: self._late] if self._late else np.zeros((0, self._columns.width), np.float32)
+        waiting = np.concatenate(self._waiting) if self._waiting else np.zeros((0, self._columns.width), np.float32)
         saved = {**self._columns.state(), **self._histograms.state(), **arrays, "count": count, "waiting": waiting}
         return to_state(saved)
 
@@ -161,7 +153,7 @@ class Peaks(Accumulator):
         self._histograms.load(arrays)
         self._mean, self._squares, self._active = arrays["mean"], arrays["squares"], arrays["active"]
         self._count = int(arrays["count"][0])
-        self._waiting, self._late = arrays["waiting"], len(arrays["waiting"])
+        self._waiting = [arrays["waiting"]] if len(arrays["waiting"]) else []
 
 
 class Histograms:
